@@ -1,0 +1,108 @@
+//! The command line: one file a command.
+
+mod demo;
+mod evaluate;
+mod export;
+mod generate;
+mod info;
+pub mod progress;
+mod score;
+mod simulate;
+mod tokenize;
+mod train;
+mod verify;
+
+use crate::error::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// From recordings of the brain to tokens, a GPT-2, and generated MEG.
+#[derive(Parser)]
+#[command(name = "gpt2meg", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    globals: Globals,
+}
+
+/// Options that mean the same everywhere.
+#[derive(Args, Debug, Clone)]
+pub struct Globals {
+    /// Where to compute.
+    #[arg(long, global = true, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Threads of the CPU engine; results do not depend on it [default: all cores].
+    #[arg(long, global = true)]
+    pub threads: Option<usize>,
+    /// Seed of everything random.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub seed: u64,
+    /// Print the result as JSON on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Replace files that exist.
+    #[arg(long, global = true)]
+    pub force: bool,
+    /// No progress, no notes.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// Where to compute.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best there is.
+    Auto,
+    /// The CPU engine.
+    Cpu,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The whole way on simulated MEG, in minutes, ending in a report.
+    Demo(demo::Demo),
+    /// Make a recording whose truth is known.
+    Simulate(simulate::Simulate),
+    /// Turn recordings into tokens, and say what that cost.
+    Tokenize(tokenize::Tokenize),
+    /// Train a model on tokens.
+    Train(train::Train),
+    /// Generate a recording from a trained model.
+    Generate(generate::Generate),
+    /// Measure a model's predictions on held-out data.
+    Score(score::Score),
+    /// Compare generated recordings with real ones, in a report.
+    Evaluate(evaluate::Evaluate),
+    /// What a file is, or this machine.
+    Info(info::Info),
+    /// Check every byte of a file against its checksums.
+    Verify(verify::Verify),
+    /// Write config.json and model.safetensors that Hugging Face's GPT-2 loads.
+    Export(export::Export),
+}
+
+/// How a command ended, when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done.
+    Done,
+    /// A signal asked it to stop; what was complete has been saved.
+    Signal(i32),
+}
+
+/// Runs what the command line asks for.
+pub fn run(cli: Cli) -> Result<Exit> {
+    let globals = &cli.globals;
+    match cli.command {
+        Command::Demo(command) => command.run(globals),
+        Command::Simulate(command) => command.run(globals),
+        Command::Tokenize(command) => command.run(globals),
+        Command::Train(command) => command.run(globals),
+        Command::Generate(command) => command.run(globals),
+        Command::Score(command) => command.run(globals),
+        Command::Evaluate(command) => command.run(globals),
+        Command::Info(command) => command.run(globals),
+        Command::Verify(command) => command.run(globals),
+        Command::Export(command) => command.run(globals),
+    }
+}

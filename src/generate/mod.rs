@@ -1,0 +1,1 @@
+//! From prompts to hours of signal: window policy, sampling, and what is streamed to disk.

@@ -1,0 +1,26 @@
+//! SIGINT, SIGTERM and SIGHUP: the first asks long work to stop at the next safe point, the second ends the process.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+static REQUESTED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// Installs the handlers. Called once, by the program; the library alone never touches signals.
+pub fn install() -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let requested = REQUESTED.get_or_init(Arc::default);
+    let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Order matters: the default action runs if an earlier signal has already set `seen`; then `seen` is set.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&seen))?;
+        signal_hook::flag::register(signal, Arc::clone(&seen))?;
+        signal_hook::flag::register_usize(signal, Arc::clone(requested), signal as usize)?;
+    }
+    Ok(())
+}
+
+/// The signal that asked us to stop, if one did. Long loops ask once per step.
+pub fn requested() -> Option<i32> {
+    let signal = REQUESTED.get()?.load(Ordering::Relaxed);
+    (signal != 0).then_some(signal as i32)
+}

@@ -1,0 +1,16 @@
+//! gpt2meg: from recordings of the brain to tokens, a hand-written GPT-2, and generated MEG.
+//!
+//! `ARCHITECTURE.md` is the map. A newcomer starts with [`model::gpt2`], then reads [`device::Device`].
+
+pub mod cli;
+pub mod device;
+pub mod error;
+pub mod evaluate;
+pub mod generate;
+pub mod interrupt;
+pub mod model;
+pub mod random;
+pub mod recording;
+pub mod storage;
+pub mod tokens;
+pub mod train;

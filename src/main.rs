@@ -1,0 +1,21 @@
+//! The program: parse, run, report an error in one line with its own exit code.
+
+use clap::Parser;
+use gpt2meg::cli::{Cli, Exit, run};
+use gpt2meg::interrupt;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = interrupt::install() {
+        eprintln!("gpt2meg: signals cannot be caught, Ctrl-C will lose work: {error}");
+    }
+    match run(cli) {
+        Ok(Exit::Done) => ExitCode::SUCCESS,
+        Ok(Exit::Signal(signal)) => ExitCode::from(128 + signal as u8),
+        Err(error) => {
+            eprintln!("gpt2meg: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The models: configuration, the table of parameters, and the network itself.
+
+pub mod config;
+pub mod gpt2;
+pub mod layout;
