@@ -4,6 +4,17 @@
 //! be in memory at once. Every stage of the program begins and ends with this one type, so real against generated and
 //! real against real go through the same code.
 
+pub mod events;
+mod extend;
+pub mod filter;
+pub mod npy;
+pub mod pick;
+pub mod prepare;
+pub mod resample;
+pub mod split;
+#[cfg(test)]
+mod testing;
+
 use crate::ensure;
 use crate::error::{Kind, Result};
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,204 @@
+//! From a recording as it was made to the signal that is tokenised: channels picked, filtered, resampled.
+
+use super::filter::{Band, filter};
+use super::pick::{Picks, pick};
+use super::resample::resample;
+use super::{Block, Info, Recording, Signal};
+use crate::error::{Error, Kind, Result};
+use memmap2::Mmap;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// What is done to a recording before it is tokenised, in this order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PrepareOptions {
+    /// The channels used.
+    pub picks: Picks,
+    /// The pass band, if it is filtered.
+    pub band: Option<Band>,
+    /// The new sampling rate in Hz, if it is resampled.
+    pub sfreq: Option<f64>,
+}
+
+/// The recording as it will be tokenised; nothing is read until somebody asks for samples.
+///
+/// Reading it to its end, in order, fails with [`Kind::ZeroVariance`] when a picked channel never changes.
+pub fn prepare(recording: Recording, options: &PrepareOptions) -> Result<Recording> {
+    let picked = pick(recording, &options.picks)?;
+    let mut prepared = watch_for_flat_channels(picked)?;
+    if let Some(band) = &options.band {
+        prepared = filter(prepared, band)?;
+    }
+    match options.sfreq {
+        Some(sfreq) => resample(prepared, sfreq),
+        None => Ok(prepared),
+    }
+}
+
+/// Fails once the whole recording has been read, in order, and a channel has had one value throughout. It stands before
+/// the filter, whose rounding would hide a flat channel.
+fn watch_for_flat_channels(recording: Recording) -> Result<Recording> {
+    let ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); recording.info.n_channel()];
+    let info = recording.info.clone();
+    Recording::new(info, Box::new(FlatWatch { inner: recording, ranges, seen: 0 }))
+}
+
+struct FlatWatch {
+    inner: Recording,
+    /// Smallest and largest value of each channel.
+    ranges: Vec<(f64, f64)>,
+    /// Timesteps seen without a gap.
+    seen: usize,
+}
+
+impl Signal for FlatWatch {
+    fn read(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
+        let block = self.inner.read(start, n_timestep)?;
+        let end = start + n_timestep;
+        if start > self.seen || end <= self.seen {
+            return Ok(block);
+        }
+        self.seen = end;
+        for (channel, (min, max)) in self.ranges.iter_mut().enumerate() {
+            let samples = block.channel(channel);
+            *min = samples.iter().copied().fold(*min, f64::min);
+            *max = samples.iter().copied().fold(*max, f64::max);
+        }
+        let info = &self.inner.info;
+        if end == info.n_timestep {
+            let flat = (0..self.ranges.len()).filter(|&channel| self.ranges[channel].0 == self.ranges[channel].1);
+            let flat: Vec<&str> = flat.map(|channel| info.channels[channel].name.as_str()).collect();
+            refuse_flat(&flat).map_err(|e| e.at(&info.source))?;
+        }
+        Ok(block)
+    }
+}
+
+/// An error that names the flat channels, if there are any.
+fn refuse_flat(flat: &[&str]) -> Result<()> {
+    if flat.is_empty() {
+        return Ok(());
+    }
+    let shown = flat.iter().take(5).copied().collect::<Vec<_>>().join(", ");
+    let more = if flat.len() > 5 { format!(" and {} more", flat.len() - 5) } else { String::new() };
+    let what = format!("{shown}{more}: the signal never changes");
+    Err(Error::new(Kind::ZeroVariance, what).hint(format!("Leave such channels out: --exclude {}", flat.join(","))))
+}
+
+/// A prepared recording, written once to a nameless file and mapped: statistics and encoding visit one channel at a
+/// time, and the memory they use does not grow with the recording.
+pub struct Prepared {
+    /// As of the recording it was made from.
+    pub info: Info,
+    samples: Mmap,
+}
+
+impl Prepared {
+    /// Reads all of `recording` into a nameless temporary file in `folder`, which needs four bytes for each sample and
+    /// vanishes with this value, however the process ends. `progress` is told the timesteps done after each block.
+    /// `None` when a signal asked the process to stop.
+    pub fn new(recording: &mut Recording, folder: &Path, mut progress: impl FnMut(usize)) -> Result<Option<Self>> {
+        const BLOCK: usize = 2048;
+        let info = recording.info.clone();
+        let (n_channel, n_timestep) = (info.n_channel(), info.n_timestep);
+        let n_byte = n_channel.checked_mul(n_timestep).and_then(|n| n.checked_mul(4));
+        let too_large = || Error::new(Kind::Corrupt, "the recording is larger than memory can address");
+        let n_byte = n_byte.ok_or_else(too_large)?;
+        let failed = |e| Error::io(e, &format!("write the prepared signal ({n_byte} bytes)"), folder);
+        let mut file = tempfile::tempfile_in(folder).map_err(failed)?;
+        file.set_len(n_byte as u64).map_err(failed)?;
+        let mut start = 0;
+        while start < n_timestep {
+            if crate::interrupt::requested().is_some() {
+                return Ok(None);
+            }
+            let n = BLOCK.min(n_timestep - start);
+            let block = recording.read(start, n)?;
+            for channel in 0..n_channel {
+                let samples: Vec<f32> = block.channel(channel).iter().map(|&x| x as f32).collect();
+                if let Some(at) = samples.iter().position(|x| !x.is_finite()) {
+                    let name = &info.channels[channel].name;
+                    let what = format!("channel {name} leaves the range of float32 at timestep {}", start + at);
+                    return Err(Error::new(Kind::NonFiniteSignal, what).at(&info.source));
+                }
+                let position = SeekFrom::Start(4 * (channel * n_timestep + start) as u64);
+                let bytes = bytemuck::cast_slice(&samples);
+                file.seek(position).and_then(|_| file.write_all(bytes)).map_err(failed)?;
+            }
+            start += n;
+            progress(start);
+        }
+        // SAFETY: the file has no name, so no other process can open it, and this one neither writes nor shortens it
+        // from here on; its length was set above.
+        let samples = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(e, "map the prepared signal", folder))?;
+        let prepared = Self { info, samples };
+        let flat = |channel: &usize| prepared.channel(*channel).iter().all(|&x| x == prepared.channel(*channel)[0]);
+        let flat: Vec<usize> = (0..n_channel).filter(flat).collect();
+        let flat: Vec<&str> = flat.iter().map(|&channel| prepared.info.channels[channel].name.as_str()).collect();
+        refuse_flat(&flat).map_err(|e| e.at(&prepared.info.source))?;
+        Ok(Some(prepared))
+    }
+
+    /// All timesteps of one channel, in SI units.
+    pub fn channel(&self, channel: usize) -> &[f32] {
+        let n_timestep = self.info.n_timestep;
+        &bytemuck::cast_slice(&self.samples)[channel * n_timestep..][..n_timestep]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::testing::{in_memory, noise};
+
+    fn options(low_pass: f64, sfreq: f64) -> PrepareOptions {
+        let band = Band { low_pass: Some(low_pass), ..Band::default() };
+        PrepareOptions { picks: Picks::default(), band: Some(band), sfreq: Some(sfreq) }
+    }
+
+    #[test]
+    fn the_file_holds_what_the_recording_gives() {
+        let rows = [noise(30_000, 1), noise(30_000, 2), noise(30_000, 3)];
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        let make = || prepare(in_memory(&rows, 1000.0), &options(45.0, 100.0)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut done = 0;
+        let prepared = Prepared::new(&mut make(), folder.path(), |n| done = n).unwrap().unwrap();
+        assert_eq!((done, prepared.info.n_timestep, prepared.info.pass_band), (3000, 3000, (0.5, 45.0)));
+        let block = make().read(0, 3000).unwrap();
+        for channel in 0..3 {
+            let wanted: Vec<f32> = block.channel(channel).iter().map(|&x| x as f32).collect();
+            assert_eq!(prepared.channel(channel), wanted);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn flat_channels_are_named() {
+        let rows = [noise(30_000, 1), vec![3.3e-13; 30_000]];
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        let folder = tempfile::tempdir().unwrap();
+        for options in [options(45.0, 100.0), options(45.0, 1000.0), PrepareOptions::default()] {
+            let mut recording = prepare(in_memory(&rows, 1000.0), &options).unwrap();
+            let error = Prepared::new(&mut recording, folder.path(), |_| ()).err().unwrap();
+            assert_eq!(error.kind(), Kind::ZeroVariance);
+            assert!(error.to_string().contains("MEG 001: the signal never changes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn samples_that_are_no_numbers_are_named_unless_excluded() {
+        let mut bad = noise(30_000, 1);
+        bad[12_345] = f64::NAN;
+        let good = noise(30_000, 2);
+        let folder = tempfile::tempdir().unwrap();
+        let mut recording = prepare(in_memory(&[&good, &bad], 1000.0), &options(45.0, 100.0)).unwrap();
+        let error = Prepared::new(&mut recording, folder.path(), |_| ()).err().unwrap();
+        assert_eq!(error.kind(), Kind::NonFiniteSignal);
+        assert!(error.to_string().contains("MEG 001 is NaN at timestep 12345"), "{error}");
+        let mut options = options(45.0, 100.0);
+        options.picks.exclude = vec!["MEG 001".into()];
+        let mut recording = prepare(in_memory(&[&good, &bad], 1000.0), &options).unwrap();
+        assert!(Prepared::new(&mut recording, folder.path(), |_| ()).unwrap().is_some());
+    }
+}
