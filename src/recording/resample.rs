@@ -37,9 +37,9 @@ pub fn resample(recording: Recording, sfreq: f64) -> Result<Recording> {
     let decimates = whole >= 1.0 && whole * sfreq == old && info.pass_band.1 < sfreq / 2.0;
     let n_timestep = info.n_timestep as f64 * sfreq / old;
     let n_timestep = if decimates { n_timestep.ceil() } else { n_timestep.round() };
-    ensure!(n_timestep >= 1.0, Kind::TooShort, "nothing is left of {} timesteps at {sfreq} Hz", info.n_timestep);
+    let before = std::mem::replace(&mut info.n_timestep, n_timestep as usize);
+    ensure!(info.n_timestep > 0, Kind::TooShort, "nothing is left of {before} timesteps at {sfreq} Hz");
     info.sfreq = sfreq;
-    info.n_timestep = n_timestep as usize;
     info.first_timestep = map(info.first_timestep as f64) as u64;
     info.pass_band.1 = info.pass_band.1.min(sfreq / 2.0);
     let last = info.n_timestep - 1;

@@ -40,7 +40,7 @@ impl Band {
         if !(high.is_finite() && high >= 0.0) || low.is_some_and(|low| !(low.is_finite() && low > 0.0)) {
             return usage(format!("a pass band from {high} to {low:?} Hz"), "Give the edges in Hz");
         }
-        for edge in [Some(high), low].into_iter().flatten().filter(|&edge| edge >= nyquist) {
+        if let Some(edge) = [Some(high), low].into_iter().flatten().find(|&edge| edge >= nyquist) {
             let what = format!("a filter edge at {edge} Hz, where {sfreq} Hz sampling ends at {nyquist} Hz");
             return usage(what, "Choose edges below half the sampling rate, or leave the low-pass out");
         }
@@ -192,7 +192,7 @@ pub fn memory(sections: &[Section]) -> Result<Memory> {
     const LONGEST: f64 = (1 << 24) as f64;
     let radius = sections.iter().map(Section::pole_radius).fold(0.0, f64::max);
     let n = 1000.0 + (-60.0 * 2f64.ln() / radius.ln()).ceil();
-    if !(n <= LONGEST) {
+    if radius >= 1.0 || n > LONGEST {
         let what = "the high-pass is too low for this sampling rate: the filter never settles";
         return Err(Error::new(Kind::Usage, what).hint("Choose a higher --high-pass, or 0 for none"));
     }
