@@ -3,12 +3,16 @@
 use clap::Parser;
 use gpt2meg::cli::{Cli, Exit, run};
 use gpt2meg::interrupt;
+use gpt2meg::storage::sigbus;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = interrupt::install() {
         eprintln!("gpt2meg: signals cannot be caught, Ctrl-C will lose work: {error}");
+    }
+    if let Err(error) = sigbus::install() {
+        eprintln!("gpt2meg: SIGBUS cannot be caught: {error}");
     }
     match run(cli) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
