@@ -6,12 +6,14 @@
 
 pub mod events;
 mod extend;
+pub mod fif;
 pub mod filter;
 pub mod npy;
 pub mod pick;
 pub mod prepare;
 pub mod resample;
 pub mod split;
+pub mod stim;
 #[cfg(test)]
 mod testing;
 
@@ -86,12 +88,14 @@ pub struct Event {
 /// A digitised point on the head, as FIF stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DigPoint {
-    /// 1 cardinal, 2 HPI coil, 3 EEG electrode, 4 extra.
+    /// 1 cardinal, 2 HPI coil, 3 EEG electrode, 4 extra, 5 head surface.
     pub kind: i32,
     /// Number within its kind.
     pub ident: i32,
-    /// Position in metres, head coordinates.
+    /// Position in metres.
     pub position: [f32; 3],
+    /// FIF coordinate frame of `position`; 4, head, nearly always.
+    pub coord_frame: i32,
 }
 
 /// Everything about a recording but its samples.

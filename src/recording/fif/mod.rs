@@ -1,0 +1,55 @@
+//! FIF, the format of Elekta/MEGIN systems and of MNE-Python: reading recordings, and writing such as
+//! `mne.io.read_raw_fif` opens.
+//!
+//! Read: int16, int32, float32 and float64 buffers; gzipped files; recordings split over several files; acquisition
+//! skips (zeros, and an event `BAD_ACQ_SKIP`); raw data recorded with internal active shielding (MaxShield) as they
+//! are; bad channels; annotations as events; long channel names; all kinds of head points. Values, names and times are
+//! those that MNE-Python gives.
+//!
+//! Not read: SSP projectors and CTF compensation matrices (neither does MNE apply them on reading), HPI measurements,
+//! the acquisition's parameters, the processing history. They are not copied to a written file either.
+//!
+//! `tags` knows the chain of tags and the nesting of blocks, `info` the measurement info, `annotations` the events,
+//! `split` the names of parts, `reader` the samples; `encode`, `header` and `writer` are the way back.
+
+mod annotations;
+mod constants;
+mod encode;
+mod header;
+mod info;
+mod reader;
+mod source;
+mod split;
+mod tags;
+mod writer;
+
+use super::{Info, Recording, Writer};
+use crate::error::Result;
+use std::path::Path;
+
+/// Opens a FIF recording (`.fif`, `.fif.gz`, and the parts that follow it). Only the tags are looked at; samples are
+/// read when they are asked for.
+///
+/// Errors: `UnknownFormat` for anything but continuous FIF data, `EmptyRecording`, `Corrupt` for a file that is cut
+/// short or contradicts itself, `NotFound` for a missing part.
+pub fn open(path: &Path) -> Result<Recording> {
+    reader::open(path)
+}
+
+/// Starts writing a FIF recording of the channels, dates and positions in `info`, with float32 samples. Its length and
+/// its events are those that the writer is given. More than 2 GB go on in `name-1.fif`, `name-2.fif` and so on. An
+/// existing file is refused unless `force` is given.
+///
+/// Until [`Writer::finish`], everything stands in files called `….partial` in the same folder, which are removed if it
+/// is never reached.
+pub fn create(path: &Path, info: &Info, force: bool) -> Result<Box<dyn Writer>> {
+    create_split(path, info, force, writer::SPLIT_BYTES)
+}
+
+/// [`create`] with another size of the parts.
+pub(crate) fn create_split(path: &Path, info: &Info, force: bool, split_bytes: u64) -> Result<Box<dyn Writer>> {
+    Ok(Box::new(writer::FifWriter::create(path, info, force, split_bytes)?))
+}
+
+#[cfg(test)]
+mod tests;

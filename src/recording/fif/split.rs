@@ -1,0 +1,68 @@
+//! Recordings split over several files: how a part names the next one.
+
+use super::constants::{block, kind, role};
+use super::source::Source;
+use super::tags::Tree;
+use crate::error::{Error, Kind, Result};
+use std::path::{Path, PathBuf};
+
+/// More parts than this are a mistake; MNE writes at most as many.
+pub(super) const PARTS_MAX: usize = 100;
+
+/// The file that follows, where this one refers to one. Only the name counts: parts lie in the same folder.
+pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Option<PathBuf>> {
+    for reference in tree.find_all(block::REF) {
+        let next = match reference.tag(kind::REF_ROLE) {
+            Some(tag) => tag.int(source)? == role::NEXT_FILE,
+            None => true,
+        };
+        if !next {
+            continue;
+        }
+        let name = reference.tag(kind::REF_FILE_NAME).map(|t| t.text(source)).transpose()?;
+        if let Some(name) = name.as_deref().and_then(|n| Path::new(n).file_name()) {
+            return Ok(Some(path.with_file_name(name)));
+        }
+        // Acquisition software may give only the number.
+        if let Some(tag) = reference.tag(kind::REF_FILE_NUM) {
+            return Ok(Some(path.with_file_name(numbered(path, tag.int(source)?))));
+        }
+    }
+    Ok(None)
+}
+
+/// The name of part `number`: `a_raw.fif` and `a_raw-4.fif` are followed by `a_raw-1.fif` and `a_raw-5.fif`.
+pub(super) fn numbered(path: &Path, number: i32) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (stem, extension) = name.split_once('.').unwrap_or((&name, "fif"));
+    let stem = match stem.rsplit_once('-') {
+        Some((stem, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
+        _ => stem,
+    };
+    format!("{stem}-{number}.{extension}")
+}
+
+/// The error for a part that is not there.
+pub(super) fn missing(part: &Path, referred_by: &Path) -> Error {
+    let what = format!("the recording goes on in {}, which is missing", part.display());
+    Error::new(Kind::NotFound, what)
+        .at(referred_by)
+        .hint("Put all parts of the recording in one folder under the names they were written with")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_numbered() {
+        for (name, number, next) in [
+            ("a_raw.fif", 1, "a_raw-1.fif"),
+            ("a_raw-1.fif", 2, "a_raw-2.fif"),
+            ("a-b_raw.fif", 1, "a-b_raw-1.fif"),
+            ("a_raw.fif.gz", 1, "a_raw-1.fif.gz"),
+        ] {
+            assert_eq!(numbered(Path::new(name), number), next);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Writing: float32 buffers of about one second, streamed to partial files that take their names when all is written.
+
+use super::annotations;
+use super::constants::{block, data_type, kind, role};
+use super::encode::{Encoder, header};
+use super::header::{opening, reference};
+use super::split::PARTS_MAX;
+use super::tags::HEADER;
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::recording::{Block, Event, Info, Writer};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Bytes after which a part ends. FIF's limit is 2³¹; the difference is room for the annotations.
+pub(super) const SPLIT_BYTES: u64 = 2_000_000_000;
+
+/// Bytes of samples in a buffer, at most.
+const BUFFER_BYTES: usize = 64 << 20;
+
+/// A recording being written.
+pub(super) struct FifWriter {
+    info: Info,
+    path: PathBuf,
+    force: bool,
+    split_bytes: u64,
+    parts: Vec<Part>,
+    /// Samples of the next buffer, timestep after timestep.
+    rows: Vec<f32>,
+    rows_per_buffer: usize,
+    /// Timesteps in the files, those in `rows` not counted.
+    n_written: usize,
+}
+
+/// One file, under its partial name.
+struct Part {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+    n_byte: u64,
+    n_buffer: usize,
+}
+
+impl FifWriter {
+    /// Starts a recording; `split_bytes` is [`SPLIT_BYTES`] but in tests.
+    pub fn create(path: &Path, info: &Info, force: bool, split_bytes: u64) -> Result<Self> {
+        check_writable_info(info).map_err(|e| e.at(path))?;
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
+            let error = Error::new(Kind::Usage, "FIF is written unpacked").at(path);
+            return Err(error.hint("Give a name that ends in .fif and pack the file afterwards"));
+        }
+        let row_bytes = 4 * info.n_channel();
+        let rows_per_buffer = (info.sfreq.round() as usize).min(BUFFER_BYTES / row_bytes).max(1);
+        let mut writer = Self {
+            info: info.clone(),
+            path: path.to_path_buf(),
+            force,
+            split_bytes,
+            parts: Vec::new(),
+            rows: Vec::with_capacity(rows_per_buffer * info.n_channel()),
+            rows_per_buffer,
+            n_written: 0,
+        };
+        writer.start_part()?;
+        Ok(writer)
+    }
+
+    /// Opens the next part and writes its header.
+    fn start_part(&mut self) -> Result<()> {
+        let part = self.parts.len();
+        let path = if part == 0 { self.path.clone() } else { self.part_path(part) };
+        if part == PARTS_MAX {
+            let what = format!("the recording needs more than {PARTS_MAX} files");
+            return Err(Error::new(Kind::Usage, what).at(path));
+        }
+        let first_timestep = self.info.first_timestep + self.n_written as u64;
+        let first_timestep = i32::try_from(first_timestep).map_err(|_| too_long(&self.path))?;
+        let previous = self.parts.last().map(|p| file_name(&p.path));
+        let opening = opening(&self.info, part as i32, previous.as_deref(), first_timestep).map_err(|e| e.at(&path))?;
+        let mut part = Part::create(path, self.force)?;
+        part.write(&opening)?;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    fn part_path(&self, part: usize) -> PathBuf {
+        // As MNE names them: the number is appended, even to a name that ends in one.
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let extension = self.path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
+        self.path.with_file_name(format!("{stem}-{part}{extension}"))
+    }
+
+    /// Writes the samples gathered so far as one buffer, in a new part if the present one is full.
+    fn flush(&mut self) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let size = 4 * self.rows.len();
+        let mut bytes = Vec::with_capacity(HEADER as usize + size);
+        bytes.extend_from_slice(&header(kind::DATA_BUFFER, data_type::FLOAT, size as i32, 0));
+        bytes.extend(self.rows.iter().flat_map(|x| x.to_be_bytes()));
+        let last = self.parts.len() - 1;
+        if self.parts[last].n_buffer > 0 && self.parts[last].n_byte + bytes.len() as u64 > self.split_bytes {
+            let next = file_name(&self.part_path(last + 1));
+            let mut end = Encoder::default();
+            reference(&mut end, &self.info, role::NEXT_FILE, &next, last as i32 + 1);
+            end.end_block(block::RAW_DATA);
+            self.parts[last].write(&end.into_bytes())?;
+            self.start_part()?;
+        }
+        let last = self.parts.len() - 1;
+        self.parts[last].write(&bytes)?;
+        self.parts[last].n_buffer += 1;
+        self.n_written += self.rows.len() / self.info.n_channel();
+        self.rows.clear();
+        Ok(())
+    }
+
+    /// Appends columns `from .. from + n` of a block to `rows`.
+    fn gather(&mut self, block: &Block, from: usize, n: usize) -> Result<()> {
+        let n_channel = block.n_channel;
+        let old = self.rows.len();
+        self.rows.resize(old + n * n_channel, 0.0);
+        for channel in 0..n_channel {
+            let rows = self.rows[old + channel..].iter_mut().step_by(n_channel);
+            for (i, (row, sample)) in rows.zip(&block.channel(channel)[from..from + n]).enumerate() {
+                *row = *sample as f32;
+                if !row.is_finite() {
+                    let name = &self.info.channels[channel].name;
+                    let timestep = self.n_written + old / n_channel + i;
+                    let what = format!("channel {name} is {sample} at timestep {timestep}, which cannot be written");
+                    return Err(Error::new(Kind::NonFiniteSignal, what).at(&self.path));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what stands after the samples, and makes everything last before it takes its name.
+    fn complete(&mut self, events: &[Event]) -> Result<()> {
+        self.flush()?;
+        if self.n_written == 0 {
+            return Err(Error::new(Kind::EmptyRecording, "no timesteps were written").at(&self.path));
+        }
+        let inside: Vec<Event> = events.iter().filter(|e| e.onset < self.n_written).cloned().collect();
+        let last = self.parts.len() - 1;
+        for (i, part) in self.parts.iter_mut().enumerate() {
+            let mut end = Encoder::default();
+            if i == last {
+                end.end_block(block::RAW_DATA);
+            }
+            // The events are known only now; readers look for them in the first part, wherever they stand in it.
+            if i == 0 {
+                annotations::write(&mut end, &self.info, f64::from(self.info.sfreq as f32), &inside);
+            }
+            end.end_block(block::MEAS);
+            end.end_file();
+            part.write(&end.into_bytes())?;
+            part.file.sync_all().map_err(|e| Error::io(e, "sync", &part.partial))?;
+        }
+        // The first part last: while it is missing, nobody takes the others for a recording.
+        while let Some(part) = self.parts.last() {
+            std::fs::rename(&part.partial, &part.path)
+                .map_err(|e| Error::io(e, "rename the finished file to", &part.path))?;
+            self.parts.pop();
+        }
+        let folder = match self.path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let sync = File::open(folder).and_then(|f| f.sync_all());
+        sync.map_err(|e| Error::io(e, "sync the folder", folder))
+    }
+}
+
+impl Writer for FifWriter {
+    fn write(&mut self, block: &Block) -> Result<()> {
+        let n_channel = self.info.n_channel();
+        ensure!(
+            block.n_channel == n_channel,
+            Kind::Internal,
+            "a block of {} channels for {n_channel}",
+            block.n_channel
+        );
+        let mut from = 0;
+        while from < block.n_timestep {
+            let room = self.rows_per_buffer - self.rows.len() / n_channel;
+            let n = room.min(block.n_timestep - from);
+            self.gather(block, from, n)?;
+            if n == room {
+                self.flush()?;
+            }
+            from += n;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>, events: &[Event]) -> Result<()> {
+        self.complete(events)
+    }
+}
+
+impl Drop for FifWriter {
+    /// What was not finished is removed. The error that led here matters more than one of this removal.
+    fn drop(&mut self) {
+        for part in &self.parts {
+            let _ = std::fs::remove_file(&part.partial);
+        }
+    }
+}
+
+impl Part {
+    fn create(path: PathBuf, force: bool) -> Result<Self> {
+        if !force && path.exists() {
+            return Err(Error::new(Kind::Exists, "the file exists").at(path).hint("Give --force to replace it"));
+        }
+        if path.is_dir() {
+            return Err(Error::new(Kind::Exists, "a folder of this name exists").at(path));
+        }
+        let partial = path.with_file_name(format!("{}.partial", file_name(&path)));
+        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
+        let file = open.map_err(|e| Error::io(e, "create", &partial))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let error = Error::new(Kind::Locked, "another process is writing this file").at(&partial);
+                return Err(error.hint("Wait until it has ended, or give another name"));
+            }
+            // File systems without locks exist; the lock is a courtesy.
+            Err(TryLockError::Error(_)) => {}
+        }
+        let part = Self { file, partial, path, n_byte: 0, n_buffer: 0 };
+        // Left over from a process that was killed.
+        part.file.set_len(0).map_err(|e| Error::io(e, "empty", &part.partial))?;
+        Ok(part)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        let doing = || format!("write {} bytes", bytes.len());
+        self.file.write_all(bytes).map_err(|e| Error::io(e, &doing(), &self.partial))?;
+        self.n_byte += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn too_long(path: &Path) -> Error {
+    Error::new(Kind::Usage, "FIF numbers its timesteps with 31 bits, and the recording is longer").at(path)
+}
+
+/// What FIF can represent; the length is not known yet.
+fn check_writable_info(info: &Info) -> Result<()> {
+    ensure!(!info.channels.is_empty(), Kind::EmptyRecording, "the recording has no channels");
+    let sfreq = info.sfreq as f32;
+    ensure!(
+        sfreq.is_finite() && sfreq > 0.0,
+        Kind::SamplingRate,
+        "a sampling rate of {} Hz makes no sense",
+        info.sfreq
+    );
+    let mut names: Vec<&str> = info.channels.iter().map(|c| c.name.as_str()).collect();
+    names.sort_unstable();
+    ensure!(!names[0].is_empty(), Kind::ChannelMismatch, "a channel has no name");
+    for pair in names.windows(2) {
+        ensure!(pair[0] != pair[1], Kind::ChannelMismatch, "two channels are called {}", pair[0]);
+    }
+    if let Some((seconds, microseconds)) = info.meas_date {
+        let fits = i32::try_from(seconds).is_ok() && (0..1_000_000).contains(&microseconds);
+        ensure!(fits, Kind::Usage, "FIF cannot store a measurement date {seconds} s after 1970");
+    }
+    Ok(())
+}
