@@ -12,6 +12,7 @@ pub mod npy;
 pub mod pick;
 pub mod prepare;
 pub mod resample;
+pub mod simulate;
 pub mod split;
 pub mod stim;
 #[cfg(test)]
