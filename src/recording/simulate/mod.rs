@@ -4,7 +4,7 @@
 //!
 //! - [`helmet`]: 102 places with a magnetometer and two planar gradiometers each; fields of dipoles in a sphere.
 //! - [`states`]: 12 hidden states, one at a time; heavy-tailed lifetimes.
-//! - [`sources`]: each state switches an oscillator of its own frequency (2–42 Hz) and sets how loud the 1/f
+//! - [`sources`]: each state switches an oscillator of its own frequency (2–40 Hz) and sets how loud the 1/f
 //!   background is driven.
 //! - [`trials`]: conditions with their own responses around 100, 165 and 250 ms.
 //! - [`subject`]: dipoles, phases, rates and gains; the group's, changed a little for each subject.
@@ -134,7 +134,8 @@ impl Simulation {
         let (seed, sfreq, n_timestep) = (config.seed, config.sfreq, config.n_timestep());
         let subject = Subject::draw(seed, index, sfreq);
         let visits = subject.law.visits(seed, Stream::Visits.key(index, 0), sfreq, n_timestep);
-        let rhythms = Rhythms { frequency_hz: subject.frequency_hz, loudness: subject.loudness, visits };
+        let (key, loudness) = ((seed, index), subject.loudness);
+        let rhythms = Rhythms { key, sfreq, frequency_hz: subject.frequency_hz, loudness, visits };
         let trials = trials::draw(seed, Stream::Trials.key(index, 0), config.n_condition, sfreq, n_timestep);
         let (delay_s, gain) = subject.evoked;
         let responses = subject::responses(seed, config.n_condition);

@@ -72,9 +72,7 @@ impl Simulated {
             self.next = kept * KEPT_EVERY;
         }
         while self.next <= chunk {
-            let config = &self.plan.config;
-            let (seed, index, number) = (config.seed, self.plan.index, self.next as u64);
-            self.sources.run(&self.plan.rhythms, seed, index, number, config.sfreq, CHUNK, &mut self.series);
+            self.sources.run(&self.plan.rhythms, self.next, CHUNK, &mut self.series);
             self.next += 1;
             if self.next == self.kept.len() * KEPT_EVERY {
                 self.kept.push(self.sources.clone());

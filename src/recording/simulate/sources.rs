@@ -32,6 +32,10 @@ const FOLLOW: f64 = 20.0;
 /// What the sources depend on: one subject's numbers for each state.
 #[derive(Debug, Clone)]
 pub struct Rhythms {
+    /// Seed, and number of the subject: the key of every draw.
+    pub key: (u64, usize),
+    /// Sampling rate, Hz.
+    pub sfreq: f64,
     /// Frequency of an oscillation of amplitude 1, Hz.
     pub frequency_hz: [f64; N_STATE],
     /// How loud the background is driven, 1 on average.
@@ -60,21 +64,13 @@ impl Sources {
 
     /// Runs over one chunk of `n_timestep` and leaves the series in `series[source][time]`: `PER_STATE` for each state,
     /// then the background.
-    pub fn run(
-        &mut self,
-        rhythms: &Rhythms,
-        seed: u64,
-        subject: usize,
-        chunk: u64,
-        sfreq: f64,
-        n_timestep: usize,
-        series: &mut [f64],
-    ) {
-        let mut generator = keyed(seed, Purpose::Simulate, Stream::Sources.key(subject, chunk));
+    pub fn run(&mut self, rhythms: &Rhythms, chunk: usize, n_timestep: usize, series: &mut [f64]) {
+        let (seed, subject) = rhythms.key;
+        let mut generator = keyed(seed, Purpose::Simulate, Stream::Sources.key(subject, chunk as u64));
         let mut normal = || generator.sample::<f64, _>(StandardNormal);
-        let dt = 1.0 / sfreq;
+        let dt = 1.0 / rhythms.sfreq;
         let step = Step::new(dt);
-        let first = chunk as usize * n_timestep;
+        let first = chunk * n_timestep;
         let mut at = rhythms.visits.partition_point(|v| v.start <= first).saturating_sub(1);
         for time in 0..n_timestep {
             while rhythms.visits.get(at + 1).is_some_and(|v| v.start <= first + time) {

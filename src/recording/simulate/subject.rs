@@ -19,7 +19,7 @@ pub const UNIT_T: f64 = 3e-13;
 /// Dipoles that share one oscillator, each with its own phase.
 const N_DIPOLE: usize = 6;
 /// Group frequencies of the states (Hz), before they are squeezed below the sampling limit.
-const FREQUENCIES_HZ: [f64; N_STATE] = [2.2, 4.2, 6.3, 8.5, 10.6, 13.0, 16.0, 19.5, 24.0, 29.0, 35.0, 42.0];
+const FREQUENCIES_HZ: [f64; N_STATE] = [2.2, 4.2, 6.3, 8.5, 10.6, 13.0, 16.0, 19.5, 23.5, 28.0, 33.5, 40.0];
 /// Amplitudes, in [`UNIT_T`] across the helmet: an oscillation at 10 Hz, the background, a response's peaks.
 const OSCILLATION: f64 = 0.85;
 const BACKGROUND: f64 = 0.45;

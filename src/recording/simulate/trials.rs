@@ -12,6 +12,8 @@ pub const TRIAL_S: f64 = 0.5;
 pub const N_EVOKED: usize = 6;
 /// Peaks of a response: latency and width (s), the early ones sharper.
 const PEAKS: [(f64, f64); 3] = [(0.100, 0.016), (0.165, 0.024), (0.250, 0.045)];
+/// The peaks alternate in sign, as early components of evoked responses do.
+const SIGNS: [f64; PEAKS.len()] = [1.0, -1.0, 1.0];
 /// The shortest pause between trials and its jitter (uniform), seconds.
 const PAUSE_S: (f64, f64) = (0.4, 0.6);
 
@@ -33,7 +35,10 @@ pub fn draw(seed: u64, index: u64, n_condition: usize, sfreq: f64, n_timestep: u
     let mut trials = Vec::new();
     let mut order: Vec<usize> = (1..=n_condition).collect();
     let mut onset_s = PAUSE_S.0;
-    while n_condition > 0 {
+    if n_condition == 0 {
+        return trials;
+    }
+    loop {
         order.shuffle(&mut generator);
         for &condition in &order {
             onset_s += PAUSE_S.1 * generator.random::<f64>();
@@ -46,7 +51,6 @@ pub fn draw(seed: u64, index: u64, n_condition: usize, sfreq: f64, n_timestep: u
             onset_s += TRIAL_S + PAUSE_S.0;
         }
     }
-    trials
 }
 
 /// Timesteps of a response.
@@ -82,8 +86,7 @@ impl Response {
         let shape = |peak: usize, t: f64| {
             let z = (t - self.latency_s[peak] - delay_s) / PEAKS[peak].1;
             let ends = (t / 0.03).min((TRIAL_S - t) / 0.1).clamp(0.0, 1.0);
-            let sign = if peak % 2 == 0 { 1.0 } else { -1.0 };
-            sign * ends * libm::exp(-0.5 * z * z)
+            SIGNS[peak] * ends * libm::exp(-0.5 * z * z)
         };
         let at = |dipole: usize, t: f64| (0..PEAKS.len()).map(|p| gain * self.weights[p][dipole] * shape(p, t)).sum();
         (0..N_EVOKED).map(|dipole| (0..n).map(|i| at(dipole, i as f64 / sfreq)).collect()).collect()
