@@ -217,5 +217,5 @@ pub fn dig() -> Vec<DigPoint> {
     let scalp = (0..32).map(|i| (scattered(i, 0.0) * 0.09 + Vector3::new(0.0, 0.0, 0.04)).map(|x| x as f32).into());
     let cardinal = cardinal.iter().enumerate().map(|(i, &position)| (1, i as i32 + 1, position));
     let scalp = scalp.enumerate().map(|(i, position)| (4, i as i32 + 1, position));
-    cardinal.chain(scalp).map(|(kind, ident, position)| DigPoint { kind, ident, position }).collect()
+    cardinal.chain(scalp).map(|(kind, ident, position)| DigPoint { kind, ident, position, coord_frame: 4 }).collect()
 }
