@@ -3,11 +3,17 @@
 //! A container of kind `tokens` with the tensors `tokens` u8 [channel, time], `condition` u16 [time], and `centre`,
 //! `spread`, `peak` f64 [channel].
 
-use super::scheme::{Scales, Scheme};
-use crate::error::Result;
-use crate::recording::{Info, Recording};
+use super::scheme::{Quantiser, Scales, Scheme};
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::recording::{Block, Info, Recording, Signal};
+use crate::storage::container::{Container, Spec, Writer};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// Kind of the container.
+pub const KIND: &str = "tokens";
 
 /// Which part of a recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,6 +23,20 @@ pub enum Split {
     Train,
     Validation,
     Test,
+}
+
+impl Split {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// As in the names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// What a shard says of itself.
@@ -37,36 +57,312 @@ pub struct ShardMeta {
     pub version: String,
 }
 
+/// A shard that is being written; dropped before [`ShardWriter::publish`], it leaves nothing.
+pub struct ShardWriter {
+    writer: Writer,
+    n_timestep: usize,
+}
+
+impl ShardWriter {
+    /// Starts a shard; its tokens and conditions are then put in, in any order.
+    pub fn create(path: &Path, force: bool, meta: &ShardMeta, scales: &Scales) -> Result<Self> {
+        let (n_channel, n_timestep) = (meta.info.n_channel(), meta.info.n_timestep);
+        let spec = |name, dtype, shape: &[usize]| Spec { name, dtype, shape: shape.to_vec() };
+        let specs = [
+            spec("tokens", Dtype::U8, &[n_channel, n_timestep]),
+            spec("condition", Dtype::U16, &[n_timestep]),
+            spec("centre", Dtype::F64, &[n_channel]),
+            spec("spread", Dtype::F64, &[n_channel]),
+            spec("peak", Dtype::F64, &[n_channel]),
+        ];
+        let mut writer = Writer::create(path, force, KIND, meta, &specs)?;
+        for (name, values) in [("centre", &scales.centre), ("spread", &scales.spread), ("peak", &scales.peak)] {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            writer.put(name, 0, &bytes)?;
+        }
+        Ok(Self { writer, n_timestep })
+    }
+
+    /// Writes tokens of one channel from timestep `start` on.
+    pub fn tokens(&mut self, channel: usize, start: usize, tokens: &[u8]) -> Result<()> {
+        self.writer.put("tokens", channel * self.n_timestep + start, tokens)
+    }
+
+    /// Writes conditions from timestep `start` on.
+    pub fn conditions(&mut self, start: usize, conditions: &[u16]) -> Result<()> {
+        let bytes: Vec<u8> = conditions.iter().flat_map(|condition| condition.to_le_bytes()).collect();
+        self.writer.put("condition", 2 * start, &bytes)
+    }
+
+    /// Makes it durable and reads it back, under its temporary name still.
+    pub fn seal(&mut self) -> Result<()> {
+        self.writer.seal()
+    }
+
+    /// Gives the sealed shard its name.
+    pub fn publish(self) -> Result<()> {
+        self.writer.publish()
+    }
+}
+
 /// An open shard.
 pub struct Shard {
     /// What it says of itself.
     pub meta: ShardMeta,
     /// The scales of its recording.
     pub scales: Scales,
+    container: Container,
 }
 
 impl Shard {
     /// Opens and validates; nothing of the tokens is read yet.
     pub fn open(path: &Path) -> Result<Self> {
-        let _ = path;
-        todo!()
+        Self::of_container(Container::open(path, KIND)?).map_err(|e| e.at(path))
     }
+
+    /// Validates what a container of kind `tokens` says.
+    fn of_container(container: Container) -> Result<Self> {
+        let meta: ShardMeta = container.meta()?;
+        let corrupt = |e: Error| Error::new(Kind::Corrupt, format!("the shard contradicts itself: {e}"));
+        meta.info.check().map_err(corrupt)?;
+        meta.scheme.check().map_err(corrupt)?;
+        ensure!(meta.conditions.len() <= usize::from(u16::MAX), Kind::Corrupt, "too many conditions");
+        let (n_channel, n_timestep) = (meta.info.n_channel(), meta.info.n_timestep);
+        for (name, dtype, wanted) in [
+            ("tokens", Dtype::U8, vec![n_channel, n_timestep]),
+            ("condition", Dtype::U16, vec![n_timestep]),
+            ("centre", Dtype::F64, vec![n_channel]),
+            ("spread", Dtype::F64, vec![n_channel]),
+            ("peak", Dtype::F64, vec![n_channel]),
+        ] {
+            let shape = container.shape(name, dtype)?;
+            ensure!(shape == wanted, Kind::Corrupt, "tensor {name} has the shape {shape:?} instead of {wanted:?}");
+        }
+        let values = |name| -> Result<Vec<f64>> {
+            let bytes = container.bytes(name)?.as_chunks().0;
+            Ok(bytes.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
+        };
+        let scales = Scales { centre: values("centre")?, spread: values("spread")?, peak: values("peak")? };
+        let clip = meta.scheme.clip;
+        for (channel, sensor) in meta.info.channels.iter().enumerate() {
+            let scale = scales.channel(channel);
+            let sound = scale.centre.is_finite() && scale.spread.is_normal() && scale.spread > 0.0;
+            let sound = sound && scale.peak > 0.0 && scale.peak <= clip;
+            ensure!(sound, Kind::Corrupt, "the scale of channel {} makes no sense: {scale:?}", sensor.name);
+        }
+        Ok(Self { meta, scales, container })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.container.path()
+    }
+
     /// Timesteps.
     pub fn n_timestep(&self) -> usize {
         self.meta.info.n_timestep
     }
+
     /// Copies channel `channel`, timesteps `start .. start + out.len()`.
     pub fn tokens(&self, channel: usize, start: usize, out: &mut [u8]) -> Result<()> {
-        let _ = (channel, start, out);
-        todo!()
+        self.check_stretch(channel, start, out.len())?;
+        out.copy_from_slice(self.container.range("tokens", channel * self.n_timestep() + start, out.len())?);
+        let n_level = self.meta.scheme.n_level;
+        if let Some(token) = out.iter().find(|&&token| usize::from(token) >= n_level) {
+            let what = format!("a token {token} where there are {n_level} levels");
+            return Err(Error::new(Kind::Corrupt, what).at(self.path()));
+        }
+        Ok(())
     }
+
     /// Copies the conditions of timesteps `start .. start + out.len()`.
     pub fn conditions(&self, start: usize, out: &mut [u16]) -> Result<()> {
-        let _ = (start, out);
-        todo!()
+        self.check_stretch(0, start, out.len())?;
+        let bytes = self.container.range("condition", 2 * start, 2 * out.len())?.as_chunks().0;
+        for (condition, &bytes) in out.iter_mut().zip(bytes) {
+            *condition = u16::from_le_bytes(bytes);
+        }
+        let n_condition = self.meta.conditions.len();
+        if let Some(condition) = out.iter().find(|&&condition| usize::from(condition) > n_condition) {
+            let what = format!("a condition {condition} where there are {n_condition}");
+            return Err(Error::new(Kind::Corrupt, what).at(self.path()));
+        }
+        Ok(())
     }
+
+    /// Checks every byte: all checksums, and that every token and condition is one that can be.
+    pub fn verify(&self) -> Result<()> {
+        self.container.verify()?;
+        let n_timestep = self.n_timestep();
+        let mut tokens = vec![0; n_timestep];
+        for channel in 0..self.meta.info.n_channel() {
+            self.tokens(channel, 0, &mut tokens)?;
+        }
+        self.conditions(0, &mut vec![0; n_timestep])
+    }
+
     /// The signal these tokens stand for, in SI units.
     pub fn into_recording(self) -> Result<Recording> {
-        todo!()
+        let quantiser = Quantiser::new(&self.meta.scheme);
+        let tables = (0..self.meta.info.n_channel()).map(|c| quantiser.decoded(self.scales.channel(c))).collect();
+        Recording::new(self.meta.info.clone(), Box::new(Decoded { shard: self, tables }))
+    }
+
+    fn check_stretch(&self, channel: usize, start: usize, len: usize) -> Result<()> {
+        let (n_channel, n_timestep) = (self.meta.info.n_channel(), self.n_timestep());
+        let inside = channel < n_channel && start.checked_add(len).is_some_and(|end| end <= n_timestep);
+        ensure!(
+            inside,
+            Kind::Internal,
+            "asked for {len} timesteps at {start} of channel {channel} in a shard of {n_channel} × {n_timestep}"
+        );
+        Ok(())
+    }
+}
+
+/// A shard as a signal.
+struct Decoded {
+    shard: Shard,
+    /// What each level stands for, for each channel, in SI units.
+    tables: Vec<Vec<f64>>,
+}
+
+impl Signal for Decoded {
+    fn read(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
+        let mut block = Block::zeros(self.tables.len(), n_timestep);
+        let mut tokens = vec![0; n_timestep];
+        for (channel, table) in self.tables.iter().enumerate() {
+            self.shard.tokens(channel, start, &mut tokens)?;
+            for (x, &token) in block.channel_mut(channel).iter_mut().zip(&tokens) {
+                *x = table[usize::from(token)];
+            }
+        }
+        Ok(block)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::recording::{Channel, ChannelKind, Event};
+    use std::path::PathBuf;
+
+    /// A description of `n_channel` magnetometers at 100 Hz.
+    pub fn info(n_channel: usize, n_timestep: usize) -> Info {
+        let channel = |i| Channel {
+            name: format!("MEG {i:03}"),
+            kind: ChannelKind::Mag,
+            loc: [0.1; 12],
+            coil_type: 3022,
+            coord_frame: 1,
+            bad: false,
+        };
+        Info {
+            channels: (0..n_channel).map(channel).collect(),
+            sfreq: 100.0,
+            n_timestep,
+            first_timestep: 7,
+            events: vec![Event { onset: n_timestep / 2, duration: 0, label: "face".into() }],
+            subject: Some("01".into()),
+            pass_band: (0.5, 45.0),
+            meas_date: None,
+            line_freq: Some(50.0),
+            dev_head_t: None,
+            dig: vec![],
+            source: "test".into(),
+        }
+    }
+
+    /// A token that depends on everything.
+    pub fn token(channel: usize, time: usize) -> u8 {
+        (channel * 31 + time * 7 + time / 50) as u8
+    }
+
+    /// Writes a shard to `folder/RECORDING_SPLIT.safetensors`, after `change` has been at its metadata.
+    pub fn write_shard(
+        folder: &Path,
+        recording: &str,
+        split: Split,
+        n_channel: usize,
+        n_timestep: usize,
+        change: impl FnOnce(&mut ShardMeta),
+    ) -> PathBuf {
+        let mut meta = ShardMeta {
+            info: info(n_channel, n_timestep),
+            split,
+            recording: recording.into(),
+            scheme: Scheme::PAPER,
+            conditions: vec!["face".into(), "house".into()],
+            version: "test".into(),
+        };
+        change(&mut meta);
+        let scales = Scales {
+            centre: (0..n_channel).map(|c| c as f64 * 1e-14).collect(),
+            spread: vec![2e-13; n_channel],
+            peak: vec![10.0; n_channel],
+        };
+        let path = folder.join(format!("{recording}_{}.safetensors", split.name()));
+        let mut writer = ShardWriter::create(&path, false, &meta, &scales).unwrap();
+        for channel in 0..n_channel {
+            let tokens: Vec<u8> = (0..n_timestep).map(|time| token(channel, time)).collect();
+            writer.tokens(channel, 0, &tokens).unwrap();
+        }
+        writer.conditions(0, &(0..n_timestep).map(|time| (time / 10 % 3) as u16).collect::<Vec<_>>()).unwrap();
+        writer.seal().unwrap();
+        writer.publish().unwrap();
+        path
+    }
+
+    #[test]
+    fn round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_shard(folder.path(), "a", Split::Test, 3, 100, |_| ());
+        let shard = Shard::open(&path).unwrap();
+        shard.verify().unwrap();
+        assert_eq!((shard.meta.split, shard.n_timestep(), &shard.meta.info), (Split::Test, 100, &info(3, 100)));
+        let mut tokens = [0; 20];
+        shard.tokens(2, 80, &mut tokens).unwrap();
+        assert_eq!(tokens, std::array::from_fn(|i| token(2, 80 + i)));
+        let mut conditions = [9; 12];
+        shard.conditions(8, &mut conditions).unwrap();
+        assert_eq!(conditions, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(shard.tokens(2, 81, &mut tokens).unwrap_err().kind(), Kind::Internal);
+        assert_eq!(shard.tokens(3, 0, &mut tokens).unwrap_err().kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn decodes_to_si_units_with_events() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_shard(folder.path(), "a", Split::Test, 3, 100, |_| ());
+        let mut recording = Shard::open(&path).unwrap().into_recording().unwrap();
+        assert_eq!(recording.info, info(3, 100));
+        let block = recording.read(10, 5).unwrap();
+        let levels = Scheme::PAPER.levels();
+        for channel in 0..3 {
+            for time in 0..5 {
+                let z = 10.0 * levels[usize::from(token(channel, 10 + time))];
+                let wanted = z * 2e-13 + channel as f64 * 1e-14;
+                approx::assert_relative_eq!(block.channel(channel)[time], wanted, max_relative = 1e-14);
+            }
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let levels = write_shard(folder.path(), "levels", Split::Train, 2, 100, |m| m.scheme.n_level = 200);
+        let conditions = write_shard(folder.path(), "conditions", Split::Train, 2, 100, |m| m.conditions.truncate(1));
+        for path in [&levels, &conditions] {
+            assert_eq!(Shard::open(path).unwrap().verify().unwrap_err().kind(), Kind::Corrupt);
+        }
+        let shard = Shard::open(&levels).unwrap();
+        assert_eq!(shard.tokens(0, 0, &mut [0; 100]).unwrap_err().kind(), Kind::Corrupt);
+        let clip = write_shard(folder.path(), "clip", Split::Train, 2, 100, |m| m.scheme.clip = 4.0);
+        let twice = write_shard(folder.path(), "twice", Split::Train, 2, 100, |m| {
+            m.info.channels[1].name = m.info.channels[0].name.clone();
+        });
+        for path in [clip, twice] {
+            assert_eq!(Shard::open(&path).err().unwrap().kind(), Kind::Corrupt);
+        }
     }
 }
