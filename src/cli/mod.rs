@@ -13,7 +13,8 @@ mod train;
 mod verify;
 
 use crate::error::Result;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::device::DeviceChoice;
+use clap::{Args, Parser, Subcommand};
 
 /// From recordings of the brain to tokens, a GPT-2, and generated MEG.
 #[derive(Parser)]
@@ -46,15 +47,6 @@ pub struct Globals {
     /// No progress, no notes.
     #[arg(short, long, global = true)]
     pub quiet: bool,
-}
-
-/// Where to compute.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The best there is.
-    Auto,
-    /// The CPU engine.
-    Cpu,
 }
 
 #[derive(Subcommand)]

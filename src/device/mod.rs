@@ -177,6 +177,22 @@ impl Score {
     pub const LEN: usize = 4;
 }
 
+/// Where to compute.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best there is.
+    Auto,
+    /// The CPU engine.
+    Cpu,
+}
+
+/// Opens a device. `threads` is for the CPU engine, and by default there is one for each core.
+pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Box<dyn Device>> {
+    match choice {
+        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(cpu::Cpu::new(threads)?)),
+    }
+}
+
 /// Which half-block a device keeps activations for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HalfBlock {

@@ -1,0 +1,237 @@
+//! Matrix products, out = left · right, with the right-hand side packed in panels.
+//!
+//! A product is a grid of register tiles: a few rows of `left` times a panel of a few vectors of `right`. Each element
+//! of `out` is one chain of multiply-adds over k in ascending order, started from zero, whatever tile it falls in. So
+//! a row's bits depend on nothing but that row: not on its neighbours, the size of the batch, or the tile's shape.
+//! Library products do not promise that (they choose other orders for a single row or for edges), allocate on each
+//! call and pack the weights anew for every sequence; these three are why the engine has its own.
+//!
+//! The width of a panel depends on the instruction set; [`Width`] has two: `Wide` for the projections, as many vectors
+//! as the registers hold, and `Narrow` for attention, where a panel is a block of queries or keys and a wide one would
+//! compute more of what the causal mask throws away.
+
+use super::vector::{load, store};
+use pulp::{Simd, WithSimd};
+
+/// How many columns a panel of the right-hand side has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Width {
+    /// For projections.
+    Wide,
+    /// For attention.
+    Narrow,
+}
+
+impl Width {
+    /// Rows and vectors of a register tile: the accumulators, one row of the panel and a broadcast fill the registers.
+    const fn tile<S: Simd>(self) -> (usize, usize) {
+        match (self, S::REGISTER_COUNT >= 32, S::F32_LANES >= 16) {
+            (Self::Wide, true, _) => (8, 3),
+            (Self::Narrow, true, true) => (8, 1),
+            (Self::Narrow, true, false) => (8, 2),
+            (_, false, _) => (6, 2),
+        }
+    }
+
+    /// Vectors of a panel's row.
+    pub(crate) const fn vectors<S: Simd>(self) -> usize {
+        self.tile::<S>().1
+    }
+
+    /// Columns of a panel.
+    pub(crate) const fn columns<S: Simd>(self) -> usize {
+        self.vectors::<S>() * S::F32_LANES
+    }
+}
+
+/// A matrix as it lies in memory. `Rows(data, ld)`: element (i, p) at i·ld + p; `Columns(data, ld)`: at p·ld + i.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Matrix<'a> {
+    /// Each row is contiguous; rows are `ld` elements apart.
+    Rows(&'a [f32], usize),
+    /// Each column is contiguous; columns are `ld` elements apart: a transposed matrix.
+    Columns(&'a [f32], usize),
+}
+
+/// Elements that a packed right-hand side of `k` rows and `n` columns takes.
+pub(crate) const fn packed_len(columns: usize, k: usize, n: usize) -> usize {
+    n.div_ceil(columns) * columns * k
+}
+
+/// Packs a right-hand side of `k` rows and `n` columns: panel after panel of `columns`, each with its rows contiguous,
+/// the last one filled up with zeros.
+pub(crate) fn pack(columns: usize, k: usize, n: usize, from: Matrix, packed: &mut [f32]) {
+    if k == 0 {
+        return;
+    }
+    for (j, panel) in packed[..packed_len(columns, k, n)].chunks_exact_mut(columns * k).enumerate() {
+        pack_panel(columns, k, n, from, j, panel);
+    }
+}
+
+/// Packs the panel with the number `j` alone.
+pub(crate) fn pack_panel(columns: usize, k: usize, n: usize, from: Matrix, j: usize, panel: &mut [f32]) {
+    let first = j * columns;
+    let width = columns.min(n - first);
+    if width < columns {
+        panel.fill(0.0);
+    }
+    match from {
+        Matrix::Rows(data, ld) => {
+            for (p, row) in panel.chunks_exact_mut(columns).enumerate() {
+                row[..width].copy_from_slice(&data[p * ld + first..][..width]);
+            }
+        }
+        Matrix::Columns(data, ld) => {
+            for c in 0..width {
+                let column = &data[(first + c) * ld..][..k];
+                for (row, &value) in panel.chunks_exact_mut(columns).zip(column) {
+                    row[c] = value;
+                }
+            }
+        }
+    }
+}
+
+/// What is added to the product before it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Onto<'a> {
+    /// out = product
+    Nothing,
+    /// out = product + bias
+    Bias(&'a [f32]),
+    /// out += product
+    Out,
+    /// out += product + bias
+    OutAndBias(&'a [f32]),
+}
+
+/// One product, [m, k] · [k, n]; `out` has rows `ld` apart.
+pub(crate) struct Product<'a> {
+    pub m: usize,
+    pub k: usize,
+    pub n: usize,
+    pub left: Matrix<'a>,
+    /// Packed with panels of `width`.
+    pub right: &'a [f32],
+    pub width: Width,
+    pub onto: Onto<'a>,
+    pub out: &'a mut [f32],
+    pub ld: usize,
+}
+
+impl Product<'_> {
+    /// Computes it. A call of its own, so that the tiles are compiled once per instruction set.
+    #[inline(always)]
+    pub(crate) fn run<S: Simd>(self, simd: S) {
+        simd.vectorize(self);
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const MR: usize, const NV: usize>(mut self, simd: S) {
+        if self.m == 0 || self.n == 0 {
+            return;
+        }
+        match self.left {
+            Matrix::Rows(data, ld) => self.panels::<S, MR, NV, false>(simd, data, ld),
+            Matrix::Columns(data, ld) => self.panels::<S, MR, NV, true>(simd, data, ld),
+        }
+    }
+
+    #[inline(always)]
+    fn panels<S: Simd, const MR: usize, const NV: usize, const TRANSPOSED: bool>(
+        &mut self,
+        simd: S,
+        left: &[f32],
+        ld: usize,
+    ) {
+        let columns = NV * S::F32_LANES;
+        let right = &self.right[..packed_len(columns, self.k, self.n)];
+        for j in 0..self.n.div_ceil(columns) {
+            let panel = &right[j * columns * self.k..][..columns * self.k];
+            let mut i = 0;
+            while i + MR <= self.m {
+                self.tile::<S, MR, NV, TRANSPOSED>(simd, left, ld, panel, i, j);
+                i += MR;
+            }
+            // What is left is less than MR ≤ 8 rows: tiles of 4, 2 and 1.
+            if i + 4 <= self.m {
+                self.tile::<S, 4, NV, TRANSPOSED>(simd, left, ld, panel, i, j);
+                i += 4;
+            }
+            if i + 2 <= self.m {
+                self.tile::<S, 2, NV, TRANSPOSED>(simd, left, ld, panel, i, j);
+                i += 2;
+            }
+            if i < self.m {
+                self.tile::<S, 1, NV, TRANSPOSED>(simd, left, ld, panel, i, j);
+            }
+        }
+    }
+
+    /// The tile of `MR` rows from `i` on and the panel with the number `j`.
+    #[inline(always)]
+    fn tile<S: Simd, const MR: usize, const NV: usize, const TRANSPOSED: bool>(
+        &mut self,
+        simd: S,
+        left: &[f32],
+        ld: usize,
+        panel: &[f32],
+        i: usize,
+        j: usize,
+    ) {
+        let (rows, _) = S::as_simd_f32s(panel).0.as_chunks::<NV>();
+        let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
+        if let Some(last) = rows.len().checked_sub(1) {
+            let (start, far) =
+                if TRANSPOSED { (i, last * ld + MR - 1) } else { (i * ld, (MR - 1) * ld + last) };
+            let left = &left[start..][..far + 1];
+            for (p, row) in rows.iter().enumerate() {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let index = if TRANSPOSED { p * ld + r } else { r * ld + p };
+                    // SAFETY: r < MR and p ≤ last, so index ≤ far, the last element of `left`.
+                    let factor = simd.splat_f32s(unsafe { *left.get_unchecked(index) });
+                    for (sum, &value) in sums.iter_mut().zip(row) {
+                        *sum = simd.mul_add_e_f32s(factor, value, *sum);
+                    }
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let column = (j * NV + v) * S::F32_LANES;
+                if column < self.n {
+                    self.store(simd, i + r, column, sum);
+                }
+            }
+        }
+    }
+
+    /// Stores a vector of the product at (row, column), or as much of it as `out` has columns for.
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, simd: S, row: usize, column: usize, mut sum: S::f32s) {
+        let width = S::F32_LANES.min(self.n - column);
+        let out = &mut self.out[row * self.ld + column..][..width];
+        if let Onto::Bias(bias) | Onto::OutAndBias(bias) = self.onto {
+            sum = simd.add_f32s(sum, load(simd, &bias[column..][..width]));
+        }
+        if let Onto::Out | Onto::OutAndBias(_) = self.onto {
+            sum = simd.add_f32s(sum, load(simd, out));
+        }
+        store(simd, out, sum);
+    }
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self.width.tile::<S>() {
+            (8, 3) => self.tiles::<S, 8, 3>(simd),
+            (8, 2) => self.tiles::<S, 8, 2>(simd),
+            (8, 1) => self.tiles::<S, 8, 1>(simd),
+            _ => self.tiles::<S, 6, 2>(simd),
+        }
+    }
+}

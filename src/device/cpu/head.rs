@@ -1,0 +1,301 @@
+//! The head: final norm, logits, and softmax cross-entropy fused with its backward pass, [`ROWS`] timesteps at a time.
+
+use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::norm::{normalize, normalize_backward, scale_and_shift};
+use super::vector::{exponentials, load, store};
+use super::memory::{part, parts};
+use super::{Cpu, ROWS, Shape};
+use crate::device::{Call, HeadBackward, HeadParams, Inputs, Score, Tensor};
+use crate::ensure;
+use crate::error::{Kind, Result};
+use pulp::{Simd, WithSimd};
+use std::ops::Range;
+
+/// The sizes of a head: levels, and the matrix of each channel within the weights.
+#[derive(Clone, Copy)]
+struct Levels {
+    q: usize,
+    matrices: usize,
+}
+
+impl Levels {
+    fn new(params: &HeadParams, shape: &Shape, q: usize) -> Result<Self> {
+        let matrices = if params.per_channel { params.weight.len / (q * shape.e).max(1) } else { 1 };
+        ensure!(
+            q > 0 && params.weight.len == matrices * q * shape.e,
+            Kind::Internal,
+            "a head of {} elements is not {q} levels of {}",
+            params.weight.len,
+            shape.e
+        );
+        Ok(Self { q, matrices })
+    }
+
+    /// The elements of the matrix for `channel` within the weights.
+    fn matrix(&self, shape: &Shape, channel: u32) -> Result<Range<usize>> {
+        let which = if self.matrices == 1 { 0 } else { channel as usize };
+        let len = self.q * shape.e;
+        ensure!(which < self.matrices, Kind::Internal, "channel {channel} has no head among {}", self.matrices);
+        Ok(which * len..(which + 1) * len)
+    }
+}
+
+/// The loss, and with `backward` the gradients.
+#[expect(clippy::too_many_arguments, reason = "one fused stage, forward and backward")]
+pub(super) fn loss(
+    cpu: &mut Cpu,
+    call: &Call,
+    params: &HeadParams,
+    inputs: &Inputs,
+    levels: Tensor,
+    x: Tensor,
+    scores: Tensor,
+    backward: Option<HeadBackward>,
+) -> Result<()> {
+    let shape = Shape::new(call)?;
+    let (e, te, q) = (shape.e, shape.t * shape.e, levels.len);
+    let head = Levels::new(params, &shape, q)?;
+    let (memory, team) = (&cpu.memory, &cpu.team);
+    let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
+    let weight = memory.read::<f32>(params.weight)?;
+    let levels = memory.floats(levels, q)?;
+    let tokens = memory.read::<u8>(inputs.token)?;
+    let channels = memory.read::<u32>(inputs.channel)?;
+    let x = memory.floats(x, shape.n * te)?;
+    let mut scores = memory.floats_mut(scores, shape.n * Score::LEN)?;
+    ensure!(
+        tokens.len() == shape.n * (shape.t + 1) && channels.len() == shape.n,
+        Kind::Internal,
+        "inputs of another shape"
+    );
+    let most = tokens.iter().copied().max().map_or(0, usize::from);
+    ensure!(most < q, Kind::Internal, "token {most} of a vocabulary of {q}");
+    for &channel in channels.iter() {
+        head.matrix(&shape, channel)?;
+    }
+    let slots = backward.map(|HeadBackward { grads, .. }| {
+        memory.slots(&[(grads.norm_weight, e), (grads.norm_bias, e), (grads.weight, params.weight.len)])
+    });
+    let mut slots = slots.transpose()?;
+    let mut dx = backward.map(|b| memory.floats_mut(b.dx, shape.n * te)).transpose()?;
+
+    let all = Loss { shape, q, norm: (&norm_weight, &norm_bias), levels: &levels };
+    let mut slot = slots.as_mut().map(|slots| slots.of(call.first));
+    let mut dx_of = dx.as_mut().map(|dx| dx.chunks_exact_mut(te));
+    let sequences = x.chunks_exact(te).zip(tokens.chunks_exact(shape.t + 1)).zip(channels.iter());
+    let jobs = sequences.zip(scores.chunks_exact_mut(Score::LEN)).map(|(((x, tokens), &channel), score)| {
+        let grads = slot.as_mut().and_then(Iterator::next).zip(dx_of.as_mut().and_then(Iterator::next));
+        (x, tokens, channel, score, grads)
+    });
+    let weight = &*weight;
+    team.each(jobs, |(x, tokens, channel, score, grads), scratch| {
+        let matrix = head.matrix(&shape, channel).expect("checked above");
+        let back = if grads.is_some() { 1 } else { 0 };
+        let [right, right_backward, normal, normed, logits, packed] = scratch.split([
+            team.packed_len(e, q), back * team.packed_len(q, e), ROWS * e, ROWS * e, ROWS * q, back * team.packed_len(ROWS, e),
+        ]);
+        let columns = team.columns(Width::Wide);
+        pack(columns, e, q, Matrix::Columns(&weight[matrix.clone()], e), right);
+        let backward = grads.zip(backward).map(|((grads, dx), call)| {
+            pack(columns, q, e, Matrix::Rows(&weight[matrix.clone()], e), right_backward);
+            BackwardOne { call, grads, dx, matrix: matrix.clone(), right: right_backward, packed }
+        });
+        let one = LossOne { all: &all, x, tokens, right, normal, normed, logits, scale: [0.0; ROWS], backward };
+        score.copy_from_slice(&team.arch.dispatch(one));
+    });
+    Ok(())
+}
+
+/// What the sequences of a call share.
+struct Loss<'a> {
+    shape: Shape,
+    q: usize,
+    norm: (&'a [f32], &'a [f32]),
+    levels: &'a [f32],
+}
+
+/// One sequence. The weights are packed.
+struct LossOne<'a> {
+    all: &'a Loss<'a>,
+    x: &'a [f32],
+    tokens: &'a [u8],
+    right: &'a [f32],
+    /// Normalised rows, and the norm's output, [ROWS, E].
+    normal: &'a mut [f32],
+    normed: &'a mut [f32],
+    /// Logits, then their gradient, [ROWS, Q].
+    logits: &'a mut [f32],
+    scale: [f32; ROWS],
+    backward: Option<BackwardOne<'a>>,
+}
+
+/// What one sequence needs for its backward pass.
+struct BackwardOne<'a> {
+    call: HeadBackward,
+    grads: &'a mut [f32],
+    dx: &'a mut [f32],
+    /// The sequence's matrix within the weights.
+    matrix: Range<usize>,
+    right: &'a [f32],
+    packed: &'a mut [f32],
+}
+
+impl WithSimd for LossOne<'_> {
+    type Output = [f32; Score::LEN];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
+        let Loss { shape: Shape { t, from, .. }, .. } = *self.all;
+        let mut score = [0.0; Score::LEN];
+        for first in (from..t).step_by(ROWS) {
+            let m = ROWS.min(t - first);
+            logits(simd, self.all.norm, self.right, self.all.q, &self.x[first * self.all.shape.e..], m, self.normal, self.normed, &mut self.scale, self.logits);
+            for row in 0..m {
+                self.target(simd, row, usize::from(self.tokens[first + row + 1]), &mut score);
+            }
+            if self.backward.is_some() {
+                self.rows_backward(simd, first, m);
+            }
+        }
+        score.map(|sum| sum as f32)
+    }
+}
+
+/// Norm and logits of `m` rows of `x`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the loss and the bare logits share it")]
+fn logits<S: Simd>(
+    simd: S,
+    norm: (&[f32], &[f32]),
+    right: &[f32],
+    q: usize,
+    x: &[f32],
+    m: usize,
+    normal: &mut [f32],
+    normed: &mut [f32],
+    scale: &mut [f32],
+    out: &mut [f32],
+) {
+    let e = norm.0.len();
+    for row in 0..m {
+        let normal = &mut normal[row * e..][..e];
+        scale[row] = normalize(simd, &x[row * e..][..e], normal);
+        scale_and_shift(simd, normal, norm.0, norm.1, &mut normed[row * e..][..e]);
+    }
+    let left = Matrix::Rows(normed, e);
+    Product { m, k: e, n: q, left, right, width: Width::Wide, onto: Onto::Nothing, out, ld: q }.run(simd);
+}
+
+impl LossOne<'_> {
+    /// Adds one target's score; with a backward pass, logits become their gradient, weight · (softmax − one-hot).
+    #[inline(always)]
+    fn target<S: Simd>(&mut self, simd: S, row: usize, target: usize, score: &mut [f64; Score::LEN]) {
+        let Loss { q, levels, .. } = *self.all;
+        let row = &mut self.logits[row * q..][..q];
+        let (before, after) = row.split_at(target);
+        let logit = after[0];
+        // A tie counts by the lower level.
+        let rank = before.iter().filter(|&&other| other >= logit).count()
+            + after.iter().filter(|&&other| other > logit).count();
+        let best = (1..q).fold(0, |best, level| if row[level] > row[best] { level } else { best });
+        let (most, sum) = exponentials(simd, row);
+        let error = f64::from(levels[best] - levels[target]);
+        score[0] += f64::from(sum).ln() + f64::from(most) - f64::from(logit);
+        score[1] += f64::from(u8::from(rank == 0));
+        score[2] += f64::from(u8::from(rank < 5));
+        score[3] += error * error;
+        if let Some(backward) = &self.backward {
+            let weight = backward.call.weight;
+            let factor = simd.splat_f32s(weight / sum);
+            for x in row.chunks_mut(S::F32_LANES) {
+                let value = simd.mul_f32s(load(simd, x), factor);
+                store(simd, x, value);
+            }
+            row[target] -= weight;
+        }
+    }
+
+    /// The backward pass of `m` rows from the timestep `first` on; `logits` holds their gradient.
+    #[inline(always)]
+    fn rows_backward<S: Simd>(&mut self, simd: S, first: usize, m: usize) {
+        let Loss { shape, q, norm, .. } = *self.all;
+        let (e, width) = (shape.e, Width::Wide);
+        let Some(backward) = &mut self.backward else { return };
+        let grads = &backward.call.grads;
+
+        pack(Width::Wide.columns::<S>(), m, e, Matrix::Rows(self.normed, e), backward.packed);
+        let out = &mut part(backward.grads, grads.weight)[backward.matrix.clone()];
+        let (left, onto) = (Matrix::Columns(self.logits, q), Onto::Out);
+        Product { m: q, k: m, n: e, left, right: backward.packed, width, onto, out, ld: e }.run(simd);
+
+        let dx = &mut backward.dx[first * e..][..m * e];
+        let (left, onto) = (Matrix::Rows(self.logits, q), Onto::Nothing);
+        Product { m, k: q, n: e, left, right: backward.right, width, onto, out: dx, ld: e }.run(simd);
+        let [weight, bias] = parts(backward.grads, [grads.norm_weight, grads.norm_bias]);
+        for (row, dx) in dx.chunks_exact_mut(e).enumerate() {
+            let normal = &self.normal[row * e..][..e];
+            normalize_backward(simd, normal, self.scale[row], norm.0, dx, weight, bias);
+        }
+    }
+}
+
+/// The bare logits of timesteps `from ..`.
+pub(super) fn bare_logits(
+    cpu: &mut Cpu,
+    call: &Call,
+    params: &HeadParams,
+    inputs: &Inputs,
+    x: Tensor,
+    out: Tensor,
+) -> Result<()> {
+    let shape = Shape::new(call)?;
+    let (e, te) = (shape.e, shape.t * shape.e);
+    let q = out.len / (shape.n * shape.rows());
+    let head = Levels::new(params, &shape, q)?;
+    let (memory, team) = (&cpu.memory, &cpu.team);
+    let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
+    let weight = memory.read::<f32>(params.weight)?;
+    let channels = memory.read::<u32>(inputs.channel)?;
+    let x = memory.floats(x, shape.n * te)?;
+    let mut out = memory.floats_mut(out, shape.n * shape.rows() * q)?;
+    ensure!(channels.len() == shape.n, Kind::Internal, "inputs of another shape");
+    for &channel in channels.iter() {
+        head.matrix(&shape, channel)?;
+    }
+    let (weight, norm) = (&*weight, (&*norm_weight, &*norm_bias));
+    let jobs = x.chunks_exact(te).zip(channels.iter()).zip(out.chunks_exact_mut(shape.rows() * q));
+    team.each(jobs, |((x, &channel), out), scratch| {
+        let matrix = head.matrix(&shape, channel).expect("checked above");
+        let [right, normal, normed, scale] = scratch.split([team.packed_len(e, q), ROWS * e, ROWS * e, ROWS]);
+        pack(team.columns(Width::Wide), e, q, Matrix::Columns(&weight[matrix], e), right);
+        team.arch.dispatch(LogitsOne { shape, q, norm, x, right, normal, normed, scale, out });
+    });
+    Ok(())
+}
+
+/// One sequence's bare logits.
+struct LogitsOne<'a> {
+    shape: Shape,
+    q: usize,
+    norm: (&'a [f32], &'a [f32]),
+    x: &'a [f32],
+    right: &'a [f32],
+    normal: &'a mut [f32],
+    normed: &'a mut [f32],
+    scale: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for LogitsOne<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Shape { e, from, .. } = self.shape;
+        for first in (0..self.shape.rows()).step_by(ROWS) {
+            let m = ROWS.min(self.shape.rows() - first);
+            let (x, out) = (&self.x[(from + first) * e..], &mut self.out[first * self.q..]);
+            logits(simd, self.norm, self.right, self.q, x, m, self.normal, self.normed, self.scale, out);
+        }
+    }
+}

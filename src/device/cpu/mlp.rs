@@ -1,0 +1,231 @@
+//! The MLP half-block: x += proj(gelu(fc(norm(x)))), forward and backward, [`ROWS`] timesteps at a time.
+
+use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::norm::{normalize, normalize_backward, scale_and_shift};
+use super::vector::{add, add_rows, gelu, gelu_and_slope, load, map, store};
+use super::memory::{part, parts};
+use super::{Cpu, ROWS, Shape};
+use crate::device::{Call, MlpParams, Tensor};
+use crate::error::Result;
+use pulp::{Simd, WithSimd};
+
+/// What one sequence keeps for the backward pass (T' = T − from rows).
+struct Saved<'a> {
+    /// Normalised input, [T', E].
+    normal: &'a mut [f32],
+    /// GELU's argument, [T', 4E].
+    hidden: &'a mut [f32],
+    /// The norm's factor, [T'].
+    scale: &'a mut [f32],
+}
+
+/// Elements that one sequence keeps.
+pub(super) fn saved_len(shape: &Shape) -> usize {
+    shape.rows() * (5 * shape.e + 1)
+}
+
+impl<'a> Saved<'a> {
+    fn split(shape: &Shape, all: &'a mut [f32]) -> Self {
+        let (normal, all) = all.split_at_mut(shape.rows() * shape.e);
+        let (hidden, scale) = all.split_at_mut(shape.rows() * 4 * shape.e);
+        Self { normal, hidden, scale }
+    }
+}
+
+/// Runs the stage on every sequence of the call.
+pub(super) fn forward(cpu: &mut Cpu, call: &Call, params: &MlpParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
+    let shape = Shape::new(call)?;
+    let (e, te) = (shape.e, shape.t * shape.e);
+    let (memory, team) = (&cpu.memory, &cpu.team);
+    let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
+    let (fc_weight, fc_bias) = (memory.floats(params.fc_weight, 4 * e * e)?, memory.floats(params.fc_bias, 4 * e)?);
+    let (proj_weight, proj_bias) = (memory.floats(params.proj_weight, 4 * e * e)?, memory.floats(params.proj_bias, e)?);
+    let kept = saved_len(&shape);
+    let mut x = memory.floats_mut(x, shape.n * te)?;
+    let mut saved = saved.map(|saved| memory.floats_mut(saved, shape.n * kept)).transpose()?;
+
+    let [fc, proj] = cpu.packed.split([team.packed_len(e, 4 * e), team.packed_len(4 * e, e)]);
+    team.pack(e, 4 * e, Matrix::Rows(&fc_weight, 4 * e), fc);
+    team.pack(4 * e, e, Matrix::Rows(&proj_weight, e), proj);
+    let forward = Forward { shape, norm: (&norm_weight, &norm_bias), fc: (fc, &fc_bias), proj: (proj, &proj_bias) };
+
+    let unsaved = if saved.is_some() { 0 } else { kept };
+    let mut keep = saved.as_mut().map(|saved| saved.chunks_exact_mut(kept));
+    let jobs = x.chunks_exact_mut(te).map(|x| (x, keep.as_mut().and_then(Iterator::next)));
+    team.each(jobs, |(x, saved), scratch| {
+        let [unsaved, normed, active] = scratch.split([unsaved, ROWS * e, ROWS * 4 * e]);
+        let saved = Saved::split(&shape, saved.unwrap_or(unsaved));
+        team.arch.dispatch(ForwardOne { all: &forward, x, saved, normed, active });
+    });
+    Ok(())
+}
+
+/// What the sequences of a call share. Weights are packed, and stand with their biases.
+struct Forward<'a> {
+    shape: Shape,
+    norm: (&'a [f32], &'a [f32]),
+    fc: (&'a [f32], &'a [f32]),
+    proj: (&'a [f32], &'a [f32]),
+}
+
+/// One sequence.
+struct ForwardOne<'a> {
+    all: &'a Forward<'a>,
+    x: &'a mut [f32],
+    saved: Saved<'a>,
+    /// Rows of the norm's output, [ROWS, E].
+    normed: &'a mut [f32],
+    /// Rows of GELU's output, [ROWS, 4E].
+    active: &'a mut [f32],
+}
+
+impl WithSimd for ForwardOne<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Forward { shape, norm, fc, proj } = *self.all;
+        let (e, width) = (shape.e, Width::Wide);
+        let x = &mut self.x[shape.from * e..];
+        for first in (0..shape.rows()).step_by(ROWS) {
+            let m = ROWS.min(shape.rows() - first);
+            let x = &mut x[first * e..][..m * e];
+            for (row, x) in x.chunks_exact(e).enumerate() {
+                let normal = &mut self.saved.normal[(first + row) * e..][..e];
+                self.saved.scale[first + row] = normalize(simd, x, normal);
+                scale_and_shift(simd, normal, norm.0, norm.1, &mut self.normed[row * e..][..e]);
+            }
+            let hidden = &mut self.saved.hidden[first * 4 * e..][..m * 4 * e];
+            let (left, onto) = (Matrix::Rows(self.normed, e), Onto::Bias(fc.1));
+            Product { m, k: e, n: 4 * e, left, right: fc.0, width, onto, out: hidden, ld: 4 * e }.run(simd);
+            map(simd, hidden, self.active, |x| gelu(simd, x));
+            let (left, onto) = (Matrix::Rows(self.active, 4 * e), Onto::OutAndBias(proj.1));
+            Product { m, k: 4 * e, n: e, left, right: proj.0, width, onto, out: x, ld: e }.run(simd);
+        }
+    }
+}
+
+/// Runs the backward stage on every sequence of the call.
+pub(super) fn backward(
+    cpu: &mut Cpu,
+    call: &Call,
+    params: &MlpParams,
+    grads: &MlpParams,
+    saved: Tensor,
+    dx: Tensor,
+) -> Result<()> {
+    let shape = Shape::new(call)?;
+    let (e, te) = (shape.e, shape.t * shape.e);
+    let (memory, team) = (&cpu.memory, &cpu.team);
+    let norm_weight = memory.floats(params.norm_weight, e)?;
+    let norm_bias = memory.floats(params.norm_bias, e)?;
+    let fc_weight = memory.floats(params.fc_weight, 4 * e * e)?;
+    let proj_weight = memory.floats(params.proj_weight, 4 * e * e)?;
+    let kept = saved_len(&shape);
+    let mut saved = memory.floats_mut(saved, shape.n * kept)?;
+    let mut dx = memory.floats_mut(dx, shape.n * te)?;
+    let mut slots = memory.slots(&[
+        (grads.norm_weight, e),
+        (grads.norm_bias, e),
+        (grads.fc_weight, 4 * e * e),
+        (grads.fc_bias, 4 * e),
+        (grads.proj_weight, 4 * e * e),
+        (grads.proj_bias, e),
+    ])?;
+
+    let [fc, proj] = cpu.packed.split([team.packed_len(4 * e, e), team.packed_len(e, 4 * e)]);
+    team.pack(4 * e, e, Matrix::Columns(&fc_weight, 4 * e), fc);
+    team.pack(e, 4 * e, Matrix::Columns(&proj_weight, e), proj);
+    let backward = Backward { shape, grads, norm: (&norm_weight, &norm_bias), fc, proj };
+
+    let jobs = dx.chunks_exact_mut(te).zip(saved.chunks_exact_mut(kept)).zip(slots.of(call.first));
+    team.each(jobs, |((dx, saved), grads), scratch| {
+        let [normed, active, gradient, packed] =
+            scratch.split([ROWS * e, ROWS * 4 * e, ROWS * 4 * e, team.packed_len(ROWS, 4 * e)]);
+        let saved = Saved::split(&shape, saved);
+        team.arch.dispatch(BackwardOne { all: &backward, dx, saved, grads, normed, active, gradient, packed });
+    });
+    Ok(())
+}
+
+/// What the sequences of a call share. Weights are packed, transposed.
+struct Backward<'a> {
+    shape: Shape,
+    grads: &'a MlpParams,
+    norm: (&'a [f32], &'a [f32]),
+    fc: &'a [f32],
+    proj: &'a [f32],
+}
+
+/// One sequence.
+struct BackwardOne<'a> {
+    all: &'a Backward<'a>,
+    dx: &'a mut [f32],
+    saved: Saved<'a>,
+    /// The sequence's slot of the gradients.
+    grads: &'a mut [f32],
+    /// Rows of the norm's output, then of its gradient, [ROWS, E].
+    normed: &'a mut [f32],
+    /// Rows of GELU's output, [ROWS, 4E].
+    active: &'a mut [f32],
+    /// Gradient of those, then of GELU's argument, [ROWS, 4E].
+    gradient: &'a mut [f32],
+    /// Right-hand sides of the products that give weight gradients.
+    packed: &'a mut [f32],
+}
+
+impl WithSimd for BackwardOne<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let rows = self.all.shape.rows();
+        for first in (0..rows).step_by(ROWS) {
+            self.rows(simd, first, ROWS.min(rows - first));
+        }
+    }
+}
+
+impl BackwardOne<'_> {
+    /// `m` timesteps from `from + first` on.
+    #[inline(always)]
+    fn rows<S: Simd>(&mut self, simd: S, first: usize, m: usize) {
+        let Backward { shape, grads, norm, fc, proj } = *self.all;
+        let (e, width, columns) = (shape.e, Width::Wide, Width::Wide.columns::<S>());
+        let dx = &mut self.dx[(shape.from + first) * e..][..m * e];
+        let normal = &self.saved.normal[first * e..][..m * e];
+        let hidden = &self.saved.hidden[first * 4 * e..][..m * 4 * e];
+
+        let (left, out, onto) = (Matrix::Rows(dx, e), &mut *self.gradient, Onto::Nothing);
+        Product { m, k: e, n: 4 * e, left, right: proj, width, onto, out, ld: 4 * e }.run(simd);
+        let vectors = hidden.chunks(S::F32_LANES).zip(self.active.chunks_mut(S::F32_LANES));
+        for ((hidden, active), gradient) in vectors.zip(self.gradient.chunks_mut(S::F32_LANES)) {
+            let (value, slope) = gelu_and_slope(simd, load(simd, hidden));
+            store(simd, active, value);
+            let value = simd.mul_f32s(load(simd, gradient), slope);
+            store(simd, gradient, value);
+        }
+
+        pack(columns, m, e, Matrix::Rows(dx, e), self.packed);
+        let (left, out) = (Matrix::Columns(self.active, 4 * e), part(self.grads, grads.proj_weight));
+        Product { m: 4 * e, k: m, n: e, left, right: self.packed, width, onto: Onto::Out, out, ld: e }.run(simd);
+        add_rows(simd, m, e, dx, e, part(self.grads, grads.proj_bias));
+
+        for (normal, y) in normal.chunks_exact(e).zip(self.normed.chunks_exact_mut(e)) {
+            scale_and_shift(simd, normal, norm.0, norm.1, y);
+        }
+        pack(columns, m, 4 * e, Matrix::Rows(self.gradient, 4 * e), self.packed);
+        let (left, out) = (Matrix::Columns(self.normed, e), part(self.grads, grads.fc_weight));
+        Product { m: e, k: m, n: 4 * e, left, right: self.packed, width, onto: Onto::Out, out, ld: 4 * e }.run(simd);
+        add_rows(simd, m, 4 * e, self.gradient, 4 * e, part(self.grads, grads.fc_bias));
+
+        let (left, out) = (Matrix::Rows(self.gradient, 4 * e), &mut *self.normed);
+        Product { m, k: 4 * e, n: e, left, right: fc, width, onto, out, ld: e }.run(simd);
+        let [weight, bias] = parts(self.grads, [grads.norm_weight, grads.norm_bias]);
+        for (row, dx) in dx.chunks_exact_mut(e).enumerate() {
+            let (normal, dy) = (&normal[row * e..][..e], &mut self.normed[row * e..][..e]);
+            normalize_backward(simd, normal, self.saved.scale[first + row], norm.0, dy, weight, bias);
+            add(simd, dy, dx);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The threads: who works on which sequence, and with what memory.
+
+use super::gemm::{Matrix, Width, pack_panel, packed_len};
+use super::memory::Scratch;
+use crate::device::cpu::GRAD_SLOTS;
+use crate::error::{Error, Kind, Result};
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The instruction set, the threads, and each thread's memory.
+pub(crate) struct Team {
+    pub(crate) arch: Arch,
+    /// None for one thread: the caller's.
+    pool: Option<rayon::ThreadPool>,
+    scratch: Vec<Mutex<Scratch>>,
+}
+
+impl Team {
+    pub(crate) fn new(threads: usize) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("gpt2meg-{i}"));
+        let failed = |error| Error::new(Kind::DeviceUnavailable, format!("cannot start {threads} threads: {error}"));
+        let pool = if threads > 1 { Some(pool.build().map_err(failed)?) } else { None };
+        let scratch = (0..threads).map(|_| Mutex::default()).collect();
+        Ok(Self { arch: Arch::new(), pool, scratch })
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.scratch.len()
+    }
+
+    /// The memory of the thread that asks. Nobody else ever wants it, so this does not wait.
+    pub(crate) fn scratch(&self) -> MutexGuard<'_, Scratch> {
+        let index = rayon::current_thread_index().filter(|_| self.pool.is_some()).unwrap_or(0);
+        self.scratch[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does `work` for each job, at most [`GRAD_SLOTS`] of them, spread over the threads.
+    pub(crate) fn each<J: Send>(&self, jobs: impl Iterator<Item = J>, work: impl Fn(J, &mut Scratch) + Sync) {
+        let mut list: [Option<J>; GRAD_SLOTS] = std::array::from_fn(|_| None);
+        let mut n = 0;
+        for (place, job) in list.iter_mut().zip(jobs) {
+            *place = Some(job);
+            n += 1;
+        }
+        let work = |place: &mut Option<J>| {
+            if let Some(job) = place.take() {
+                work(job, &mut self.scratch());
+            }
+        };
+        match &self.pool {
+            None => list[..n].iter_mut().for_each(work),
+            Some(pool) => pool.install(|| list[..n].par_iter_mut().with_max_len(1).for_each(work)),
+        }
+    }
+
+    /// Does `work(number, chunk)` for each chunk of `size` elements of `data`, spread over the threads.
+    pub(crate) fn each_chunk(&self, data: &mut [f32], size: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+        match &self.pool {
+            None => data.chunks_mut(size).enumerate().for_each(|(i, chunk)| work(i, chunk)),
+            Some(pool) => {
+                pool.install(|| data.par_chunks_mut(size).enumerate().for_each(|(i, chunk)| work(i, chunk)));
+            }
+        }
+    }
+
+    /// Columns of a panel of this instruction set.
+    pub(crate) fn columns(&self, width: Width) -> usize {
+        struct Columns(Width);
+        impl WithSimd for Columns {
+            type Output = usize;
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) -> usize {
+                self.0.columns::<S>()
+            }
+        }
+        self.arch.dispatch(Columns(width))
+    }
+
+    /// Elements of a packed weight of `k` rows and `n` columns.
+    pub(crate) fn packed_len(&self, k: usize, n: usize) -> usize {
+        packed_len(self.columns(Width::Wide), k, n)
+    }
+
+    /// Packs a weight for wide products, panel by panel over the threads.
+    pub(crate) fn pack(&self, k: usize, n: usize, from: Matrix, packed: &mut [f32]) {
+        let columns = self.columns(Width::Wide);
+        self.each_chunk(packed, columns * k, |j, panel| pack_panel(columns, k, n, from, j, panel));
+    }
+}

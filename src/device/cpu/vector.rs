@@ -1,0 +1,173 @@
+//! Vector mathematics: loads and stores, exp, GELU, reductions, generic over the instruction set.
+//!
+//! Everything here is `#[inline(always)]` and is called from inside a dispatched function, so that it is compiled for
+//! the instruction set found at run time. There are no calls to the C library's mathematics.
+
+use pulp::Simd;
+
+/// log2(e).
+pub(crate) const LOG2_E: f32 = std::f32::consts::LOG2_E;
+
+/// The vector at the start of `slice`; lanes beyond its end are zero.
+#[inline(always)]
+pub(crate) fn load<S: Simd>(simd: S, slice: &[f32]) -> S::f32s {
+    match S::as_simd_f32s(slice).0.first() {
+        Some(&vector) => vector,
+        None => simd.partial_load_f32s(slice),
+    }
+}
+
+/// Writes as many lanes as `slice` has room for.
+#[inline(always)]
+pub(crate) fn store<S: Simd>(simd: S, slice: &mut [f32], vector: S::f32s) {
+    match S::as_mut_simd_f32s(slice) {
+        ([first, ..], _) => *first = vector,
+        (_, tail) => simd.partial_store_f32s(tail, vector),
+    }
+}
+
+/// 2^x for x up to 127; below −127 it is zero, and NaN stays NaN. Relative error at most 2⁻²³ (the polynomial's own is
+/// 2⁻²⁵·⁹; the rest is its rounding) where the result is a normal number, and results below 2⁻¹²⁶ are flushed to zero.
+///
+/// x is split into its nearest whole number n and f in [−½, ½]: a polynomial gives 2^f, and n goes into the exponent.
+#[inline(always)]
+pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // Adding 1.5 · 2^23 rounds to a whole number, which then stands in the low bits; 127 is the exponent's bias.
+    const SHIFT: f32 = 12_582_912.0 + 127.0;
+    // The least maximal relative error on [−½, ½] in degree 6, by iteratively reweighted least squares.
+    const COEFFICIENTS: [f32; 6] =
+        [0.000_153_458_11, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, 0.693_147_2];
+
+    // NaN is the second operand, so that it passes.
+    let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
+    let shifted = simd.add_f32s(x, simd.splat_f32s(SHIFT));
+    let fraction = simd.sub_f32s(x, simd.sub_f32s(shifted, simd.splat_f32s(SHIFT)));
+    let mut sum = simd.splat_f32s(COEFFICIENTS[0]);
+    for &coefficient in &COEFFICIENTS[1..] {
+        sum = simd.mul_add_e_f32s(sum, fraction, simd.splat_f32s(coefficient));
+    }
+    sum = simd.mul_add_e_f32s(sum, fraction, simd.splat_f32s(1.0));
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    simd.mul_f32s(sum, simd.transmute_f32s_u32s(exponent))
+}
+
+// tanh-GELU: ½x(1 + tanh(√(2/π)(x + 0.044715x³))) = x·σ(CUBE·x³ + LINE·x), by tanh(u) = 2σ(2u) − 1.
+const LINE: f32 = 1.595_769_1; // 2√(2/π)
+const CUBE: f32 = 0.071_354_814; // 0.044715 · 2√(2/π)
+
+/// σ of GELU's argument. Beyond ±10 σ has reached 1 (or the smallest normal numbers), so clamping changes nothing.
+#[inline(always)]
+fn gelu_gate<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let x = simd.min_f32s(simd.splat_f32s(10.0), simd.max_f32s(simd.splat_f32s(-10.0), x));
+    let square = simd.mul_f32s(x, x);
+    let slope = simd.mul_add_e_f32s(square, simd.splat_f32s(-CUBE * LOG2_E), simd.splat_f32s(-LINE * LOG2_E));
+    let one = simd.splat_f32s(1.0);
+    let gate = simd.div_f32s(one, simd.add_f32s(one, exp2(simd, simd.mul_f32s(slope, x))));
+    (gate, square)
+}
+
+/// GELU in GPT-2's tanh form.
+#[inline(always)]
+pub(crate) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.mul_f32s(x, gelu_gate(simd, x).0)
+}
+
+/// GELU and its derivative.
+#[inline(always)]
+pub(crate) fn gelu_and_slope<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let (gate, square) = gelu_gate(simd, x);
+    let value = simd.mul_f32s(x, gate);
+    // σ + x·σ·(1 − σ)·(3·CUBE·x² + LINE)
+    let inner = simd.mul_add_e_f32s(square, simd.splat_f32s(3.0 * CUBE), simd.splat_f32s(LINE));
+    let rest = simd.mul_f32s(value, simd.sub_f32s(simd.splat_f32s(1.0), gate));
+    (value, simd.mul_add_e_f32s(rest, inner, gate))
+}
+
+/// y[i] = f(x[i]).
+#[inline(always)]
+pub(crate) fn map<S: Simd>(simd: S, x: &[f32], y: &mut [f32], f: impl Fn(S::f32s) -> S::f32s) {
+    for (x, y) in x.chunks(S::F32_LANES).zip(y.chunks_mut(S::F32_LANES)) {
+        store(simd, y, f(load(simd, x)));
+    }
+}
+
+/// y[i] = f(x[i], y[i]).
+#[inline(always)]
+pub(crate) fn update<S: Simd>(simd: S, x: &[f32], y: &mut [f32], f: impl Fn(S::f32s, S::f32s) -> S::f32s) {
+    for (x, y) in x.chunks(S::F32_LANES).zip(y.chunks_mut(S::F32_LANES)) {
+        let value = f(load(simd, x), load(simd, y));
+        store(simd, y, value);
+    }
+}
+
+/// y += x
+#[inline(always)]
+pub(crate) fn add<S: Simd>(simd: S, x: &[f32], y: &mut [f32]) {
+    update(simd, x, y, |x, y| simd.add_f32s(y, x));
+}
+
+/// Sum of f(a[i], b[i]); lanes first, then the lanes together, then what is left over.
+#[inline(always)]
+pub(crate) fn sum_of<S: Simd>(
+    simd: S,
+    a: &[f32],
+    b: &[f32],
+    f: impl Fn(S::f32s, S::f32s) -> S::f32s,
+    g: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    let (a, a_tail) = S::as_simd_f32s(a);
+    let (b, b_tail) = S::as_simd_f32s(b);
+    let mut sum = simd.splat_f32s(0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        sum = simd.add_f32s(sum, f(a, b));
+    }
+    a_tail.iter().zip(b_tail).fold(simd.reduce_sum_f32s(sum), |sum, (&a, &b)| sum + g(a, b))
+}
+
+/// Σ a[i]·b[i]
+#[inline(always)]
+pub(crate) fn dot<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    sum_of(simd, a, b, |a, b| simd.mul_f32s(a, b), |a, b| a * b)
+}
+
+/// The largest element; −∞ for none.
+#[inline(always)]
+pub(crate) fn largest<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    let (x, tail) = S::as_simd_f32s(x);
+    let mut most = simd.splat_f32s(f32::NEG_INFINITY);
+    for &x in x {
+        most = simd.max_f32s(most, x);
+    }
+    tail.iter().fold(simd.reduce_max_f32s(most), |most, &x| most.max(x))
+}
+
+/// Replaces logits by exp(logit − largest) and returns (largest, sum): the row's softmax, not yet divided by its sum.
+#[inline(always)]
+pub(crate) fn exponentials<S: Simd>(simd: S, row: &mut [f32]) -> (f32, f32) {
+    let most = largest(simd, row);
+    let (factor, most_splat) = (simd.splat_f32s(LOG2_E), simd.splat_f32s(most));
+    let (vectors, tail) = S::as_mut_simd_f32s(row);
+    let mut sum = simd.splat_f32s(0.0);
+    for x in vectors {
+        *x = exp2(simd, simd.mul_f32s(simd.sub_f32s(*x, most_splat), factor));
+        sum = simd.add_f32s(sum, *x);
+    }
+    let x = exp2(simd, simd.mul_f32s(simd.sub_f32s(simd.partial_load_f32s(tail), most_splat), factor));
+    simd.partial_store_f32s(tail, x);
+    (most, tail.iter().fold(simd.reduce_sum_f32s(sum), |sum, &x| sum + x))
+}
+
+/// Adds the rows of `x` (each `width` wide, `ld` apart) to `sum`, in their order.
+#[inline(always)]
+pub(crate) fn add_rows<S: Simd>(simd: S, rows: usize, width: usize, x: &[f32], ld: usize, sum: &mut [f32]) {
+    for column in (0..width).step_by(S::F32_LANES) {
+        let lanes = S::F32_LANES.min(width - column);
+        let mut total = simd.splat_f32s(0.0);
+        for row in 0..rows {
+            total = simd.add_f32s(total, load(simd, &x[row * ld + column..][..lanes]));
+        }
+        let sum = &mut sum[column..][..lanes];
+        let value = simd.add_f32s(load(simd, sum), total);
+        store(simd, sum, value);
+    }
+}
