@@ -12,8 +12,8 @@ mod tokenize;
 mod train;
 mod verify;
 
-use crate::error::Result;
 use crate::device::DeviceChoice;
+use crate::error::Result;
 use clap::{Args, Parser, Subcommand};
 
 /// From recordings of the brain to tokens, a GPT-2, and generated MEG.

@@ -6,9 +6,9 @@
 
 use super::attention::{Saved, lanes, saved_len};
 use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::memory::{part, parts};
 use super::norm::{normalize_backward, scale_and_shift};
 use super::vector::{LOG2_E, add, add_rows, exp2};
-use super::memory::{part, parts};
 use super::{Cpu, Shape};
 use crate::device::{AttentionParams, Call, Tensor};
 use crate::error::Result;
@@ -27,7 +27,8 @@ pub(super) fn backward(
     let (e, te, rows, block) = (shape.e, shape.t * shape.e, shape.rows(), cpu.team.columns(Width::Narrow));
     let (memory, team) = (&cpu.memory, &cpu.team);
     let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
-    let (qkv_weight, proj_weight) = (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.proj_weight, e * e)?);
+    let (qkv_weight, proj_weight) =
+        (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.proj_weight, e * e)?);
     let kept = saved_len(&shape);
     let mut saved = memory.floats_mut(saved, shape.n * kept)?;
     let mut dx = memory.floats_mut(dx, shape.n * te)?;
@@ -51,11 +52,11 @@ pub(super) fn backward(
         let d = shape.d();
         let packed = team.packed_len(shape.t, 2 * e);
         let panel = block * d.next_multiple_of(block);
-        let [d_answer, dqkv, normed, packed, left, right, p, ds, sums] = scratch.split([
-            rows * e, 3 * te, te, packed, panel, panel, shape.t * block, shape.t * block, rows,
-        ]);
+        let [d_answer, dqkv, normed, packed, left, right, p, ds, sums] =
+            scratch.split([rows * e, 3 * te, te, packed, panel, panel, shape.t * block, shape.t * block, rows]);
         let saved = Saved::split(&shape, saved);
-        let one = BackwardOne { all: &backward, dx, saved, grads, d_answer, dqkv, normed, packed, left, right, p, ds, sums };
+        let one =
+            BackwardOne { all: &backward, dx, saved, grads, d_answer, dqkv, normed, packed, left, right, p, ds, sums };
         team.arch.dispatch(one);
     });
     Ok(())

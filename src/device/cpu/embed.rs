@@ -1,7 +1,7 @@
 //! The embedding: five table rows added up for each timestep, and their gradients.
 
-use super::vector::{add, load, store};
 use super::memory::part;
+use super::vector::{add, load, store};
 use super::{Cpu, Shape};
 use crate::device::{Call, EmbedParams, Inputs, Tensor};
 use crate::ensure;

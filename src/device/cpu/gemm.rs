@@ -183,8 +183,7 @@ impl Product<'_> {
         let (rows, _) = S::as_simd_f32s(panel).0.as_chunks::<NV>();
         let mut sums = [[simd.splat_f32s(0.0); NV]; MR];
         if let Some(last) = rows.len().checked_sub(1) {
-            let (start, far) =
-                if TRANSPOSED { (i, last * ld + MR - 1) } else { (i * ld, (MR - 1) * ld + last) };
+            let (start, far) = if TRANSPOSED { (i, last * ld + MR - 1) } else { (i * ld, (MR - 1) * ld + last) };
             let left = &left[start..][..far + 1];
             for (p, row) in rows.iter().enumerate() {
                 for (r, sums) in sums.iter_mut().enumerate() {

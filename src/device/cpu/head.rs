@@ -1,9 +1,9 @@
 //! The head: final norm, logits, and softmax cross-entropy fused with its backward pass, [`ROWS`] timesteps at a time.
 
 use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::memory::{part, parts};
 use super::norm::{normalize, normalize_backward, scale_and_shift};
 use super::vector::{exponentials, load, store};
-use super::memory::{part, parts};
 use super::{Cpu, ROWS, Shape};
 use crate::device::{Call, HeadBackward, HeadParams, Inputs, Score, Tensor};
 use crate::ensure;
@@ -92,7 +92,12 @@ pub(super) fn loss(
         let matrix = head.matrix(&shape, channel).expect("checked above");
         let back = if grads.is_some() { 1 } else { 0 };
         let [right, right_backward, normal, normed, logits, packed] = scratch.split([
-            team.packed_len(e, q), back * team.packed_len(q, e), ROWS * e, ROWS * e, ROWS * q, back * team.packed_len(ROWS, e),
+            team.packed_len(e, q),
+            back * team.packed_len(q, e),
+            ROWS * e,
+            ROWS * e,
+            ROWS * q,
+            back * team.packed_len(ROWS, e),
         ]);
         let columns = team.columns(Width::Wide);
         pack(columns, e, q, Matrix::Columns(&weight[matrix.clone()], e), right);
@@ -149,7 +154,18 @@ impl WithSimd for LossOne<'_> {
         let mut score = [0.0; Score::LEN];
         for first in (from..t).step_by(ROWS) {
             let m = ROWS.min(t - first);
-            logits(simd, self.all.norm, self.right, self.all.q, &self.x[first * self.all.shape.e..], m, self.normal, self.normed, &mut self.scale, self.logits);
+            logits(
+                simd,
+                self.all.norm,
+                self.right,
+                self.all.q,
+                &self.x[first * self.all.shape.e..],
+                m,
+                self.normal,
+                self.normed,
+                &mut self.scale,
+                self.logits,
+            );
             for row in 0..m {
                 self.target(simd, row, usize::from(self.tokens[first + row + 1]), &mut score);
             }

@@ -1,9 +1,9 @@
 //! The MLP half-block: x += proj(gelu(fc(norm(x)))), forward and backward, [`ROWS`] timesteps at a time.
 
 use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::memory::{part, parts};
 use super::norm::{normalize, normalize_backward, scale_and_shift};
 use super::vector::{add, add_rows, gelu, gelu_and_slope, load, map, store};
-use super::memory::{part, parts};
 use super::{Cpu, ROWS, Shape};
 use crate::device::{Call, MlpParams, Tensor};
 use crate::error::Result;

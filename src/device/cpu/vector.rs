@@ -36,7 +36,7 @@ pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const SHIFT: f32 = 12_582_912.0 + 127.0;
     // The least maximal relative error on [−½, ½] in degree 6, by iteratively reweighted least squares.
     const COEFFICIENTS: [f32; 6] =
-        [0.000_153_458_11, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, 0.693_147_2];
+        [0.000_153_458_11, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, std::f32::consts::LN_2];
 
     // NaN is the second operand, so that it passes.
     let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
@@ -52,7 +52,7 @@ pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 }
 
 // tanh-GELU: ½x(1 + tanh(√(2/π)(x + 0.044715x³))) = x·σ(CUBE·x³ + LINE·x), by tanh(u) = 2σ(2u) − 1.
-const LINE: f32 = 1.595_769_1; // 2√(2/π)
+const LINE: f32 = 1.595_769; // 2√(2/π)
 const CUBE: f32 = 0.071_354_814; // 0.044715 · 2√(2/π)
 
 /// σ of GELU's argument. Beyond ±10 σ has reached 1 (or the smallest normal numbers), so clamping changes nothing.
