@@ -1,17 +1,225 @@
 //! `gpt2meg simulate`.
 
-use super::{Exit, Globals};
-use crate::error::Result;
+use super::{Exit, Globals, progress};
+use crate::error::{Error, Kind, Result};
+use crate::recording::events::table;
+use crate::recording::npy::{self, Layout};
+use crate::recording::simulate::{Config, Simulation};
+use crate::recording::{ChannelKind, Info, Recording, fif};
+use crate::storage::atomic;
+use crate::{ensure, interrupt};
 use clap::Args;
+use serde_json::json;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-/// Arguments of `gpt2meg simulate`.
+/// Make recordings whose truth is known: 12 hidden states with their own rhythms, evoked responses, 1/f noise, on the
+/// sensors of a 306-channel helmet. What lies behind a recording is saved beside it, as NAME_truth.safetensors.
+///
+///   gpt2meg simulate --out sim_raw.fif --hours 0.5
+///   gpt2meg simulate --out sim.npy --channels 32 --sfreq 100
+///   gpt2meg simulate --out study --subjects 10 --conditions 8 --bad 3 --artefacts
 #[derive(Args, Debug)]
-pub struct Simulate {}
+#[command(verbatim_doc_comment)]
+pub struct Simulate {
+    /// A file (.fif or .npy) for one subject, or a folder, which is filled as BIDS asks (sub-01/meg/…).
+    #[arg(long, value_name = "FILE|DIR")]
+    out: PathBuf,
+    /// Length of each recording in hours.
+    #[arg(long, default_value_t = 0.25)]
+    hours: f64,
+    /// Number of MEG channels; 306 are a whole helmet (102 magnetometers, 204 planar gradiometers).
+    #[arg(long, default_value_t = 306)]
+    channels: usize,
+    /// Number of subjects; with more than one, --out is a folder.
+    #[arg(long, default_value_t = 1)]
+    subjects: usize,
+    /// Number of conditions, each with its own evoked response; 0 for a recording at rest.
+    #[arg(long, default_value_t = 4)]
+    conditions: usize,
+    /// Sampling rate in Hz.
+    #[arg(long, default_value_t = 250.0)]
+    sfreq: f64,
+    /// Number of bad channels, flat and noisy by turns, marked as bad.
+    #[arg(long, default_value_t = 0)]
+    bad: usize,
+    /// Add blinks, slow drifts and jumps.
+    #[arg(long)]
+    artefacts: bool,
+    /// Add a trigger channel, STI 014, that carries the condition's number at each onset.
+    #[arg(long)]
+    stim: bool,
+    /// Orientation of a .npy file.
+    #[arg(long, value_enum, default_value_t = Layout::TimeFirst)]
+    layout: Layout,
+}
 
 impl Simulate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        let seconds = self.hours * 3600.0;
+        let config = Config {
+            seed: globals.seed,
+            seconds,
+            sfreq: self.sfreq,
+            n_channel: self.channels,
+            n_condition: self.conditions,
+            n_bad: self.bad,
+            artefacts: self.artefacts,
+            stim: self.stim,
+        };
+        let files = self.files()?;
+        // Nothing is begun that would be refused later.
+        for file in &files {
+            atomic::refuse_existing(file, globals.force)?;
+            atomic::refuse_existing(&truth_beside(file), globals.force)?;
+        }
+        let in_folder = self.is_folder();
+        if in_folder {
+            describe_study(&self.out, self.subjects, globals.force)?;
+        }
+        let mut written = Vec::new();
+        for (index, file) in files.iter().enumerate() {
+            let plan = Simulation::new(&config, index)?;
+            let truth = plan.truth();
+            let mut recording = plan.into_recording()?;
+            if !self.write(&mut recording, file, globals)? {
+                return Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
+            }
+            truth.save(&truth_beside(file), globals.force)?;
+            let info = &recording.info;
+            if in_folder {
+                table::write(&bids_name(file, "events.tsv"), &info.events, info.sfreq, globals.force)?;
+                write_channels(&bids_name(file, "channels.tsv"), info, globals.force)?;
+                write_sidecar(&file.with_extension("json"), info, globals.force)?;
+            }
+            if !globals.quiet && !globals.json {
+                let (n_channel, minutes, n_trial) = (info.n_channel(), info.seconds() / 60.0, info.events.len());
+                println!(
+                    "{}: {n_channel} channels, {minutes:.1} min at {} Hz, {n_trial} trials",
+                    file.display(),
+                    info.sfreq
+                );
+            }
+            written.push(json!({
+                "path": file,
+                "truth": truth_beside(file),
+                "subject": info.subject,
+                "n_channel": info.n_channel(),
+                "n_timestep": info.n_timestep,
+                "sfreq": info.sfreq,
+                "n_trial": info.events.len(),
+            }));
+        }
+        if globals.json {
+            println!("{}", json!({ "seed": globals.seed, "recordings": written }));
+        }
+        Ok(Exit::Done)
     }
+
+    /// Whether `--out` is a folder: any name that is not that of a recording.
+    fn is_folder(&self) -> bool {
+        !self.out.extension().is_some_and(|e| e == "fif" || e == "npy")
+    }
+
+    /// The recordings to write, one a subject; their folders exist.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        ensure!(self.subjects > 0, Kind::Usage, "no subjects, nothing to simulate");
+        if !self.is_folder() {
+            if self.subjects > 1 {
+                let what = format!("{} subjects do not fit into one file", self.subjects);
+                return Err(Error::new(Kind::Usage, what).at(&self.out).hint("Give the name of a folder"));
+            }
+            return Ok(vec![self.out.clone()]);
+        }
+        let file = |subject: usize| {
+            let folder = self.out.join(format!("sub-{subject:02}")).join("meg");
+            std::fs::create_dir_all(&folder).map_err(|e| Error::io(e, "create the folder", &folder))?;
+            Ok(folder.join(format!("sub-{subject:02}_task-sim_meg.fif")))
+        };
+        (1..=self.subjects).map(file).collect()
+    }
+
+    /// Writes one recording; `false` when a signal stopped it, and then no file is left.
+    fn write(&self, recording: &mut Recording, file: &Path, globals: &Globals) -> Result<bool> {
+        let info = recording.info.clone();
+        let mut writer = match file.extension().is_some_and(|e| e == "npy") {
+            true => npy::create(file, &info, self.layout, globals.force)?,
+            false => fif::create(file, &info, globals.force)?,
+        };
+        let bar = progress::bar(info.n_timestep as u64, "timesteps", globals.quiet);
+        let mut start = 0;
+        while start < info.n_timestep {
+            if interrupt::requested().is_some() {
+                return Ok(false);
+            }
+            let n = Recording::BLOCK.min(info.n_timestep - start);
+            writer.write(&recording.read(start, n)?)?;
+            start += n;
+            bar.set_position(start as u64);
+        }
+        bar.finish_and_clear();
+        writer.finish(&info.events)?;
+        Ok(true)
+    }
+}
+
+/// `x_truth.safetensors` for `x.fif`.
+fn truth_beside(file: &Path) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{stem}_truth.safetensors"))
+}
+
+/// `sub-01_task-sim_events.tsv` for `sub-01_task-sim_meg.fif`.
+fn bids_name(file: &Path, what: &str) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{}_{what}", stem.trim_end_matches("_meg")))
+}
+
+/// The two files that BIDS asks for at the top of a study.
+fn describe_study(folder: &Path, n_subject: usize, force: bool) -> Result<()> {
+    let description = json!({
+        "Name": "Simulated MEG",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "raw",
+        "GeneratedBy": [{ "Name": "gpt2meg", "Version": env!("CARGO_PKG_VERSION") }],
+    });
+    write_text(&folder.join("dataset_description.json"), &format!("{description:#}\n"), force)?;
+    let rows: String = (1..=n_subject).map(|subject| format!("sub-{subject:02}\n")).collect();
+    write_text(&folder.join("participants.tsv"), &format!("participant_id\n{rows}"), force)
+}
+
+/// The table of channels that BIDS asks for beside a recording.
+fn write_channels(path: &Path, info: &Info, force: bool) -> Result<()> {
+    let mut text = String::from("name\ttype\tunits\tstatus\n");
+    for channel in &info.channels {
+        let (kind, units) = match channel.kind {
+            ChannelKind::Mag => ("MEGMAG", "T"),
+            ChannelKind::Grad => ("MEGGRADPLANAR", "T/m"),
+            _ => ("TRIG", "n/a"),
+        };
+        let status = if channel.bad { "bad" } else { "good" };
+        text += &format!("{}\t{kind}\t{units}\t{status}\n", channel.name);
+    }
+    write_text(path, &text, force)
+}
+
+/// The description that BIDS asks for beside a recording.
+fn write_sidecar(path: &Path, info: &Info, force: bool) -> Result<()> {
+    let sidecar = json!({
+        "TaskName": "sim",
+        "SamplingFrequency": info.sfreq,
+        "PowerLineFrequency": "n/a",
+        "DewarPosition": "upright",
+        "SoftwareFilters": "n/a",
+        "DigitizedLandmarks": true,
+        "DigitizedHeadPoints": true,
+    });
+    write_text(path, &format!("{sidecar:#}\n"), force)
+}
+
+fn write_text(path: &Path, text: &str, force: bool) -> Result<()> {
+    atomic::write(path, force, |file| {
+        file.write_all(text.as_bytes()).map_err(|e| Error::io(e, &format!("write {} bytes", text.len()), path))
+    })
 }

@@ -219,3 +219,63 @@ pub fn dig() -> Vec<DigPoint> {
     let scalp = scalp.enumerate().map(|(i, position)| (4, i as i32 + 1, position));
     cardinal.chain(scalp).map(|(kind, ident, position)| DigPoint { kind, ident, position, coord_frame: 4 }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helmet_has_unit_axes_and_its_own_names() {
+        for n in [1, 2, 3, 4, 305, 306, 307, 2000] {
+            let sensors = sensors(n);
+            assert_eq!(sensors.len(), n);
+            let names: std::collections::BTreeSet<_> = sensors.iter().map(|s| s.name.clone()).collect();
+            assert_eq!(names.len(), n, "names of {n} sensors");
+            for s in &sensors {
+                let [ex, ey, ez] = s.axes;
+                assert!((ex.cross(&ey) - ez).norm() < 1e-12, "{} is not right-handed", s.name);
+                assert!((ez.norm() - 1.0).abs() < 1e-12);
+                assert!((s.position - Vector3::from(HEAD_CENTRE)).norm() > 0.09, "{} is inside the head", s.name);
+            }
+        }
+        assert_eq!(sensors(1)[0].kind, ChannelKind::Mag);
+    }
+
+    /// Outside the head there is no current: the field has neither divergence nor curl. And its radial part is that of
+    /// the dipole alone, by Biot and Savart. Together these determine the field, so Sarvas' formula is right.
+    #[test]
+    fn the_field_obeys_maxwell() {
+        let centre = Vector3::from(HEAD_CENTRE);
+        let dipole =
+            Dipole { position: centre + Vector3::new(0.02, -0.03, 0.05), moment: Vector3::new(3e-9, 8e-9, -4e-9) };
+        for at in [Vector3::new(0.1, 0.03, 0.02), Vector3::new(-0.02, 0.05, 0.11), Vector3::new(0.03, -0.09, -0.04)] {
+            let field = dipole.field(&at);
+            let h = 1e-4;
+            let slope = |along: usize| {
+                let step = Vector3::ith(along, h);
+                (dipole.field(&(at + step)) - dipole.field(&(at - step))) / (2.0 * h)
+            };
+            let (dx, dy, dz) = (slope(0), slope(1), slope(2));
+            let scale = dx.norm() + dy.norm() + dz.norm();
+            // Central differences err by h²/6 times a third derivative, which is of order scale / (3 cm)².
+            let bound = scale * h * h / (0.03 * 0.03);
+            assert!((dx.x + dy.y + dz.z).abs() < bound);
+            assert!(Vector3::new(dy.z - dz.y, dz.x - dx.z, dx.y - dy.x).norm() < bound);
+
+            let away = at - dipole.position;
+            let alone = dipole.moment.cross(&away) * (1e-7 / away.norm().powi(3));
+            let radial = (at - centre).normalize();
+            assert!((field - alone).dot(&radial).abs() < 1e-12 * field.norm());
+        }
+    }
+
+    #[test]
+    fn the_head_sits_in_the_helmet() {
+        let t = dev_head_t(Vector3::new(0.05, -0.02, 0.1));
+        // The centre of the sphere is 40 mm above the origin of head coordinates, however the head is turned.
+        for (i, expected) in [0.0, 0.0, 0.04].into_iter().enumerate() {
+            let x = f64::from(t[i][3]) + (0..3).map(|j| f64::from(t[i][j]) * HEAD_CENTRE[j]).sum::<f64>();
+            assert!((x - expected).abs() < 1e-7);
+        }
+    }
+}
