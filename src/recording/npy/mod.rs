@@ -14,16 +14,17 @@ use super::{Block, Channel, ChannelKind, Info, Recording, Signal};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The bytes that every `.npy` file begins with.
 pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Which axis of an array is time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+/// Which axis of an array is time. The default is for writing; reading assumes nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layout {
     /// A row is a timestep: time × channels, as osl-dynamics expects.
+    #[default]
     TimeFirst,
     /// A row is a channel: channels × time, as MNE's `get_data` returns.
     ChannelsFirst,
@@ -40,12 +41,10 @@ pub struct NpyOptions {
     pub kind: Option<ChannelKind>,
     /// Names of the channels; `000`, `001`, … when neither this nor the file beside it says.
     pub names: Option<Vec<String>>,
-    /// Events: a BIDS-like table, or an MNE event array of (timestep, 0, id). Without it, `x_events.tsv` is read
-    /// where it exists.
-    pub events: Option<PathBuf>,
 }
 
-/// Opens an array of shape time × channels or channels × time; its numbers are taken to be in SI units.
+/// Opens an array of shape time × channels or channels × time; its numbers are taken to be in SI units. Events are read
+/// from `x_events.tsv` beside it, where that exists.
 ///
 /// Errors: a layout or sampling rate that nobody states ([`Kind::Usage`], [`Kind::SamplingRate`]), more channels than
 /// timesteps under the stated layout ([`Kind::Usage`]), a header that does not fit the file ([`Kind::Corrupt`]).
@@ -82,8 +81,8 @@ pub fn open(path: &Path, options: &NpyOptions) -> Result<Recording> {
     };
     describe(&mut info, options).map_err(|e| e.at(path))?;
     info.source = path.display().to_string();
-    let table = options.events.clone().or_else(|| Some(table::beside(path)).filter(|p| p.exists()));
-    if let Some(table) = table {
+    let table = table::beside(path);
+    if table.exists() {
         info.events = table::read(&table, info.sfreq, info.first_timestep, n_timestep)?.events;
     }
     Recording::new(info, Box::new(NpySignal { array, time_first, n_channel }))
