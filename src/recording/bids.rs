@@ -58,8 +58,7 @@ pub fn list(root: &Path) -> Result<Listing> {
         entries.retain(|path| file_name(path).starts_with(prefix) && path.is_dir());
         Ok(entries)
     };
-    let subjects =
-        if file_name(root).starts_with("sub-") { vec![root.to_path_buf()] } else { folders(root, "sub-")? };
+    let subjects = if file_name(root).starts_with("sub-") { vec![root.to_path_buf()] } else { folders(root, "sub-")? };
     for subject in subjects {
         let mut visits = folders(&subject, "ses-")?;
         visits.push(subject);

@@ -4,11 +4,13 @@
 //! be in memory at once. Every stage of the program begins and ends with this one type, so real against generated and
 //! real against real go through the same code.
 
+pub mod bids;
 pub mod events;
 mod extend;
 pub mod fif;
 pub mod filter;
 pub mod npy;
+pub mod open;
 pub mod pick;
 pub mod prepare;
 pub mod resample;
@@ -17,6 +19,8 @@ pub mod split;
 pub mod stim;
 #[cfg(test)]
 mod testing;
+
+pub use open::{OpenOptions, create, open};
 
 use crate::ensure;
 use crate::error::{Kind, Result};

@@ -2,6 +2,8 @@
 
 mod design;
 mod kernel;
+#[cfg(test)]
+mod tests;
 mod zero_phase;
 
 pub use design::{Band, Memory, Section, memory};

@@ -31,12 +31,25 @@ pub fn filter(recording: Recording, band: &Band) -> Result<Recording> {
     }
     info.pass_band.0 = info.pass_band.0.max(band.high_pass);
     info.pass_band.1 = info.pass_band.1.min(band.low_pass.unwrap_or(f64::INFINITY));
-    let Memory { ringing, reach } = memory(&sections).map_err(|e| e.at(&info.source))?;
+    let memory = memory(&sections).map_err(|e| e.at(&info.source))?;
+    let mut filtered = zero_phase(recording, sections, memory, memory.reach.max(SHORTEST_BLOCK))?;
+    filtered.info.pass_band = info.pass_band;
+    Ok(filtered)
+}
+
+/// [`filter`] with given sections and grid.
+pub(super) fn zero_phase(
+    recording: Recording,
+    sections: Vec<Section>,
+    memory: Memory,
+    n_block_timestep: usize,
+) -> Result<Recording> {
+    let info = recording.info.clone();
     let signal = ZeroPhase {
-        input: Extended::new(recording, ringing, "a filter that rings that long")?,
+        input: Extended::new(recording, memory.ringing, "a filter that rings that long")?,
         steady: steady_states(&sections),
         sections,
-        n_block_timestep: reach.max(SHORTEST_BLOCK),
+        n_block_timestep,
         starts: Vec::new(),
         ahead: None,
         done: None,
