@@ -20,6 +20,9 @@ pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Opt
             continue;
         }
         let name = reference.tag(kind::REF_FILE_NAME).map(|t| t.text(source)).transpose()?;
+        if name.as_deref().is_some_and(|n| n.contains('\0')) {
+            return Err(source.corrupt("the name of the next part has a zero byte in it"));
+        }
         if let Some(name) = name.as_deref().and_then(|n| Path::new(n).file_name()) {
             return Ok(Some(path.with_file_name(name)));
         }

@@ -168,3 +168,30 @@ fn a_sample_that_cannot_be_written_is_named() {
         assert!(error.to_string().contains("MEG 0002"), "{error}");
     }
 }
+
+/// The size of the parts is known only in here, so this comparison with MNE-Python is too.
+#[cfg(feature = "python-tests")]
+#[test]
+fn mne_joins_what_is_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a_raw.fif");
+    let mut writer = create_split(&path, &info(9), false, 15_000).unwrap();
+    write(&mut writer, 9, 750).unwrap();
+    writer.finish(&events()).unwrap();
+
+    let python = std::env::var_os("GPT2MEG_PYTHON").expect("GPT2MEG_PYTHON must name a Python that has mne and numpy");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/fif_facts.py");
+    let status = std::process::Command::new(python).arg(script).arg(folder.path()).arg(&path).status().unwrap();
+    assert!(status.success());
+    let json = std::fs::read_to_string(folder.path().join("0.json")).unwrap();
+    let facts: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(facts["n_timestep"], 750);
+    assert_eq!(facts["first_timestep"], 25_800);
+    let expected = serde_json::json!([[0, 0, "a:b"], [3, 0, "&#937;"], [3, 50, "visual/left"], [749, 0, "last"]]);
+    assert_eq!(facts["events"], expected);
+    let file = std::io::BufReader::new(std::fs::File::open(folder.path().join("0.npy")).unwrap());
+    let samples: Vec<f64> = npyz::NpyFile::new(file).unwrap().into_vec().unwrap();
+    for (i, x) in samples.into_iter().enumerate() {
+        assert_eq!(x, f64::from(sample(i / 750, i % 750) as f32), "channel {}, timestep {}", i / 750, i % 750);
+    }
+}
