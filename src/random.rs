@@ -42,11 +42,16 @@ pub fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// The one uniform draw in [0, 1) at `position` of the keystream, by random access.
-pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, position: u64) -> f32 {
+/// The one word at `position` of the keystream, by random access.
+pub fn word_at(seed: u64, purpose: Purpose, index: u64, position: u64) -> u32 {
     let mut generator = keyed(seed, purpose, index);
     generator.set_word_pos(u128::from(position));
-    unit(generator.next_u32())
+    generator.next_u32()
+}
+
+/// The one uniform draw in [0, 1) at `position` of the keystream, by random access.
+pub fn uniform_at(seed: u64, purpose: Purpose, index: u64, position: u64) -> f32 {
+    unit(word_at(seed, purpose, index, position))
 }
 
 #[cfg(test)]

@@ -1,17 +1,385 @@
 //! `gpt2meg generate`.
 
-use super::{Exit, Globals};
-use crate::error::Result;
-use clap::Args;
+use super::{Exit, Globals, progress};
+use crate::device::{self, Device, Dtype, Sampler};
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::generate::conditions::Series;
+use crate::generate::output::{self, Decoder, rollout_path, write_rollout};
+use crate::generate::partial::Partial;
+use crate::generate::prompt::{Place, Prompt, find_subject};
+use crate::generate::{Generator, Plan};
+use crate::interrupt;
+use crate::model::layout::{ParamLayout, Parameters};
+use crate::recording::{self, Info, events::table};
+use crate::tokens::dataset::Dataset;
+use crate::tokens::shard::Split;
+use crate::train::checkpoint::{self, Checkpoint, Which};
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  gpt2meg generate run --data tokens --out generated_meg.fif --seconds 600
+      Ten minutes, as the paper does it: the data's own conditions, top-p 0.8, hop 10.
+  gpt2meg generate run --data tokens --out long_meg.fif --seconds 36000 --hop 128
+      Ten hours, several times faster: the window is recomputed every 128 timesteps only.
+  gpt2meg generate run --data tokens --out trials.npy --seconds 60 --events trials.tsv --subject 03
+      A minute of subject 03 with the conditions of a table (onset, duration, trial_type).
+  gpt2meg generate run --data tokens --out long_meg.fif --seconds 36000 --hop 128 --resume
+      Goes on after Ctrl-C, a crash or a power cut; the file has the same bytes as if it had never stopped.";
+
+/// Longest recording: 35 years at 1 kHz. Every later product stays far inside 64 bits.
+const MOST_TIMESTEPS: usize = 1 << 40;
 
 /// Arguments of `gpt2meg generate`.
 #[derive(Args, Debug)]
-pub struct Generate {}
+#[command(after_help = EXAMPLES)]
+pub struct Generate {
+    /// Run folder that `gpt2meg train` wrote, or one checkpoint file.
+    run: PathBuf,
+    /// Data the prompt comes from, and with it conditions, scales and sensors: a folder that `gpt2meg tokenize` wrote.
+    #[arg(long)]
+    data: PathBuf,
+    /// File to write: .fif (opens in MNE) or .npy (with a .json and an _events.tsv beside it).
+    #[arg(long)]
+    out: PathBuf,
+    /// Length of the recording in seconds.
+    #[arg(long, required_unless_present = "timesteps", conflicts_with = "timesteps")]
+    seconds: Option<f64>,
+    /// Length of the recording in timesteps.
+    #[arg(long)]
+    timesteps: Option<usize>,
+    /// Timesteps drawn before the window is recomputed; every one of them sees the window less this much, or more. The
+    /// paper's is 10; half the window is several times faster.
+    #[arg(long, default_value_t = 10)]
+    hop: usize,
+    /// Draw from the smallest set of levels that together are more probable than this; 1 draws from all.
+    #[arg(long, default_value_t = 0.8)]
+    top_p: f32,
+    /// Draw from this many of the most probable levels; 0 draws from all.
+    #[arg(long, default_value_t = 0)]
+    top_k: u32,
+    /// Below 1 makes probable levels more probable, above 1 less.
+    #[arg(long, default_value_t = 1.0)]
+    temperature: f32,
+    /// Always take the most probable level.
+    #[arg(long, conflicts_with_all = ["top_p", "top_k", "temperature"])]
+    greedy: bool,
+    /// Where the conditions of the generated timesteps come from.
+    #[arg(long, value_enum, default_value_t = Conditions::Data)]
+    conditions: Conditions,
+    /// Table of conditions: columns onset and duration (seconds; 0.5 where there is none) and trial_type, by tabs.
+    #[arg(long, conflicts_with = "conditions")]
+    events: Option<PathBuf>,
+    /// Length in seconds of the trials of `--conditions random`; 0.5 s without condition come before each.
+    #[arg(long, default_value_t = 0.5)]
+    trial_seconds: f64,
+    /// Subject to generate, by label or by index [default: that of the prompt].
+    #[arg(long)]
+    subject: Option<String>,
+    /// Part of the recording that the prompt is cut from.
+    #[arg(long, value_enum, default_value_t = PromptFrom::Train)]
+    prompt_from: PromptFrom,
+    /// Where in that part the prompt begins, in seconds.
+    #[arg(long, default_value_t = 0.0)]
+    prompt_start: f64,
+    /// Recordings to generate at once, from the same prompt with draws of their own: one file each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rollouts: u32,
+    /// Which checkpoint of the run.
+    #[arg(long, value_enum, default_value_t = Which::Best)]
+    checkpoint: Which,
+    /// Orientation of a .npy file.
+    #[arg(long, value_enum, default_value = "time-first")]
+    layout: recording::npy::Layout,
+    /// Go on with an interrupted generation, to the same bytes as if it had never stopped.
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Sources of conditions.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Conditions {
+    /// The data's own, continued from the prompt; from the beginning again where the data ends.
+    Data,
+    /// 0.5 s of none, then a trial of a random condition, and so on.
+    Random,
+    /// None: rest.
+    None,
+}
+
+/// Parts of a recording.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum PromptFrom {
+    /// What the model was trained on (as the authors do).
+    Train,
+    /// What it was validated on.
+    Validation,
+    /// What it never saw.
+    Test,
+}
+
+/// What has been done, as JSON.
+#[derive(serde::Serialize)]
+struct Summary {
+    files: Vec<PathBuf>,
+    complete: bool,
+    n_timestep: usize,
+    seconds: f64,
+    n_channel: usize,
+    n_rollout: usize,
+    /// Timesteps of this run of the program: fewer than all after `--resume`.
+    n_timestep_drawn: usize,
+    wall_seconds: f64,
+    tokens_per_second: f64,
+    /// Seconds of signal, of each rollout, in one second.
+    real_time_factor: f64,
+}
 
 impl Generate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
+        Plan::check_hop(self.hop, checkpoint.meta.model.n_ctx)?;
+        let sfreq = checkpoint.meta.data.info.sfreq;
+        let n_timestep = self.length(sfreq)?;
+        let outputs: Vec<PathBuf> =
+            (0..self.rollouts as usize).map(|r| rollout_path(&self.out, r, self.rollouts as usize)).collect();
+        for output in &outputs {
+            output::check(output, globals.force || self.resume)?;
+        }
+        let (prompt, plan) = self.plan(&checkpoint, n_timestep, globals)?;
+
+        let pins = pins(&checkpoint, &plan);
+        let path = Partial::beside(&self.out);
+        let n_token = plan.n_sequence() * plan.hop;
+        let mut generator = Generator::new(plan)?;
+        let mut partial = if self.resume {
+            Partial::resume(&path, &pins, n_token, |tokens| generator.advance(tokens))?
+        } else {
+            Partial::create(&path, &pins, n_token, globals.force)?
+        };
+
+        let mut device = device::open(globals.device, globals.threads)?;
+        let params = upload(&mut *device, &checkpoint)?;
+        drop(checkpoint.params);
+        let resumed = generator.timestep();
+        let started = Instant::now();
+        fill(&mut *device, &params, &mut generator, &mut partial, n_timestep, sfreq, globals.quiet)?;
+        let wall_seconds = started.elapsed().as_secs_f64();
+
+        let written = generator.timestep().min(n_timestep);
+        let decoder = Decoder::new(&checkpoint.meta.data.scheme, &prompt.scales);
+        for (rollout, output) in outputs.iter().enumerate().take(if written > 0 { outputs.len() } else { 0 }) {
+            let info =
+                generated_info(&prompt.info, generator.plan(), rollout, written, &checkpoint.meta.data.conditions);
+            let writer = output::create(output, &info, self.layout, globals.force || self.resume)?;
+            write_rollout(writer, &info, generator.plan(), &partial, &decoder, rollout)?;
+        }
+        let complete = written == n_timestep;
+        if complete {
+            partial.remove()?;
+        }
+        let drawn = generator.timestep() - resumed;
+        let plan = generator.plan();
+        let summary = Summary {
+            files: if written > 0 { outputs } else { Vec::new() },
+            complete,
+            n_timestep: written,
+            seconds: written as f64 / sfreq,
+            n_channel: plan.config.n_channel,
+            n_rollout: plan.n_rollout,
+            n_timestep_drawn: drawn,
+            wall_seconds,
+            tokens_per_second: (drawn * plan.n_sequence()) as f64 / wall_seconds,
+            real_time_factor: drawn as f64 / sfreq / wall_seconds,
+        };
+        summary.tell(globals, &path);
+        Ok(interrupt::requested().filter(|_| !complete).map_or(Exit::Done, Exit::Signal))
+    }
+
+    /// Timesteps to generate.
+    fn length(&self, sfreq: f64) -> Result<usize> {
+        let n_timestep = match (self.timesteps, self.seconds) {
+            (Some(timesteps), _) => timesteps as f64,
+            (None, seconds) => (seconds.unwrap_or(0.0) * sfreq).round(),
+        };
+        let sensible = (1.0..=MOST_TIMESTEPS as f64).contains(&n_timestep);
+        ensure!(sensible, Kind::Usage, "a recording of {n_timestep} timesteps makes no sense");
+        Ok(n_timestep as usize)
+    }
+
+    /// Resolves what the user asked for against the model and the data.
+    fn plan(&self, checkpoint: &Checkpoint, n_timestep: usize, globals: &Globals) -> Result<(Prompt, Plan)> {
+        let (config, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
+        let sampler =
+            Sampler { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, greedy: self.greedy };
+        sampler.check()?;
+        let start = (self.prompt_start * data.info.sfreq).round();
+        let sensible = (0.0..MOST_TIMESTEPS as f64).contains(&start);
+        ensure!(sensible, Kind::Usage, "a prompt cannot begin at {} s", self.prompt_start);
+        let split = match self.prompt_from {
+            PromptFrom::Train => Split::Train,
+            PromptFrom::Validation => Split::Validation,
+            PromptFrom::Test => Split::Test,
+        };
+        let place = Place { split, start: start as usize, n_prompt: config.n_ctx - self.hop };
+        let dataset = Dataset::open(&self.data)?;
+        let subject = self.subject.as_deref().map(|text| find_subject(data, text)).transpose()?;
+        let prompt = Prompt::cut(checkpoint, &dataset, subject, place).map_err(|e| e.at(&self.data))?;
+        let note = |text: String| {
+            if !globals.quiet {
+                eprintln!("gpt2meg: {text}");
+            }
+        };
+        if prompt.of_another {
+            note(format!("the data has nothing of this subject: the prompt is from {}", prompt.recording));
+        }
+        let series = self.series(&prompt, data.info.sfreq, &data.conditions, globals.seed)?;
+        if let Series::Data { series, start } = &series
+            && start + n_timestep > series.len()
+            && series.iter().any(|&condition| condition > 0)
+        {
+            note(format!("the data's conditions end after {} timesteps and begin again", series.len() - start));
+        }
+        let plan = Plan {
+            config: config.clone(),
+            hop: self.hop,
+            n_rollout: self.rollouts as usize,
+            subject: prompt.subject,
+            prompt: prompt.tokens.clone(),
+            prompt_condition: prompt.condition.clone(),
+            series,
+            seed: globals.seed,
+            sampler,
+        };
+        Ok((prompt, plan))
+    }
+
+    /// The conditions of the generated timesteps.
+    fn series(&self, prompt: &Prompt, sfreq: f64, conditions: &[String], seed: u64) -> Result<Series> {
+        const HOLD: f64 = recording::events::HOLD;
+        let timesteps = |seconds: f64| (seconds * sfreq).round() as usize;
+        if let Some(path) = &self.events {
+            // The whole table, so that a generation may be resumed with another length.
+            let table = table::read(path, sfreq, 0, MOST_TIMESTEPS)?;
+            return Series::of_events(&table.events, conditions, timesteps(HOLD).max(1)).map_err(|e| e.at(path));
+        }
+        match self.conditions {
+            Conditions::None => Ok(Series::None),
+            Conditions::Data => Ok(prompt.continued.clone()),
+            Conditions::Random => {
+                if conditions.is_empty() {
+                    let what = "the model was trained without conditions";
+                    return Err(Error::new(Kind::UnknownCondition, what).hint("Generate with --conditions none"));
+                }
+                let trial = timesteps(self.trial_seconds);
+                ensure!(trial > 0, Kind::Usage, "trials of {} s are shorter than a timestep", self.trial_seconds);
+                Ok(Series::Random { seed, n_condition: conditions.len(), pause: timesteps(HOLD), trial })
+            }
+        }
+    }
+}
+
+/// Everything the tokens are a function of, by name: a generation goes on only if all of it is the same.
+fn pins(checkpoint: &Checkpoint, plan: &Plan) -> Map<String, Value> {
+    let crc = |bytes: &[u8]| format!("{:08x}", crc32c::crc32c(bytes));
+    let Sampler { temperature, top_k, top_p, greedy } = plan.sampler;
+    let prompt = [&plan.prompt[..], bytemuck::cast_slice(&plan.prompt_condition)].concat();
+    let pins = json!({
+        "gpt2meg": "generation 1",
+        "checkpoint": crc(bytemuck::cast_slice(&checkpoint.params)),
+        "seed": plan.seed,
+        "hop": plan.hop,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "greedy": greedy,
+        "rollouts": plan.n_rollout,
+        "subject": plan.subject,
+        "prompt": crc(&prompt),
+        "conditions": plan.series.fingerprint(),
+    });
+    match pins {
+        Value::Object(pins) => pins,
+        _ => unreachable!("an object was written"),
+    }
+}
+
+/// The checkpoint's parameters on the device.
+fn upload(device: &mut dyn Device, checkpoint: &Checkpoint) -> Result<Parameters> {
+    let layout = ParamLayout::new(&checkpoint.meta.model);
+    let buffer = device.alloc(Dtype::F32, layout.len())?;
+    device.upload(buffer, bytemuck::cast_slice(&checkpoint.params))?;
+    Ok(layout.bind(buffer))
+}
+
+/// Generates until there are `n_timestep` timesteps, or a signal asks to stop; every finished chunk is in the file.
+fn fill(
+    device: &mut dyn Device,
+    params: &Parameters,
+    generator: &mut Generator,
+    partial: &mut Partial,
+    n_timestep: usize,
+    sfreq: f64,
+    quiet: bool,
+) -> Result<()> {
+    let bar = progress::bar(n_timestep as u64, "timesteps", quiet);
+    bar.set_position(generator.timestep() as u64);
+    bar.reset_eta();
+    let (first, started) = (generator.timestep(), Instant::now());
+    while generator.timestep() < n_timestep && interrupt::requested().is_none() {
+        let tokens = generator.draw(device, params)?;
+        if interrupt::requested().is_some() {
+            break;
+        }
+        partial.append(&tokens)?;
+        generator.advance(&tokens);
+        let seconds = (generator.timestep() - first) as f64 / sfreq;
+        bar.set_message(format!("{:.2} × real time", seconds / started.elapsed().as_secs_f64()));
+        bar.set_position(generator.timestep().min(n_timestep) as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// What a generated recording says of itself: the prompt's sensors, its own length and events.
+fn generated_info(prompt: &Info, plan: &Plan, rollout: usize, n_timestep: usize, conditions: &[String]) -> Info {
+    let Sampler { temperature, top_k, top_p, greedy } = plan.sampler;
+    let sampler = match greedy {
+        true => "greedy".to_string(),
+        false => format!("top-p {top_p}, top-k {top_k}, temperature {temperature}"),
+    };
+    Info {
+        n_timestep,
+        first_timestep: 0,
+        events: plan.series.events(rollout as u64, n_timestep, conditions),
+        meas_date: None,
+        source: format!("generated: {sampler}, hop {}, seed {}, rollout {}", plan.hop, plan.seed, rollout + 1),
+        ..prompt.clone()
+    }
+}
+
+impl Summary {
+    /// Says what has been done, to people or as JSON.
+    fn tell(&self, globals: &Globals, partial: &Path) {
+        if globals.json {
+            println!("{}", serde_json::to_string(self).expect("plain data"));
+            return;
+        }
+        for file in &self.files {
+            let (channels, timesteps, seconds) = (self.n_channel, self.n_timestep, self.seconds);
+            println!("{}: {channels} channels, {timesteps} timesteps, {seconds:.2} s", file.display());
+        }
+        if self.n_timestep_drawn > 0 && !globals.quiet {
+            let (rate, factor) = (self.tokens_per_second, self.real_time_factor);
+            eprintln!("gpt2meg: {rate:.0} tokens/s, {factor:.2} × real time");
+        }
+        if !self.complete {
+            eprintln!("gpt2meg: stopped early; go on with --resume (the tokens so far are in {})", partial.display());
+        }
     }
 }

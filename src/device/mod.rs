@@ -17,7 +17,8 @@
 
 pub mod cpu;
 
-use crate::error::Result;
+use crate::ensure;
+use crate::error::{Kind, Result};
 
 /// What an element of a tensor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -245,18 +246,31 @@ pub struct UpdateOutcome {
     pub applied: bool,
 }
 
-/// How a token is drawn from the scores. The order is: temperature, softmax, top-k, nucleus, draw.
+/// How a token is drawn from the logits. The order is: temperature, softmax, top-k, nucleus, draw; the arithmetic that
+/// every device reproduces bit for bit is that of [`cpu::sampler`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampler {
     /// Divides the logits; 1 leaves them.
     pub temperature: f32,
     /// Keep the k most probable levels; 0 keeps all.
     pub top_k: u32,
-    /// Keep the smallest set of most probable levels whose mass exceeds p, the level that crosses it included (paper
-    /// section 4); 1 keeps all.
+    /// Keep the smallest set of most probable levels whose share of what top-k left exceeds p, the level that crosses it
+    /// included (paper section 4); 1 keeps all.
     pub top_p: f32,
     /// Take the most probable level, the lowest at a tie, and draw nothing.
     pub greedy: bool,
+}
+
+impl Sampler {
+    /// Checks that the numbers make sense: a temperature above 0, a nucleus in (0, 1].
+    pub fn check(&self) -> Result<()> {
+        let Self { temperature, top_p, .. } = *self;
+        // A temperature that is not a normal number has no finite inverse.
+        let warm = temperature > 0.0 && temperature.is_normal();
+        ensure!(warm, Kind::Usage, "a temperature of {temperature} makes no sense: it must be above 0");
+        ensure!(top_p > 0.0 && top_p <= 1.0, Kind::Usage, "top-p of {top_p} is outside (0, 1]");
+        Ok(())
+    }
 }
 
 /// One chunk of generation: every sequence reads `n_prompt` tokens at positions 0.., then draws `n_new` with the cache.

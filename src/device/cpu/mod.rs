@@ -14,6 +14,7 @@ mod memory;
 mod mlp;
 mod norm;
 mod rollout;
+pub mod sampler;
 mod team;
 mod update;
 mod vector;

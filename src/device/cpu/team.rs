@@ -54,6 +54,21 @@ impl Team {
         }
     }
 
+    /// Does `work` for each job, however many, until one fails.
+    pub(crate) fn try_all<J: Send>(
+        &self,
+        jobs: Vec<J>,
+        work: impl Fn(J, &mut Scratch) -> Result<()> + Sync,
+    ) -> Result<()> {
+        match &self.pool {
+            None => jobs.into_iter().try_for_each(|job| work(job, &mut self.scratch())),
+            Some(pool) => {
+                let jobs = jobs.into_par_iter().with_max_len(1);
+                pool.install(|| jobs.try_for_each(|job| work(job, &mut self.scratch())))
+            }
+        }
+    }
+
     /// Does `work(number, chunk)` for each chunk of `size` elements of `data`, spread over the threads.
     pub(crate) fn each_chunk(&self, data: &mut [f32], size: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
         match &self.pool {

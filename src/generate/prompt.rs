@@ -1,0 +1,170 @@
+//! The real tokens a generation begins with, and what goes with them: conditions, scales, sensors.
+
+use super::conditions::{Series, known};
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::recording::Info;
+use crate::tokens::dataset::Dataset;
+use crate::tokens::scheme::Scales;
+use crate::tokens::shard::{Shard, Split};
+use crate::train::checkpoint::{Checkpoint, DataMeta};
+
+/// The beginning of a generation.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// [n_channel, n_prompt]
+    pub tokens: Vec<u8>,
+    /// [n_prompt], the model's conditions.
+    pub condition: Vec<u16>,
+    /// The data's conditions from here on, as the model counts them.
+    pub continued: Series,
+    /// The model's index of the subject.
+    pub subject: u32,
+    /// What decodes the tokens.
+    pub scales: Scales,
+    /// Sensors and everything else the generated recording inherits.
+    pub info: Info,
+    /// The recording it is from.
+    pub recording: String,
+    /// True if the data holds nothing of the subject, so that the prompt is somebody else's.
+    pub of_another: bool,
+}
+
+/// Where a prompt is cut from.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The part of a recording.
+    pub split: Split,
+    /// First timestep within the part.
+    pub start: usize,
+    /// Timesteps.
+    pub n_prompt: usize,
+}
+
+/// The model's index of a subject given by label or, if no label is called that, by index.
+pub fn find_subject(data: &DataMeta, text: &str) -> Result<usize> {
+    let by_label = data.subjects.iter().position(|label| label == text);
+    let by_index = || text.parse().ok().filter(|&index: &usize| index < data.subjects.len());
+    by_label.or_else(by_index).ok_or_else(|| {
+        let what = format!("the model knows no subject \"{text}\"");
+        Error::new(Kind::UnknownSubject, what).hint(known("Its subjects are", &data.subjects))
+    })
+}
+
+impl Prompt {
+    /// Cuts a prompt from the first recording in the data that is of `subject` (an index of the model), or of anybody the
+    /// model knows if none is given. If the data has nothing of that subject, the first recording has to do.
+    pub fn cut(checkpoint: &Checkpoint, dataset: &Dataset, subject: Option<usize>, place: Place) -> Result<Self> {
+        let data = &checkpoint.meta.data;
+        let shards = dataset.split(place.split);
+        let subject_of = |shard: usize| {
+            let label = &dataset.subjects[dataset.subject(shard)];
+            data.subjects.iter().position(|known| known == label)
+        };
+        let of_subject = shards.iter().find(|&&shard| match subject {
+            Some(subject) => subject_of(shard) == Some(subject),
+            None => subject_of(shard).is_some(),
+        });
+        let Some(&shard) = of_subject.or(shards.first().filter(|_| subject.is_some())) else {
+            let (what, hint) = match shards.first() {
+                None => (
+                    format!("the data has no {} part", split_name(place.split)),
+                    "Choose another with --prompt-from".into(),
+                ),
+                Some(_) => (
+                    "the model knows none of the data's subjects".into(),
+                    known("Name one with --subject. The model's are", &data.subjects),
+                ),
+            };
+            let kind = if shards.is_empty() { Kind::TooShort } else { Kind::UnknownSubject };
+            return Err(Error::new(kind, what).hint(hint));
+        };
+        let subject_index = subject.or(subject_of(shard)).expect("one of the two was found");
+        let shard_subject = subject_of(shard);
+        let shard = &dataset.shards[shard];
+        check_alike(data, shard)?;
+
+        let of_another = shard_subject != Some(subject_index);
+        let scales = if of_another { &checkpoint.scales[subject_index] } else { &shard.scales };
+        let (tokens, condition, continued) = read(data, dataset, shard, place)?;
+        let info = Info { subject: Some(data.subjects[subject_index].clone()), ..shard.meta.info.clone() };
+        Ok(Self {
+            tokens,
+            condition,
+            continued,
+            subject: subject_index as u32,
+            scales: scales.clone(),
+            info,
+            recording: shard.meta.recording.clone(),
+            of_another,
+        })
+    }
+}
+
+/// Reads a prompt's tokens and the conditions of its whole part.
+fn read(data: &DataMeta, dataset: &Dataset, shard: &Shard, place: Place) -> Result<(Vec<u8>, Vec<u16>, Series)> {
+    let Place { start, n_prompt, .. } = place;
+    let end = start.saturating_add(n_prompt);
+    ensure!(
+        end <= shard.n_timestep(),
+        Kind::TooShort,
+        "the prompt needs {n_prompt} timesteps from {start} on, but the {} part of {} has {}",
+        split_name(place.split),
+        shard.meta.recording,
+        shard.n_timestep()
+    );
+    let mut tokens = vec![0; data.info.n_channel() * n_prompt];
+    for (channel, row) in tokens.chunks_exact_mut(n_prompt).enumerate() {
+        shard.tokens(channel, start, row)?;
+    }
+    let mut series = vec![0; shard.n_timestep()];
+    shard.conditions(0, &mut series)?;
+    // The data may name its conditions in another order than the model, or have fewer.
+    for condition in &mut series {
+        if let Some(index) = condition.checked_sub(1) {
+            let name = &dataset.conditions[usize::from(index)];
+            let Some(known_as) = data.conditions.iter().position(|known| known == name) else {
+                let what = format!("the model knows no condition called \"{name}\"");
+                return Err(
+                    Error::new(Kind::UnknownCondition, what).hint(known("Its conditions are", &data.conditions))
+                );
+            };
+            *condition = known_as as u16 + 1;
+        }
+    }
+    let condition = series[start..end].to_vec();
+    Ok((tokens, condition, Series::Data { series, start: end }))
+}
+
+/// Checks that a shard is the like of what the model was trained on: channels, rate and tokenizer.
+fn check_alike(data: &DataMeta, shard: &Shard) -> Result<()> {
+    let (ours, theirs) = (&data.info, &shard.meta.info);
+    let hint = "Give the data the model was trained on, or tokenize this recording the same way";
+    let place = &shard.meta.recording;
+    let (n, m) = (ours.n_channel(), theirs.n_channel());
+    if n != m {
+        let what = format!("the model has {n} channels, the data {m}");
+        return Err(Error::new(Kind::ChannelMismatch, what).at(place).hint(hint));
+    }
+    if let Some((a, b)) = ours.channels.iter().zip(&theirs.channels).find(|(a, b)| a.name != b.name) {
+        let what = format!("the model has the channel {} where the data has {}", a.name, b.name);
+        return Err(Error::new(Kind::ChannelMismatch, what).at(place).hint(hint));
+    }
+    if (ours.sfreq - theirs.sfreq).abs() > 1e-6 * ours.sfreq {
+        let what = format!("the model was trained at {} Hz, the data is at {} Hz", ours.sfreq, theirs.sfreq);
+        return Err(Error::new(Kind::SamplingRate, what).at(place).hint(hint));
+    }
+    if data.scheme != shard.meta.scheme {
+        let what = "the data was made by another tokenizer than the model's";
+        return Err(Error::new(Kind::TokenizerMismatch, what).at(place).hint(hint));
+    }
+    Ok(())
+}
+
+fn split_name(split: Split) -> &'static str {
+    match split {
+        Split::Train => "train",
+        Split::Validation => "validation",
+        Split::Test => "test",
+    }
+}
