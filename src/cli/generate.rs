@@ -22,13 +22,13 @@ use std::time::Instant;
 
 const EXAMPLES: &str = "\
 Examples:
-  gpt2meg generate run --data tokens --out generated_meg.fif --seconds 600
+  gpt2meg generate run --data tokens --out generated_raw.fif --seconds 600
       Ten minutes, as the paper does it: the data's own conditions, top-p 0.8, hop 10.
-  gpt2meg generate run --data tokens --out long_meg.fif --seconds 36000 --hop 128
+  gpt2meg generate run --data tokens --out long_raw.fif --seconds 36000 --hop 128
       Ten hours, several times faster: the window is recomputed every 128 timesteps only.
   gpt2meg generate run --data tokens --out trials.npy --seconds 60 --events trials.tsv --subject 03
       A minute of subject 03 with the conditions of a table (onset, duration, trial_type).
-  gpt2meg generate run --data tokens --out long_meg.fif --seconds 36000 --hop 128 --resume
+  gpt2meg generate run --data tokens --out long_raw.fif --seconds 36000 --hop 128 --resume
       Goes on after Ctrl-C, a crash or a power cut; the file has the same bytes as if it had never stopped.";
 
 /// Longest recording: 35 years at 1 kHz. Every later product stays far inside 64 bits.
@@ -40,9 +40,10 @@ const MOST_TIMESTEPS: usize = 1 << 40;
 pub struct Generate {
     /// Run folder that `gpt2meg train` wrote, or one checkpoint file.
     run: PathBuf,
-    /// Data the prompt comes from, and with it conditions, scales and sensors: a folder that `gpt2meg tokenize` wrote.
+    /// Data the prompt comes from, and with it conditions, scales and sensors: a folder that `gpt2meg tokenize` wrote
+    /// [default: what RUN was trained on].
     #[arg(long)]
-    data: PathBuf,
+    data: Option<PathBuf>,
     /// File to write: .fif (opens in MNE) or .npy (with a .json and an _events.tsv beside it).
     #[arg(long)]
     out: PathBuf,
@@ -176,7 +177,7 @@ impl Generate {
         for (rollout, output) in outputs.iter().enumerate().take(if written > 0 { outputs.len() } else { 0 }) {
             let info =
                 generated_info(&prompt.info, generator.plan(), rollout, written, &checkpoint.meta.data.conditions);
-            let writer = output::create(output, &info, self.layout, globals.force || self.resume)?;
+            let writer = recording::create(output, &info, self.layout, globals.force || self.resume)?;
             write_rollout(writer, &info, generator.plan(), &partial, &decoder, rollout)?;
         }
         let complete = written == n_timestep;
@@ -212,6 +213,23 @@ impl Generate {
         Ok(n_timestep as usize)
     }
 
+    /// The data asked for, or else what the run folder says that it was trained on.
+    fn data_path(&self) -> Result<PathBuf> {
+        #[derive(serde::Deserialize)]
+        struct Run {
+            data_path: PathBuf,
+        }
+        if let Some(path) = &self.data {
+            return Ok(path.clone());
+        }
+        let text = std::fs::read(self.run.join("run.json")).ok();
+        let run: Option<Run> = text.and_then(|text| serde_json::from_slice(&text).ok());
+        run.map(|run| run.data_path).ok_or_else(|| {
+            let what = "nothing here says which data the model was trained on";
+            Error::new(Kind::NotFound, what).at(&self.run).hint("Name the data with --data")
+        })
+    }
+
     /// Resolves what the user asked for against the model and the data.
     fn plan(&self, checkpoint: &Checkpoint, n_timestep: usize, globals: &Globals) -> Result<(Prompt, Plan)> {
         let (config, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
@@ -227,9 +245,10 @@ impl Generate {
             PromptFrom::Test => Split::Test,
         };
         let place = Place { split, start: start as usize, n_prompt: config.n_ctx - self.hop };
-        let dataset = Dataset::open(&self.data)?;
+        let data_path = self.data_path()?;
+        let dataset = Dataset::open(&data_path)?;
         let subject = self.subject.as_deref().map(|text| find_subject(data, text)).transpose()?;
-        let prompt = Prompt::cut(checkpoint, &dataset, subject, place).map_err(|e| e.at(&self.data))?;
+        let prompt = Prompt::cut(checkpoint, &dataset, subject, place).map_err(|e| e.at(&data_path))?;
         let note = |text: String| {
             if !globals.quiet {
                 eprintln!("gpt2meg: {text}");

@@ -3,30 +3,23 @@
 use super::Plan;
 use super::partial::Partial;
 use crate::error::{Error, Kind, Result};
-use crate::recording::{Block, Info, Writer, fif, npy};
-use crate::tokens::scheme::{Scales, Scheme};
+use crate::recording::{Block, Info, Writer};
+use crate::storage::atomic;
+use crate::tokens::scheme::{Quantiser, Scales, Scheme};
 use std::path::{Path, PathBuf};
 
-/// What the levels of every channel stand for, in SI units.
+/// What the levels of every channel stand for, in SI units: [n_channel][n_level].
 #[derive(Debug, Clone)]
 pub struct Decoder {
-    n_level: usize,
-    /// [n_channel, n_level]
-    values: Vec<f64>,
+    values: Vec<Vec<f64>>,
 }
 
 impl Decoder {
     /// The centres of the levels, scaled back for each channel.
     pub fn new(scheme: &Scheme, scales: &Scales) -> Self {
-        let levels = scheme.levels();
-        let scales = scales.centre.iter().zip(&scales.spread).zip(&scales.peak);
-        let values = scales.flat_map(|((centre, spread), peak)| levels.iter().map(move |x| x * peak * spread + centre));
-        Self { n_level: levels.len(), values: values.collect() }
-    }
-
-    /// The value of a channel's level.
-    pub fn value(&self, channel: usize, level: u8) -> f64 {
-        self.values[channel * self.n_level + usize::from(level)]
+        let quantiser = Quantiser::new(scheme);
+        let n_channel = scales.centre.len();
+        Self { values: (0..n_channel).map(|channel| quantiser.decoded(scales.channel(channel))).collect() }
     }
 }
 
@@ -47,42 +40,17 @@ pub fn rollout_path(output: &Path, rollout: usize, n_rollout: usize) -> PathBuf 
 
 /// Refuses, before any work is done, a file that could not be written in the end.
 pub fn check(path: &Path, force: bool) -> Result<()> {
-    Format::of(path)?;
-    if path.exists() && !force {
-        return Err(Error::new(Kind::Exists, "the file exists").at(path).hint("Give --force to replace it"));
+    let named = path.extension().is_some_and(|extension| extension == "fif" || extension == "npy");
+    if !named {
+        let what = "a recording is written as .fif or .npy, and its name must say which";
+        return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    atomic::refuse_existing(path, force)?;
+    let folder = atomic::folder_of(path);
     if !folder.is_dir() {
         return Err(Error::new(Kind::NotFound, "there is no such folder").at(folder).hint("Create it first"));
     }
     Ok(())
-}
-
-/// Starts writing a recording in the format that the name asks for; `layout` is that of a `.npy` file.
-pub fn create(path: &Path, info: &Info, layout: npy::Layout, force: bool) -> Result<Box<dyn Writer>> {
-    match Format::of(path)? {
-        Format::Fif => fif::create(path, info, force),
-        Format::Npy => npy::create(path, info, layout, force),
-    }
-}
-
-/// What a recording can be written as.
-enum Format {
-    Fif,
-    Npy,
-}
-
-impl Format {
-    fn of(path: &Path) -> Result<Self> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("fif") => Ok(Self::Fif),
-            Some("npy") => Ok(Self::Npy),
-            _ => {
-                let what = "a recording is written as .fif or .npy, by its name";
-                Err(Error::new(Kind::UnknownFormat, what).at(path).hint("Name it, say, generated_meg.fif"))
-            }
-        }
-    }
 }
 
 /// Writes the first `info.n_timestep` timesteps of one rollout, with the info's events.
@@ -109,7 +77,7 @@ pub fn write_rollout(
             for (channel, tokens) in tokens.chunks_exact(plan.hop).enumerate() {
                 let row = &mut block.channel_mut(channel)[at..at + wanted];
                 for (x, &token) in row.iter_mut().zip(tokens) {
-                    *x = decoder.value(channel, token);
+                    *x = decoder.values[channel][usize::from(token)];
                 }
             }
         }

@@ -67,10 +67,9 @@ impl Prompt {
         });
         let Some(&shard) = of_subject.or(shards.first().filter(|_| subject.is_some())) else {
             let (what, hint) = match shards.first() {
-                None => (
-                    format!("the data has no {} part", split_name(place.split)),
-                    "Choose another with --prompt-from".into(),
-                ),
+                None => {
+                    (format!("the data has no {} part", place.split.name()), "Choose another with --prompt-from".into())
+                }
                 Some(_) => (
                     "the model knows none of the data's subjects".into(),
                     known("Name one with --subject. The model's are", &data.subjects),
@@ -109,7 +108,7 @@ fn read(data: &DataMeta, dataset: &Dataset, shard: &Shard, place: Place) -> Resu
         end <= shard.n_timestep(),
         Kind::TooShort,
         "the prompt needs {n_prompt} timesteps from {start} on, but the {} part of {} has {}",
-        split_name(place.split),
+        place.split.name(),
         shard.meta.recording,
         shard.n_timestep()
     );
@@ -159,12 +158,4 @@ fn check_alike(data: &DataMeta, shard: &Shard) -> Result<()> {
         return Err(Error::new(Kind::TokenizerMismatch, what).at(place).hint(hint));
     }
     Ok(())
-}
-
-fn split_name(split: Split) -> &'static str {
-    match split {
-        Split::Train => "train",
-        Split::Validation => "validation",
-        Split::Test => "test",
-    }
 }
