@@ -177,8 +177,9 @@ impl Tokenize {
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         let scheme = self.scheme.scheme();
         scheme.check()?;
-        ensure!(self.max_error > 0.0, Kind::Usage, "--max-error {} makes no sense", self.max_error);
-        ensure!(self.events.hold >= 0.0, Kind::Usage, "--hold {} makes no sense", self.events.hold);
+        for (option, value) in [("--max-error", self.max_error), ("--hold", self.events.hold)] {
+            ensure!(value.is_finite() && value >= 0.0, Kind::Usage, "{option} {value} makes no sense");
+        }
         let summary_path = self.out.join("tokenize.json");
         if !self.dry_run {
             atomic::refuse_existing(&summary_path, globals.force)?;

@@ -109,23 +109,23 @@ impl Measure<'_> {
     fn evoked(&self, signal: &[f64], error: &[f64]) -> Option<f64> {
         let before = (-EVOKED.start * self.sfreq).round() as usize;
         let len = before + (EVOKED.end * self.sfreq).round() as usize;
-        // For each condition: trials, sums before quantising, sums after it.
-        let mut sums: BTreeMap<u16, (f64, Vec<f64>, Vec<f64>)> = BTreeMap::new();
+        // For each condition: trials, and sums before and after quantising.
+        let mut sums: BTreeMap<u16, (f64, [Vec<f64>; 2])> = BTreeMap::new();
         for trial in self.trials {
             let Some(start) = trial.onset.checked_sub(before).filter(|start| start + len <= signal.len()) else {
                 continue;
             };
-            let (n, real, quantised) = sums.entry(trial.condition).or_insert((0.0, vec![0.0; len], vec![0.0; len]));
+            let (n, [real, quantised]) = sums.entry(trial.condition).or_insert((0.0, [vec![0.0; len], vec![0.0; len]]));
             *n += 1.0;
             for i in 0..len {
                 real[i] += signal[start + i];
                 quantised[i] += signal[start + i] + error[start + i];
             }
         }
-        let join = |which: fn(&(f64, Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f64> {
-            sums.values().flat_map(|sum| which(sum).iter().map(|x| x / sum.0)).collect()
+        let join = |which: usize| -> Vec<f64> {
+            sums.values().flat_map(|(n, sums)| sums[which].iter().map(move |x| x / n)).collect()
         };
-        correlation(&join(|sum| &sum.1), &join(|sum| &sum.2))
+        correlation(&join(0), &join(1))
     }
 }
 
