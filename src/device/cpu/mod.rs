@@ -53,8 +53,13 @@ impl Cpu {
     pub fn new(threads: Option<usize>) -> Result<Self> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = threads.unwrap_or_else(cores);
+        Self::with_instructions(pulp::Arch::new(), threads)
+    }
+
+    /// A device that uses the given instruction set and not the best one, so that tests reach them all.
+    pub fn with_instructions(arch: pulp::Arch, threads: usize) -> Result<Self> {
         ensure!((1..=MAX_THREADS).contains(&threads), Kind::Usage, "{threads} threads is outside 1 to {MAX_THREADS}");
-        Ok(Self { memory: Memory::default(), team: Team::new(threads)?, packed: Scratch::default() })
+        Ok(Self { memory: Memory::default(), team: Team::new(arch, threads)?, packed: Scratch::default() })
     }
 }
 

@@ -17,12 +17,12 @@ pub(crate) struct Team {
 }
 
 impl Team {
-    pub(crate) fn new(threads: usize) -> Result<Self> {
+    pub(crate) fn new(arch: Arch, threads: usize) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("gpt2meg-{i}"));
         let failed = |error| Error::new(Kind::DeviceUnavailable, format!("cannot start {threads} threads: {error}"));
         let pool = if threads > 1 { Some(pool.build().map_err(failed)?) } else { None };
         let scratch = (0..threads).map(|_| Mutex::default()).collect();
-        Ok(Self { arch: Arch::new(), pool, scratch })
+        Ok(Self { arch, pool, scratch })
     }
 
     pub(crate) fn threads(&self) -> usize {

@@ -1,0 +1,170 @@
+//! What the stage tests share: the devices, data, moving it, and comparing.
+
+use crate::cases::{Case, Kind};
+use crate::oracle::number::{Matrix, Number};
+use crate::oracle::{Affine, HalfBlock};
+use gpt2meg::device::cpu::Cpu;
+use gpt2meg::device::{Call, Device, Dtype, Tensor};
+
+/// Every device, and the CPU with every instruction set, that this machine has.
+pub fn devices() -> Vec<Box<dyn Device>> {
+    let mut sets = vec![pulp::Arch::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    sets.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
+    if std::mem::discriminant(&pulp::Arch::new()) != std::mem::discriminant(sets.last().expect("one")) {
+        sets.push(pulp::Arch::new());
+    }
+    sets.into_iter().map(|set| Box::new(Cpu::with_instructions(set, 2).unwrap()) as Box<dyn Device>).collect()
+}
+
+/// Numbers that look random and are always the same.
+pub struct Data(u64);
+
+impl Data {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.word() % n as u64) as usize
+    }
+
+    /// `len` numbers in [-size, size].
+    pub fn floats(&mut self, len: usize, size: f32) -> Vec<f32> {
+        (0..len).map(|_| ((self.word() >> 40) as f32 / 8_388_608.0 - 1.0) * size).collect()
+    }
+
+    /// A LayerNorm's weight and bias, near what they start with.
+    pub fn norm(&mut self, e: usize) -> [Vec<f32>; 2] {
+        [self.floats(e, 0.5).iter().map(|w| 1.0 + w).collect(), self.floats(e, 0.3)]
+    }
+
+    /// The residual stream of each sequence, [N, T, E].
+    pub fn stream(&mut self, case: &Case) -> Vec<f32> {
+        let Case { n, t, e, .. } = *case;
+        match case.kind {
+            Kind::Equal => {
+                let rows = (0..n).map(|_| self.floats(e, 1.0)).collect::<Vec<_>>();
+                rows.iter().flat_map(|row| row.repeat(t)).collect()
+            }
+            _ => self.floats(n * t * e, 1.5),
+        }
+    }
+
+    /// norm (weight, bias), first [E, wide] + [wide], proj [inner, E] + [E].
+    pub fn half_block(&mut self, case: &Case, wide: usize, inner: usize) -> Flat {
+        let e = case.e;
+        let gain = if case.kind == Kind::Extreme { 20.0 } else { 1.5 };
+        let [weight, bias] = self.norm(e);
+        let first = self.floats(e * wide, gain / (e as f32).sqrt());
+        let proj = self.floats(inner * e, 1.0 / (inner as f32).sqrt());
+        Flat::new(vec![weight, bias, first, self.floats(wide, 0.5), proj, self.floats(e, 0.5)])
+    }
+}
+
+/// Parameters one after another, as in one flat buffer.
+pub struct Flat {
+    pub parts: Vec<Vec<f32>>,
+}
+
+impl Flat {
+    pub fn new(parts: Vec<Vec<f32>>) -> Self {
+        Self { parts }
+    }
+
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum()
+    }
+
+    /// Handles of the parts in a buffer whose first slot is laid out like this.
+    pub fn bind<const N: usize>(&self, buffer: Tensor) -> [Tensor; N] {
+        let mut offset = 0;
+        let tensors = self.parts.iter().map(|part| {
+            offset += part.len();
+            buffer.slice(offset - part.len(), part.len())
+        });
+        tensors.collect::<Vec<_>>().try_into().expect("as many parts")
+    }
+
+    pub fn half_block(&self, e: usize, wide: usize, inner: usize) -> HalfBlock {
+        let row = |i: usize| self.parts[i].iter().map(|&x| Number::from(x)).collect();
+        let matrix = |i: usize, rows: usize, columns: usize| Matrix::exact(rows, columns, &self.parts[i]);
+        HalfBlock {
+            norm: Affine { weight: matrix(0, 1, e), bias: row(1) },
+            first: Affine { weight: matrix(2, e, wide), bias: row(3) },
+            proj: Affine { weight: matrix(4, inner, e), bias: row(5) },
+        }
+    }
+}
+
+/// A half-block's gradients in the order of its parameters.
+pub fn flatten(grads: HalfBlock) -> Vec<Number> {
+    let HalfBlock { norm, first, proj } = grads;
+    [norm.weight.data, norm.bias, first.weight.data, first.bias, proj.weight.data, proj.bias].concat()
+}
+
+pub fn call(case: &Case) -> Call {
+    Call { first: case.first, n: case.n, n_time: case.t, d_model: case.e, n_head: case.h, from: case.from }
+}
+
+pub fn put<T: bytemuck::Pod>(device: &mut dyn Device, dtype: Dtype, data: &[T]) -> Tensor {
+    let tensor = device.alloc(dtype, data.len()).unwrap();
+    device.upload(tensor, bytemuck::cast_slice(data)).unwrap();
+    tensor
+}
+
+pub fn floats(device: &mut dyn Device, data: &[f32]) -> Tensor {
+    put(device, Dtype::F32, data)
+}
+
+pub fn get(device: &mut dyn Device, tensor: Tensor) -> Vec<f32> {
+    let mut data = vec![0.0f32; tensor.len];
+    device.download(tensor, bytemuck::cast_slice_mut(&mut data)).unwrap();
+    data
+}
+
+/// Asserts that every value is as near as its arithmetic says, and that this says something: together the deviations that
+/// are allowed must be below a thousandth of the values, or the case's slack times that.
+pub fn compare(what: &str, case: &Case, actual: &[f32], expected: &[Number]) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (i, (&actual, expected)) in actual.iter().zip(expected).enumerate() {
+        let (v, e) = (expected.v, expected.e);
+        assert!(
+            expected.allows(actual, case.repeats()),
+            "{what}[{i}]: {actual} for {v}, bound {e:e}, rule {:e}",
+            expected.deviation()
+        );
+    }
+    let slack = case.slack();
+    let size = expected.iter().map(|x| x.v.powi(2)).sum::<f64>().sqrt();
+    let error = expected.iter().map(|x| x.deviation().powi(2)).sum::<f64>().sqrt();
+    assert!(
+        slack.is_infinite() || error <= 1e-3 * slack * size,
+        "{what}: errors of {error:e} in {size:e} prove little"
+    );
+}
+
+/// Asserts that gradient slots hold what they held before plus each sequence's gradient.
+pub fn compare_slots(what: &str, case: &Case, before: &[f32], after: &[f32], grads: &[Vec<Number>]) {
+    let slots = 16;
+    let len = after.len() / slots;
+    for slot in 0..slots {
+        let (before, after) = (&before[slot * len..][..len], &after[slot * len..][..len]);
+        match (0..case.n).find(|i| (case.first + i) % slots == slot) {
+            None => assert_eq!(before, after, "{what}: slot {slot} is nobody's"),
+            Some(i) => {
+                // What was there is one more term of each sum, and the sum is rounded once more.
+                let sum: Vec<_> = before.iter().zip(&grads[i]).map(|(&b, &g)| Number::from(b) + g).collect();
+                compare(&format!("{what}, sequence {i}"), case, after, &sum);
+            }
+        }
+    }
+}
