@@ -13,7 +13,8 @@
 //! 3. **Activation gradients overwrite, parameter gradients accumulate.** The residual stream is updated in place,
 //!    forward and backward.
 //!
-//! Shapes are written as comments: N sequences, T = `n_time`, E = `d_model`, H heads, D = E / H, Q levels.
+//! The residual stream, its gradient and what half-blocks keep may be made for more sequences than a call has; the first
+//! ones are used. Shapes are written as comments: N sequences, T = `n_time`, E = `d_model`, H heads, D = E / H, Q levels.
 
 pub mod cpu;
 

@@ -62,8 +62,8 @@ pub(super) fn forward(
     let (qkv_weight, qkv_bias) = (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.qkv_bias, 3 * e)?);
     let (proj_weight, proj_bias) = (memory.floats(params.proj_weight, e * e)?, memory.floats(params.proj_bias, e)?);
     let kept = saved_len(&shape);
-    let mut x = memory.floats_mut(x, shape.n * te)?;
-    let mut saved = saved.map(|saved| memory.floats_mut(saved, shape.n * kept)).transpose()?;
+    let mut x = memory.first_mut(x, shape.n * te)?;
+    let mut saved = saved.map(|saved| memory.first_mut(saved, shape.n * kept)).transpose()?;
 
     // Queries are packed apart from keys and values, because fewer rows may need them.
     let [query, key_value, proj] = cpu.packed.split([e, 2 * e, e].map(|n| team.packed_len(e, n)));

@@ -30,8 +30,8 @@ pub(super) fn backward(
     let (qkv_weight, proj_weight) =
         (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.proj_weight, e * e)?);
     let kept = saved_len(&shape);
-    let mut saved = memory.floats_mut(saved, shape.n * kept)?;
-    let mut dx = memory.floats_mut(dx, shape.n * te)?;
+    let mut saved = memory.first_mut(saved, shape.n * kept)?;
+    let mut dx = memory.first_mut(dx, shape.n * te)?;
     let mut slots = memory.slots(&[
         (grads.norm_weight, e),
         (grads.norm_bias, e),

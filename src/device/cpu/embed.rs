@@ -55,7 +55,7 @@ pub(super) fn forward(cpu: &mut Cpu, call: &Call, params: &EmbedParams, inputs: 
     let (channel, subject) = (memory.read::<f32>(params.channel)?, memory.read::<f32>(params.subject)?);
     let condition = memory.read::<f32>(params.condition)?;
     let tables = [&*token, &*position, &*channel, &*subject, &*condition];
-    let mut x = memory.floats_mut(x, shape.n * shape.t * shape.e)?;
+    let mut x = memory.first_mut(x, shape.n * shape.t * shape.e)?;
     let jobs = x.chunks_exact_mut(shape.t * shape.e).zip(indices.sequences(shape.t));
     team.each(jobs, |(x, sequence), _| team.arch.dispatch(Forward { e: shape.e, tables, sequence, x }));
     Ok(())
@@ -94,7 +94,7 @@ pub(super) fn backward(cpu: &mut Cpu, call: &Call, grads: &EmbedParams, inputs: 
     let shape = Shape::new(call)?;
     let indices = Indices::new(cpu, &shape, grads, inputs)?;
     let (memory, team) = (&cpu.memory, &cpu.team);
-    let dx = memory.floats(dx, shape.n * shape.t * shape.e)?;
+    let dx = memory.first(dx, shape.n * shape.t * shape.e)?;
     let tables = [grads.token, grads.position, grads.channel, grads.subject, grads.condition];
     let mut slots = memory.slots(&tables.map(|table| (table, table.len)))?;
     let jobs = dx.chunks_exact(shape.t * shape.e).zip(indices.sequences(shape.t)).zip(slots.of(call.first));

@@ -61,7 +61,7 @@ pub(super) fn loss(
     let levels = memory.floats(levels, q)?;
     let tokens = memory.read::<u8>(inputs.token)?;
     let channels = memory.read::<u32>(inputs.channel)?;
-    let x = memory.floats(x, shape.n * te)?;
+    let x = memory.first(x, shape.n * te)?;
     let mut scores = memory.floats_mut(scores, shape.n * Score::LEN)?;
     ensure!(
         tokens.len() == shape.n * (shape.t + 1) && channels.len() == shape.n,
@@ -77,7 +77,7 @@ pub(super) fn loss(
         memory.slots(&[(grads.norm_weight, e), (grads.norm_bias, e), (grads.weight, params.weight.len)])
     });
     let mut slots = slots.transpose()?;
-    let mut dx = backward.map(|b| memory.floats_mut(b.dx, shape.n * te)).transpose()?;
+    let mut dx = backward.map(|b| memory.first_mut(b.dx, shape.n * te)).transpose()?;
 
     let all = Loss { shape, q, norm: (&norm_weight, &norm_bias), levels: &levels };
     let mut slot = slots.as_mut().map(|slots| slots.of(call.first));
@@ -272,7 +272,7 @@ pub(super) fn bare_logits(
     let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
     let weight = memory.read::<f32>(params.weight)?;
     let channels = memory.read::<u32>(inputs.channel)?;
-    let x = memory.floats(x, shape.n * te)?;
+    let x = memory.first(x, shape.n * te)?;
     let mut out = memory.floats_mut(out, shape.n * shape.rows() * q)?;
     ensure!(channels.len() == shape.n, Kind::Internal, "inputs of another shape");
     for &channel in channels.iter() {

@@ -120,6 +120,18 @@ impl Memory {
         self.read(tensor)
     }
 
+    /// The first `len` elements of a float tensor, to read.
+    pub(crate) fn first(&self, tensor: Tensor, len: usize) -> Result<Ref<'_, [f32]>> {
+        ensure!(tensor.len >= len, Kind::Internal, "{tensor:?} should have at least {len} elements");
+        self.read(Tensor { len, ..tensor })
+    }
+
+    /// The first `len` elements of a float tensor, to write: a workspace may be made for more sequences than a call has.
+    pub(crate) fn first_mut(&self, tensor: Tensor, len: usize) -> Result<RefMut<'_, [f32]>> {
+        ensure!(tensor.len >= len, Kind::Internal, "{tensor:?} should have at least {len} elements");
+        self.write(Tensor { len, ..tensor })
+    }
+
     /// The elements of a float tensor that must have `len` of them, to write.
     pub(crate) fn floats_mut(&self, tensor: Tensor, len: usize) -> Result<RefMut<'_, [f32]>> {
         ensure!(tensor.len == len, Kind::Internal, "{tensor:?} should have {len} elements");

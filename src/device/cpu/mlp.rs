@@ -41,8 +41,8 @@ pub(super) fn forward(cpu: &mut Cpu, call: &Call, params: &MlpParams, x: Tensor,
     let (fc_weight, fc_bias) = (memory.floats(params.fc_weight, 4 * e * e)?, memory.floats(params.fc_bias, 4 * e)?);
     let (proj_weight, proj_bias) = (memory.floats(params.proj_weight, 4 * e * e)?, memory.floats(params.proj_bias, e)?);
     let kept = saved_len(&shape);
-    let mut x = memory.floats_mut(x, shape.n * te)?;
-    let mut saved = saved.map(|saved| memory.floats_mut(saved, shape.n * kept)).transpose()?;
+    let mut x = memory.first_mut(x, shape.n * te)?;
+    let mut saved = saved.map(|saved| memory.first_mut(saved, shape.n * kept)).transpose()?;
 
     let [fc, proj] = cpu.packed.split([team.packed_len(e, 4 * e), team.packed_len(4 * e, e)]);
     team.pack(e, 4 * e, Matrix::Rows(&fc_weight, 4 * e), fc);
@@ -122,8 +122,8 @@ pub(super) fn backward(
     let fc_weight = memory.floats(params.fc_weight, 4 * e * e)?;
     let proj_weight = memory.floats(params.proj_weight, 4 * e * e)?;
     let kept = saved_len(&shape);
-    let mut saved = memory.floats_mut(saved, shape.n * kept)?;
-    let mut dx = memory.floats_mut(dx, shape.n * te)?;
+    let mut saved = memory.first_mut(saved, shape.n * kept)?;
+    let mut dx = memory.first_mut(dx, shape.n * te)?;
     let mut slots = memory.slots(&[
         (grads.norm_weight, e),
         (grads.norm_bias, e),
