@@ -14,7 +14,8 @@ fn info(n_channel: usize) -> Info {
         name: if i % 4 == 3 { format!("a long channel name {i}") } else { format!("MEG {i:04}") },
         kind: kinds[i % kinds.len()],
         loc: std::array::from_fn(|k| (i * 12 + k) as f32 * 1e-3),
-        coil_type: 3000 + i as i32,
+        // MNE-Python knows only some types for an electrode, and any for the others.
+        coil_type: if kinds[i % kinds.len()] == Eeg { 1 } else { 3000 + i as i32 },
         coord_frame: frames[i % kinds.len()],
         bad: i % 5 == 3,
     };
