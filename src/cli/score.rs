@@ -1,17 +1,200 @@
 //! `gpt2meg score`.
 
-use super::{Exit, Globals};
-use crate::error::Result;
-use clap::Args;
+use super::{Exit, Globals, progress};
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::interrupt;
+use crate::tokens::dataset::Dataset;
+use crate::tokens::shard::Split;
+use crate::tokens::window::Windows;
+use crate::train::anchors::{Anchor, Anchors};
+use crate::train::checkpoint::{self, Checkpoint, Which};
+use crate::train::run_folder::write_json;
+use crate::train::scoring::{Scorer, Summary, spread};
+use crate::train::trainer::network;
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Arguments of `gpt2meg score`.
+///
+/// Predicts every next level of held-out data and writes cross-entropy, accuracies and squared error to scores.json,
+/// beside what can be had without a model: uniform, unigram, bigram, repeating the last level, and AR(20).
 #[derive(Args, Debug)]
-pub struct Score {}
+#[command(after_help = "Examples:
+  gpt2meg score run data
+  gpt2meg score run data --split validation --checkpoint last --out last.json
+  gpt2meg score run/best.safetensors data --json")]
+pub struct Score {
+    /// Folder of a run, or a checkpoint.
+    run: PathBuf,
+    /// Folder of shards that `gpt2meg tokenize` has written.
+    data: PathBuf,
+    /// Part of the data to predict.
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    split: Part,
+    /// Checkpoint of the run.
+    #[arg(long, value_enum, default_value_t = Which::Best)]
+    checkpoint: Which,
+    /// Use so many windows, evenly spread [default: all].
+    #[arg(long)]
+    windows: Option<usize>,
+    /// File to write [default: scores.json in the run's folder].
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// A part of the data.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// What the model was trained on.
+    Train,
+    /// What chose the best checkpoint.
+    Validation,
+    /// What nothing was fitted to or chosen by.
+    Test,
+}
+
+/// `scores.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// The checkpoint's file.
+    pub checkpoint: PathBuf,
+    /// Its step.
+    pub step: u64,
+    /// The data's folder.
+    pub data: PathBuf,
+    /// The part of the data.
+    pub split: Split,
+    /// Names of the channels, in the order of each `channels` below.
+    pub channel_names: Vec<String>,
+    /// Windows that were scored.
+    pub n_window: usize,
+    /// Targets in each window of each channel: the last half of the context.
+    pub n_target: usize,
+    /// The model.
+    pub model: Summary,
+    /// What anybody can compute, on the same targets.
+    pub anchors: Vec<Anchor>,
+}
 
 impl Score {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
+        let dataset = Dataset::open(&self.data)?;
+        check_data(&checkpoint, &dataset).map_err(|e| e.at(&self.data))?;
+        let out = self.out.clone().unwrap_or_else(|| {
+            let folder = if self.run.is_dir() { Some(self.run.as_path()) } else { self.run.parent() };
+            folder.map_or_else(PathBuf::new, PathBuf::from).join("scores.json")
+        });
+        crate::storage::atomic::refuse_existing(&out, globals.force)?;
+        let split = match self.split {
+            Part::Train => Split::Train,
+            Part::Validation => Split::Validation,
+            Part::Test => Split::Test,
+        };
+        let meta = &checkpoint.meta;
+        let windows = spread(&Windows::new(&dataset, split, meta.model.n_ctx)?, self.windows);
+        ensure!(!windows.is_empty(), Kind::Usage, "--windows 0 leaves nothing to score");
+
+        let mut device = crate::device::open(globals.device, globals.threads)?;
+        let (gpt, _) = network(&mut *device, &meta.model, &meta.data.scheme, &checkpoint.params)?;
+        let most = device.max_sequences();
+        let work = gpt.workspace(&mut *device, most, false)?;
+        let mut scorer = Scorer::new(&mut *device, &gpt)?;
+        let bar = progress::bar(windows.len() as u64, "windows", globals.quiet);
+        let done = |n: usize| bar.inc(n as u64);
+        let scored = scorer.score(&mut *device, &gpt, &work, &dataset, &windows, done)?;
+        bar.finish_and_clear();
+        let Some(scored) = scored else {
+            return Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
+        };
+        let scores = Scores {
+            checkpoint: checkpoint.path.clone(),
+            step: meta.progress.step,
+            data: self.data.clone(),
+            split,
+            channel_names: meta.data.info.channels.iter().map(|channel| channel.name.clone()).collect(),
+            n_window: windows.len(),
+            n_target: meta.model.n_ctx - meta.model.first_target(),
+            model: scored.summary(),
+            anchors: Anchors::fit(&dataset)?.score(&dataset, &windows, meta.model.n_ctx)?,
+        };
+        write_json(&out, globals.force, &scores)?;
+        if globals.json {
+            println!("{}", serde_json::to_string(&scores).expect("plain data"));
+        } else {
+            let mut rows = scores.anchors.clone();
+            rows.push(Anchor { name: "model".into(), scores: scores.model.clone() });
+            println!("{}", table(&rows));
+            println!("{}", out.display());
+        }
+        Ok(Exit::Done)
     }
+}
+
+/// The data must be what the model was made for: the same channels, tokenizer, rate, subjects and conditions.
+fn check_data(checkpoint: &Checkpoint, dataset: &Dataset) -> Result<()> {
+    let (ours, theirs) = (&checkpoint.meta.data, &dataset.shards[0].meta);
+    let names =
+        |info: &crate::recording::Info| -> Vec<String> { info.channels.iter().map(|c| c.name.clone()).collect() };
+    let (expected, found) = (names(&ours.info), names(&theirs.info));
+    if expected != found {
+        let differs = expected.iter().zip(&found).find(|(a, b)| a != b);
+        let what = match differs {
+            Some((a, b)) => format!("the model expects channel {a} where the data has {b}"),
+            None => format!("the model has {} channels, the data {}", expected.len(), found.len()),
+        };
+        return Err(Error::new(Kind::ChannelMismatch, what).hint("Tokenize with the same channels in the same order"));
+    }
+    ensure!(ours.scheme == theirs.scheme, Kind::TokenizerMismatch, "the data was tokenized with another scheme");
+    ensure!(
+        ours.info.sfreq == theirs.info.sfreq,
+        Kind::SamplingRate,
+        "the model was trained at {} Hz, the data is at {} Hz",
+        ours.info.sfreq,
+        theirs.info.sfreq
+    );
+    ensure!(
+        ours.conditions == dataset.conditions,
+        Kind::UnknownCondition,
+        "the model knows the conditions {:?}, the data has {:?}",
+        ours.conditions,
+        dataset.conditions
+    );
+    ensure!(
+        ours.subjects == dataset.subjects,
+        Kind::UnknownSubject,
+        "the model knows the subjects {:?}, the data has {:?}",
+        ours.subjects,
+        dataset.subjects
+    );
+    Ok(())
+}
+
+/// A table for people: one row a predictor.
+pub(super) fn table(rows: &[Anchor]) -> String {
+    let cell = |value: f64, width: usize, digits: usize| match value.is_finite() {
+        true => format!("{value:>width$.digits$}"),
+        false => format!("{:>width$}", "–"),
+    };
+    let mut lines = vec![format!(
+        "  {:<12}{:>8}{:>9}{:>8}{:>8}{:>8}{:>15}",
+        "", "nats", "± s.e.", "bits", "top-1", "top-5", "squared (z²)"
+    )];
+    for row in rows {
+        let all = &row.scores.all;
+        lines.push(format!(
+            "  {:<12}{}{}{}{}{}{}",
+            row.name,
+            cell(all.nats, 8, 3),
+            cell(row.scores.nats_standard_error.unwrap_or(f64::NAN), 9, 3),
+            cell(all.bits, 8, 3),
+            cell(all.top1, 8, 3),
+            cell(all.top5, 8, 3),
+            cell(all.squared_z, 15, 4)
+        ));
+    }
+    lines.join("\n")
 }

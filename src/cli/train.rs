@@ -1,17 +1,404 @@
 //! `gpt2meg train`.
 
-use super::{Exit, Globals};
-use crate::error::Result;
-use clap::Args;
+use super::{Exit, Globals, progress};
+use crate::error::{Error, Kind, Result};
+use crate::model::config::{Head, ModelConfig};
+use crate::model::layout::ParamLayout;
+use crate::tokens::dataset::Dataset;
+use crate::tokens::shard::Split;
+use crate::tokens::window::Windows;
+use crate::train::anchors::{Anchor, Anchors};
+use crate::train::checkpoint::DataMeta;
+use crate::train::config::{Schedule, TrainingConfig};
+use crate::train::metrics::StepRecord;
+use crate::train::run_folder::{RunFolder, RunMeta, read_json, write_json};
+use crate::train::session::{End, Session, validation_windows};
+use crate::train::trainer;
+use clap::{Args, ValueEnum};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Arguments of `gpt2meg train`.
+///
+/// The run's folder receives run.json (the configuration), metrics.jsonl (one line a step), TensorBoard events,
+/// checkpoints/ (the last three) and best.safetensors (lowest validation loss). Ctrl-C saves and stops; --resume goes on
+/// to the same bits as if nothing had happened.
 #[derive(Args, Debug)]
-pub struct Train {}
+#[command(after_help = "Examples:
+  gpt2meg train data --out run --preset tiny
+  gpt2meg train data --out run --preset single --passes 50 --patience 5
+  gpt2meg train --out run --resume
+  gpt2meg train data --out run --preset tiny --d-model 64 --layers 4 --lr 1e-3 --warmup 100 --schedule cosine")]
+pub struct Train {
+    /// Folder of shards that `gpt2meg tokenize` has written.
+    #[arg(required_unless_present = "resume")]
+    data: Option<PathBuf>,
+    /// Folder of the run.
+    #[arg(long, value_name = "RUN")]
+    out: PathBuf,
+    /// Go on from the newest checkpoint; only --steps or --passes may differ then. Starts a new run where there is none.
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    recipe: Recipe,
+}
+
+/// The network's shape.
+#[derive(Args, Debug)]
+struct Shape {
+    /// Shape to start from: the paper's two models, or a small one [default: single].
+    #[arg(long, value_enum)]
+    preset: Option<Preset>,
+    /// Transformer blocks.
+    #[arg(long)]
+    layers: Option<usize>,
+    /// Attention heads.
+    #[arg(long)]
+    heads: Option<usize>,
+    /// Width of the network; a multiple of the heads.
+    #[arg(long)]
+    d_model: Option<usize>,
+    /// Longest context, in timesteps; even.
+    #[arg(long)]
+    context: Option<usize>,
+    /// One output projection for all channels (the authors' code), or one for each (the paper's text) [default: shared].
+    #[arg(long, value_enum)]
+    head: Option<Head>,
+}
+
+/// How it is trained.
+#[derive(Args, Debug)]
+struct Recipe {
+    /// Stop after so many steps.
+    #[arg(long, conflicts_with = "passes")]
+    steps: Option<u64>,
+    /// Stop after so many passes over the training part [default: 10].
+    #[arg(long)]
+    passes: Option<f64>,
+    /// Windows of all channels in one step [default: 1].
+    #[arg(long)]
+    windows_per_step: Option<usize>,
+    /// Learning rate [default: 1e-4; 1e-3 for tiny].
+    #[arg(long)]
+    lr: Option<f32>,
+    /// How the learning rate goes: constant, or half a cosine down to a tenth [default: constant].
+    #[arg(long, value_enum)]
+    schedule: Option<Schedule>,
+    /// Steps over which the learning rate first rises [default: 0].
+    #[arg(long)]
+    warmup: Option<u64>,
+    /// AdamW's weight decay of matrices and tables [default: 0, plain Adam].
+    #[arg(long)]
+    weight_decay: Option<f32>,
+    /// Scale gradients with a larger norm down to it [default: never].
+    #[arg(long)]
+    clip_norm: Option<f32>,
+    /// Steps between validations [default: a pass, or a tenth of the run if that is shorter].
+    #[arg(long)]
+    validate_every: Option<u64>,
+    /// Validate on so many windows, evenly spread [default: all of the validation part].
+    #[arg(long)]
+    validation_windows: Option<usize>,
+    /// Steps between checkpoints; there is one after every validation and every five minutes in any case
+    /// [default: as validations].
+    #[arg(long)]
+    checkpoint_every: Option<u64>,
+    /// Stop after so many validations in a row without a better one [default: never].
+    #[arg(long)]
+    patience: Option<u64>,
+}
+
+/// A shape to start from.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Preset {
+    /// The paper's single-subject model: 12 layers, 12 heads, d_model 96, context 256.
+    Single,
+    /// The paper's group model: as single, with d_model 240.
+    Group,
+    /// For demonstrations: 2 layers, 4 heads, d_model 32, context 128.
+    Tiny,
+}
 
 impl Train {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        let folder = RunFolder::acquire(&self.out)?;
+        let earlier = self.earlier(&folder, globals)?;
+        let data_path = match (&self.data, &earlier) {
+            (Some(path), _) => path.clone(),
+            (None, Some(run)) => run.data_path.clone(),
+            (None, None) => {
+                let hint = "Give the data's folder to start a run";
+                return Err(Error::new(Kind::NotFound, "no run to go on with").at(&self.out).hint(hint));
+            }
+        };
+        let dataset = Dataset::open(&data_path)?;
+        let run = match &earlier {
+            Some(earlier) => self.resumed(earlier, &dataset, globals)?,
+            None => self.fresh(&dataset, &data_path, globals)?,
+        };
+        folder.write_meta(&run)?;
+
+        let mut device = crate::device::open(globals.device, globals.threads)?;
+        let say = |line: &str| {
+            if !globals.quiet {
+                eprintln!("{line}");
+            }
+        };
+        announce(&run, &dataset, &*device, say)?;
+        let Some(anchors) = anchors(&folder, &run, &dataset, say)? else {
+            return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
+        };
+        let mut session = Session::open(&mut *device, &folder, &run, &dataset)?;
+        if session.progress().step > 0 {
+            say(&format!("Going on from step {}.", session.progress().step));
+        }
+        let mut display = Display::new(&run, session.progress().step, globals.quiet);
+        let end = session.run(&mut |record| display.show(record));
+        display.finish();
+        let end = end?;
+        let progress = *session.progress();
+        say(&closing(end, progress.step, &self.out));
+        if globals.json {
+            let summary = serde_json::json!({
+                "run": self.out, "steps": progress.step, "best": progress.best, "anchors": anchors,
+                "n_parameter": ParamLayout::new(&run.model).len(),
+            });
+            println!("{summary}");
+        }
+        Ok(match end {
+            End::Signal(signal) => Exit::Signal(signal),
+            End::Steps | End::Patience => Exit::Done,
+        })
+    }
+
+    /// The run that is in the folder and is to go on; none when a new one starts.
+    fn earlier(&self, folder: &RunFolder, globals: &Globals) -> Result<Option<RunMeta>> {
+        if self.resume {
+            return folder.meta();
+        }
+        // Not parsed: a damaged run.json is still somebody's run.
+        if folder.path().join("run.json").exists() && !globals.force {
+            let hint = "Give --resume to go on with it, --force to replace it, or choose another --out";
+            return Err(Error::new(Kind::Exists, "this folder holds a run").at(folder.path()).hint(hint));
+        }
+        folder.clear()?;
+        Ok(None)
+    }
+
+    /// The configuration of a new run.
+    fn fresh(&self, dataset: &Dataset, data_path: &Path, globals: &Globals) -> Result<RunMeta> {
+        let data = DataMeta::of(dataset)?;
+        let preset = self.shape.preset.unwrap_or(Preset::Single);
+        let shape = match preset {
+            Preset::Single => ModelConfig::single,
+            Preset::Group => ModelConfig::group,
+            Preset::Tiny => ModelConfig::tiny,
+        };
+        let base = shape(data.info.n_channel(), data.subjects.len(), data.conditions.len());
+        let model = self.shape.apply(&ModelConfig { n_level: data.scheme.n_level, ..base });
+        model.check().map_err(|e| e.hint("Choose another shape"))?;
+
+        let n_window = Windows::new(dataset, Split::Train, model.n_ctx)?.len();
+        let mut base = TrainingConfig::paper(globals.seed, 1);
+        if preset == Preset::Tiny {
+            base.lr = 1e-3;
+        }
+        let mut training = self.recipe.apply(&base);
+        let pass = n_window.div_ceil(training.windows_per_step.max(1)) as u64;
+        training.steps = self.recipe.steps(pass)?.unwrap_or(10 * pass);
+        training.validate_every = self.recipe.validate_every.unwrap_or(pass.min(training.steps / 10).max(1));
+        training.checkpoint_every = self.recipe.checkpoint_every.unwrap_or(training.validate_every);
+        training.check()?;
+        let data_path = std::path::absolute(data_path).map_err(|e| Error::io(e, "find", data_path))?;
+        Ok(RunMeta { model, training, data_path, data, version: env!("CARGO_PKG_VERSION").to_string() })
+    }
+
+    /// The configuration of a run that goes on: its own, with another number of steps if that is asked for.
+    fn resumed(&self, earlier: &RunMeta, dataset: &Dataset, globals: &Globals) -> Result<RunMeta> {
+        let refuse = |kind, what: &str| {
+            let hint = "Start a new run with another --out";
+            Err(Error::new(kind, format!("a run cannot go on {what}")).at(&self.out).hint(hint))
+        };
+        if DataMeta::of(dataset)? != earlier.data {
+            return refuse(Kind::TokenizerMismatch, "with other data than it was started with");
+        }
+        if self.shape.apply(&earlier.model) != earlier.model || self.shape.preset.is_some() {
+            return refuse(Kind::ShapeMismatch, "with another shape: leave --preset and the shape's flags away");
+        }
+        let same_seed = globals.seed == 0 || globals.seed == earlier.training.seed;
+        if self.recipe.apply(&earlier.training) != earlier.training || !same_seed {
+            return refuse(Kind::Usage, "with another seed or recipe: only --steps or --passes may differ");
+        }
+        let n_window = Windows::new(dataset, Split::Train, earlier.model.n_ctx)?.len();
+        let pass = n_window.div_ceil(earlier.training.windows_per_step) as u64;
+        let mut run = earlier.clone();
+        run.training.steps = self.recipe.steps(pass)?.unwrap_or(earlier.training.steps);
+        run.training.check()?;
+        Ok(run)
+    }
+}
+
+impl Shape {
+    /// `base` with what the flags change.
+    fn apply(&self, base: &ModelConfig) -> ModelConfig {
+        ModelConfig {
+            n_layer: self.layers.unwrap_or(base.n_layer),
+            n_head: self.heads.unwrap_or(base.n_head),
+            d_model: self.d_model.unwrap_or(base.d_model),
+            n_ctx: self.context.unwrap_or(base.n_ctx),
+            head: self.head.unwrap_or(base.head),
+            ..base.clone()
+        }
+    }
+}
+
+impl Recipe {
+    /// `base` with what the flags change, but for the number of steps.
+    fn apply(&self, base: &TrainingConfig) -> TrainingConfig {
+        TrainingConfig {
+            windows_per_step: self.windows_per_step.unwrap_or(base.windows_per_step),
+            lr: self.lr.unwrap_or(base.lr),
+            schedule: self.schedule.unwrap_or(base.schedule),
+            warmup: self.warmup.unwrap_or(base.warmup),
+            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
+            clip_norm: self.clip_norm.or(base.clip_norm),
+            validate_every: self.validate_every.unwrap_or(base.validate_every),
+            validation_windows: self.validation_windows.or(base.validation_windows),
+            checkpoint_every: self.checkpoint_every.unwrap_or(base.checkpoint_every),
+            patience: self.patience.or(base.patience),
+            ..base.clone()
+        }
+    }
+
+    /// The number of steps asked for, where `pass` steps are one pass.
+    fn steps(&self, pass: u64) -> Result<Option<u64>> {
+        match self.passes {
+            None => Ok(self.steps),
+            Some(passes) if passes.is_finite() && passes > 0.0 => Ok(Some((passes * pass as f64).ceil() as u64)),
+            Some(passes) => Err(Error::new(Kind::Usage, format!("{passes} passes make no sense"))),
+        }
+    }
+}
+
+/// Says what is about to be trained, on what, and the memory it takes.
+fn announce(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::Device, say: impl Fn(&str)) -> Result<()> {
+    let (model, training) = (&run.model, &run.training);
+    let n_window = Windows::new(dataset, Split::Train, model.n_ctx)?.len();
+    let head = match model.head {
+        Head::Shared => "",
+        Head::PerChannel => ", a head for each channel",
+    };
+    say(&format!(
+        "Model: {} parameters; {} layers, {} heads, d_model {}, context {}{head}.",
+        ParamLayout::new(model).len(),
+        model.n_layer,
+        model.n_head,
+        model.d_model,
+        model.n_ctx
+    ));
+    say(&format!(
+        "Data: {} channels at {} Hz, {} subjects, {} conditions; {n_window} windows to train on.",
+        model.n_channel, run.data.info.sfreq, model.n_subject, model.n_condition
+    ));
+    say(&format!(
+        "Run: {} steps ({:.1} passes), validated every {}; on {}, {:.0} MB.",
+        training.steps,
+        (training.steps as f64 * training.windows_per_step as f64) / n_window as f64,
+        training.validate_every,
+        device.name(),
+        trainer::n_byte(device, model, training.windows_per_step) as f64 / 1e6
+    ));
+    Ok(())
+}
+
+/// The anchors on the validation windows, from the run's folder or computed and kept there; none if a signal came.
+fn anchors(folder: &RunFolder, run: &RunMeta, dataset: &Dataset, say: impl Fn(&str)) -> Result<Option<Vec<Anchor>>> {
+    let path = folder.path().join("anchors.json");
+    let anchors = if path.exists() {
+        read_json(&path)?
+    } else {
+        let anchors = Anchors::fit(dataset)?.score(dataset, &validation_windows(dataset, run)?, run.model.n_ctx)?;
+        write_json(&path, true, &anchors)?;
+        anchors
+    };
+    say("Without a model, on the validation part:");
+    say(&super::score::table(&anchors));
+    Ok(crate::interrupt::requested().is_none().then_some(anchors))
+}
+
+/// The last line of a run.
+fn closing(end: End, step: u64, out: &Path) -> String {
+    let run = out.display();
+    match end {
+        End::Steps => format!("Done after {step} steps. Next: gpt2meg generate {run} --out generated.fif --seconds 60"),
+        End::Patience => format!("Stopped after {step} steps: the validation loss no longer improves."),
+        End::Signal(_) => {
+            format!("Stopped after step {step}, which is saved. To go on: gpt2meg train --out {run} --resume")
+        }
+    }
+}
+
+/// Progress on the terminal: a bar, or a line now and then where there is no terminal.
+struct Display {
+    bar: indicatif::ProgressBar,
+    lines: bool,
+    steps: u64,
+    tokens_per_step: f64,
+    started: Instant,
+    first_step: u64,
+    last_line: Instant,
+    validation: String,
+}
+
+impl Display {
+    /// Time between lines where there is no terminal.
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn new(run: &RunMeta, first_step: u64, quiet: bool) -> Self {
+        use std::io::IsTerminal;
+        let bar = progress::bar(run.training.steps, "steps", quiet);
+        bar.set_position(first_step);
+        bar.reset_eta();
+        Self {
+            bar,
+            lines: !quiet && !std::io::stderr().is_terminal(),
+            steps: run.training.steps,
+            tokens_per_step: (run.training.windows_per_step * run.model.n_channel * run.model.n_ctx) as f64,
+            started: Instant::now(),
+            first_step,
+            last_line: Instant::now(),
+            validation: String::new(),
+        }
+    }
+
+    fn show(&mut self, record: &StepRecord) {
+        let bits = record.nats / std::f64::consts::LN_2;
+        if let Some(validation) = &record.validation {
+            self.validation = format!(", validation {:.3} nats", validation.nats);
+        }
+        let done = (record.step - self.first_step) as f64;
+        let seconds = self.started.elapsed().as_secs_f64();
+        let rate = done * self.tokens_per_step / seconds;
+        let mut text = format!("{:.3} nats ({bits:.3} bits){}, {:.0} tokens/s", record.nats, self.validation, rate);
+        if !record.applied {
+            text = format!("NOT FINITE, update skipped; {text}");
+            if self.lines || !self.bar.is_hidden() {
+                self.bar.suspend(|| eprintln!("Step {}: loss or gradient not finite, update skipped.", record.step));
+            }
+        }
+        if self.lines && (record.validation.is_some() || self.last_line.elapsed() >= Self::INTERVAL) {
+            let left = seconds / done * (self.steps - record.step) as f64;
+            eprintln!("Step {}/{}: {text}, {left:.0} s left", record.step, self.steps);
+            self.last_line = Instant::now();
+        }
+        self.bar.set_message(text);
+        self.bar.set_position(record.step);
+    }
+
+    fn finish(&self) {
+        self.bar.finish();
     }
 }

@@ -5,7 +5,7 @@ use crate::error::{Kind, Result};
 use serde::{Deserialize, Serialize};
 
 /// Whether all channels share the output projection (the authors' code) or each has its own (the paper's summary).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Head {
     /// One `lm_head` for all channels.

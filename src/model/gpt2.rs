@@ -14,15 +14,24 @@ use super::layout::Parameters;
 use crate::device::{Call, Device, HalfBlock, HeadBackward, Inputs, Tensor};
 use crate::error::Result;
 
-/// The tensors one call of the network works in: the residual stream, its gradient, and what each half-block keeps.
+/// The tensors calls of up to N sequences work in: the residual stream, its gradient, and what each half-block keeps.
 #[derive(Debug, Clone)]
 pub struct Workspace {
+    /// N.
+    pub n: usize,
     /// [N, T, E].
     pub x: Tensor,
     /// [N, T, E].
     pub dx: Tensor,
     /// For each block, what attention and MLP keep for their backward passes.
     pub saved: Vec<(Tensor, Tensor)>,
+}
+
+impl Workspace {
+    /// The part of one of the tensors that a call of `n` sequences works in.
+    fn part(&self, tensor: Tensor, n: usize) -> Tensor {
+        tensor.slice(0, tensor.len / self.n * n)
+    }
 }
 
 /// The network of one shape, with its parameters on a device.
@@ -63,8 +72,9 @@ impl Gpt2 {
     ) -> Result<()> {
         let last_half = Call { from: self.config.first_target(), ..*call };
         self.forward(device, call, last_half.from, inputs, work, backward.is_some())?;
-        let head = backward.map(|b| HeadBackward { grads: b.grads.head, dx: work.dx, weight: b.weight });
-        device.head_loss(&last_half, &self.params.head, inputs, self.levels, work.x, scores, head)?;
+        let (x, dx) = (work.part(work.x, call.n), work.part(work.dx, call.n));
+        let head = backward.map(|b| HeadBackward { grads: b.grads.head, dx, weight: b.weight });
+        device.head_loss(&last_half, &self.params.head, inputs, self.levels, x, scores, head)?;
         match backward {
             Some(backward) => self.backward(device, call, last_half.from, inputs, work, &backward.grads),
             None => Ok(()),
@@ -82,7 +92,7 @@ impl Gpt2 {
         logits: Tensor,
     ) -> Result<()> {
         self.forward(device, call, from, inputs, work, false)?;
-        device.head_logits(&Call { from, ..*call }, &self.params.head, inputs, work.x, logits)
+        device.head_logits(&Call { from, ..*call }, &self.params.head, inputs, work.part(work.x, call.n), logits)
     }
 
     /// Embedding and blocks; the last block answers only timesteps `from ..`.
@@ -95,12 +105,13 @@ impl Gpt2 {
         work: &Workspace,
         keep: bool,
     ) -> Result<()> {
-        device.embed(call, &self.params.embed, inputs, work.x)?;
+        let x = work.part(work.x, call.n);
+        device.embed(call, &self.params.embed, inputs, x)?;
         for (layer, (attention, mlp)) in self.params.blocks.iter().enumerate() {
             let call = self.layer_call(call, layer, from);
             let saved = keep.then(|| work.saved[layer]);
-            device.attention(&call, attention, work.x, saved.map(|s| s.0))?;
-            device.mlp(&call, mlp, work.x, saved.map(|s| s.1))?;
+            device.attention(&call, attention, x, saved.map(|s| work.part(s.0, call.n)))?;
+            device.mlp(&call, mlp, x, saved.map(|s| work.part(s.1, call.n)))?;
         }
         Ok(())
     }
@@ -115,14 +126,16 @@ impl Gpt2 {
         work: &Workspace,
         grads: &Parameters,
     ) -> Result<()> {
+        let dx = work.part(work.dx, call.n);
         for (layer, (attention, mlp)) in self.params.blocks.iter().enumerate().rev() {
             let call = self.layer_call(call, layer, from);
             let (saved_attention, saved_mlp) = work.saved[layer];
             let (grads_attention, grads_mlp) = &grads.blocks[layer];
-            device.mlp_backward(&call, mlp, grads_mlp, saved_mlp, work.dx)?;
-            device.attention_backward(&call, attention, grads_attention, saved_attention, work.dx)?;
+            device.mlp_backward(&call, mlp, grads_mlp, work.part(saved_mlp, call.n), dx)?;
+            let saved_attention = work.part(saved_attention, call.n);
+            device.attention_backward(&call, attention, grads_attention, saved_attention, dx)?;
         }
-        device.embed_backward(call, &grads.embed, inputs, work.dx)
+        device.embed_backward(call, &grads.embed, inputs, dx)
     }
 
     /// Every block answers all timesteps, but the last only those that somebody reads.
@@ -144,6 +157,6 @@ impl Gpt2 {
             let mlp = n * device.saved_len(HalfBlock::Mlp, &call);
             saved.push((device.alloc(F32, attention)?, device.alloc(F32, mlp)?));
         }
-        Ok(Workspace { x, dx, saved })
+        Ok(Workspace { n, x, dx, saved })
     }
 }

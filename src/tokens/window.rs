@@ -32,7 +32,7 @@ impl Windows {
             let longest = shards.iter().map(|shard| shard.1).max().unwrap_or(0);
             let name = split.name();
             let what = format!("no {name} part is as long as one window: {longest} timesteps of {}", n_ctx + 1);
-            Error::new(Kind::TooShort, what).hint("Choose a shorter context (--n-ctx) or add longer recordings")
+            Error::new(Kind::TooShort, what).hint("Choose a shorter context (--context) or add longer recordings")
         })
     }
 

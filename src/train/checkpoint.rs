@@ -267,6 +267,8 @@ fn listed(run: &Path) -> Result<Vec<(u64, PathBuf)>> {
 /// Opens and checks one file, all but the moments.
 fn open(path: &Path) -> Result<(Checkpoint, Container)> {
     let container = Container::open(path, KIND)?;
+    // Also what is not asked for now: a file that is damaged anywhere is not to be trusted.
+    container.verify()?;
     let meta: CheckpointMeta = container.meta().map_err(|e| e.at(path))?;
     meta.model.check().map_err(|e| e.at(path))?;
     let (n_subject, n_channel) = (meta.model.n_subject, meta.model.n_channel);

@@ -152,14 +152,16 @@ mod tests {
     #[test]
     fn warm_up_rises_to_the_full_rate_and_the_cosine_falls_to_a_tenth() {
         let config = config(Schedule::Cosine, 10);
-        assert_eq!(config.lr_at(1), 1e-4);
-        assert_eq!(config.lr_at(10), 1e-3);
-        assert_eq!(config.lr_at(11), 1e-3);
+        let is = |step, lr: f32| assert!((config.lr_at(step) / lr - 1.0).abs() < 2.0 * f32::EPSILON, "step {step}");
+        is(1, 1e-4);
+        is(10, 1e-3);
+        is(11, 1e-3);
         // Half-way between the steps 11 and 100 lies 55.5: the mean of both ends.
         let middle = (config.lr_at(55) + config.lr_at(56)) / 2.0;
         assert!((middle - 5.5e-4).abs() < 1e-9, "{middle}");
-        assert_eq!(config.lr_at(100), 1e-4);
-        assert_eq!(config.lr_at(150), 1e-4, "beyond the end the floor stays");
+        is(100, 1e-4);
+        // Beyond the end the floor stays.
+        is(150, 1e-4);
         assert!((11..100).all(|step| config.lr_at(step + 1) < config.lr_at(step)));
     }
 

@@ -1,6 +1,15 @@
 //! Training: the loop, its checkpoints, its logs, and the anchors its loss is held against.
 
+pub mod anchors;
+pub mod autoregression;
+pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod init;
+pub mod log;
 pub mod metrics;
+pub mod run_folder;
+pub mod scoring;
+pub mod session;
+pub mod tensorboard;
+pub mod trainer;

@@ -1,0 +1,286 @@
+//! Linear autoregression on the standardised signal: least squares, and the probability its Gaussian gives each level.
+
+use crate::tokens::scheme::Scheme;
+use libm::{erf, erfc};
+use nalgebra::{DMatrix, DVector};
+use std::f64::consts::FRAC_1_SQRT_2;
+
+/// No level is given a smaller probability than this (27.6 nats): one artefact far outside the Gaussian must not decide
+/// the mean of millions of targets.
+pub const FLOOR: f64 = 1e-12;
+
+/// Sums from which an autoregression of one order is fitted; pieces of signal are added one by one.
+#[derive(Debug, Clone)]
+pub struct NormalEquations {
+    order: usize,
+    n: f64,
+    /// Σ x[t − i] x[t − j] for i, j in 0 ..= order, row-major.
+    products: Vec<f64>,
+    /// Σ x[t − i].
+    sums: Vec<f64>,
+}
+
+/// x[t] = intercept + Σ weights[k] x[t − 1 − k] + a Gaussian with this standard deviation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Autoregression {
+    /// Constant term.
+    pub intercept: f64,
+    /// Weight of the last value first.
+    pub weights: Vec<f64>,
+    /// Standard deviation of the residual.
+    pub sigma: f64,
+}
+
+impl NormalEquations {
+    /// Nothing added yet.
+    pub fn new(order: usize) -> Self {
+        let width = order + 1;
+        Self { order, n: 0.0, products: vec![0.0; width * width], sums: vec![0.0; width] }
+    }
+
+    /// Adds the targets `x[order ..]`, each with the `order` values before it. A long signal is added in pieces that
+    /// overlap by `order`.
+    pub fn add(&mut self, x: &[f64]) {
+        let (p, width) = (self.order, self.order + 1);
+        if x.len() <= p {
+            return;
+        }
+        let (first, n) = (p, x.len() - p);
+        self.n += n as f64;
+        // The first row by its definition; below it, each product equals its upper-left neighbour, but for one term that
+        // leaves at the end and one that enters at the start.
+        let lag = |i: usize| &x[first - i..][..n];
+        let mut above = vec![0.0; width];
+        let mut row = vec![0.0; width];
+        let mut sum: f64 = lag(0).iter().sum();
+        for i in 0..width {
+            if i == 0 {
+                (0..width).for_each(|j| row[j] = dot(lag(0), lag(j)));
+            } else {
+                let (enters, leaves) = (first - i, x.len() - i);
+                row[0] = dot(lag(i), lag(0));
+                for j in 1..width {
+                    row[j] = above[j - 1] + x[enters] * x[first - j] - x[leaves] * x[x.len() - j];
+                }
+                sum += x[enters] - x[leaves];
+            }
+            self.sums[i] += sum;
+            self.products[i * width..][..width].iter_mut().zip(&row).for_each(|(total, x)| *total += x);
+            std::mem::swap(&mut above, &mut row);
+        }
+    }
+
+    /// Adds what another set of sums has seen.
+    pub fn merge(&mut self, other: &NormalEquations) {
+        self.n += other.n;
+        self.products.iter_mut().zip(&other.products).for_each(|(total, x)| *total += x);
+        self.sums.iter_mut().zip(&other.sums).for_each(|(total, x)| *total += x);
+    }
+
+    /// The least-squares solution. Where the equations are singular (a signal shorter than the order, a constant one),
+    /// the smallest ridge that makes them solvable is added to the diagonal, from 1e-12 of its mean upwards.
+    pub fn solve(&self) -> Autoregression {
+        let (p, width) = (self.order, self.order + 1);
+        let product = |i: usize, j: usize| self.products[i * width + j];
+        // Row and column 0 are the constant; 1 ..= p the lags.
+        let entry = |i: usize, j: usize| match (i, j) {
+            (0, 0) => self.n.max(1.0),
+            (0, j) | (j, 0) => self.sums[j],
+            (i, j) => product(i, j),
+        };
+        let matrix = DMatrix::from_fn(width, width, entry);
+        let target = DVector::from_fn(width, |i, _| if i == 0 { self.sums[0] } else { product(0, i) });
+        let scale = (matrix.trace() / width as f64).max(f64::MIN_POSITIVE);
+        let mut ridge = 0.0;
+        let solution = loop {
+            let ridged = &matrix + DMatrix::identity(width, width) * (ridge * scale);
+            match ridged.cholesky() {
+                Some(cholesky) => break cholesky.solve(&target),
+                None => ridge = if ridge == 0.0 { 1e-12 } else { ridge * 10.0 },
+            }
+        };
+        let explained = 2.0 * solution.dot(&target) - solution.dot(&(&matrix * &solution));
+        let variance = (product(0, 0) - explained) / self.n.max(1.0);
+        // A signal that is predicted perfectly still has its rounding.
+        let least = 1e-12 * (product(0, 0) / self.n.max(1.0)).max(1e-12);
+        let weights = solution.as_slice()[1..=p].to_vec();
+        Autoregression { intercept: solution[0], weights, sigma: variance.max(least).sqrt() }
+    }
+}
+
+impl Autoregression {
+    /// The expected value after `history`, whose last value is the latest; values before its start count as 0.
+    pub fn predict(&self, history: &[f64]) -> f64 {
+        let recent = history.iter().rev().zip(&self.weights);
+        self.intercept + recent.map(|(x, weight)| x * weight).sum::<f64>()
+    }
+
+    /// ln of the probability of `low .. high` under the Gaussian around `mean`, at least ln [`FLOOR`].
+    pub fn ln_mass(&self, mean: f64, low: f64, high: f64) -> f64 {
+        let scaled = |x: f64| (x - mean) / self.sigma * FRAC_1_SQRT_2;
+        let (low, high) = (scaled(low), scaled(high));
+        // Each tail by its own complementary function, so that nothing cancels.
+        let mass = if low >= 0.0 {
+            0.5 * (erfc(low) - erfc(high))
+        } else if high <= 0.0 {
+            0.5 * (erfc(-high) - erfc(-low))
+        } else {
+            0.5 * (erf(high) + erf(-low))
+        };
+        mass.max(FLOOR).ln()
+    }
+}
+
+/// Ranks levels by the probability that a Gaussian gives them, taken as its density at their middle times their width:
+/// levels are much narrower than the residual, and only the order matters here.
+#[derive(Debug, Clone)]
+pub struct LevelRanks {
+    middle: Vec<f64>,
+    ln_width: Vec<f64>,
+    scores: Vec<f64>,
+}
+
+impl LevelRanks {
+    /// For the levels of a scheme, in z units of a channel with this `peak`.
+    pub fn new(scheme: &Scheme, peak: f64) -> Self {
+        let boundaries: Vec<f64> = scheme.boundaries().iter().map(|b| b.clamp(-1.0, 1.0) * peak).collect();
+        let middle = boundaries.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect::<Vec<_>>();
+        let ln_width = boundaries.windows(2).map(|pair| libm::log(pair[1] - pair[0])).collect();
+        Self { scores: vec![0.0; middle.len()], middle, ln_width }
+    }
+
+    /// The most probable level, and how many levels come before `target` (the lower level first at a tie).
+    pub fn rank(&mut self, mean: f64, sigma: f64, target: usize) -> (usize, usize) {
+        let half_precision = 0.5 / (sigma * sigma);
+        for ((score, middle), ln_width) in self.scores.iter_mut().zip(&self.middle).zip(&self.ln_width) {
+            *score = ln_width - (middle - mean) * (middle - mean) * half_precision;
+        }
+        let own = self.scores[target];
+        let above = self.scores.iter().map(|&score| usize::from(score > own)).sum::<usize>();
+        let ties = self.scores[..target].iter().filter(|&&score| score == own).count();
+        let highest =
+            self.scores.iter().fold(f64::NEG_INFINITY, |best, &score| if score > best { score } else { best });
+        let best = self.scores.iter().position(|&score| score == highest).unwrap_or(target);
+        (best, above + ties)
+    }
+}
+
+/// Σ a b, in eight running sums so that it vectorises.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
+    let mut sums = [0.0; 8];
+    for (a, b) in a.zip(b) {
+        for lane in 0..8 {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    sums.iter().sum::<f64>() + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, keyed};
+    use rand_distr::{Distribution, StandardNormal};
+
+    fn noise(n: usize) -> Vec<f64> {
+        let mut generator = keyed(11, Purpose::Control, 0);
+        (0..n).map(|_| StandardNormal.sample(&mut generator)).collect()
+    }
+
+    /// The same equations by their definition.
+    fn plain(order: usize, x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let width = order + 1;
+        let (mut products, mut sums) = (vec![0.0; width * width], vec![0.0; width]);
+        for t in order..x.len() {
+            for i in 0..width {
+                sums[i] += x[t - i];
+                (0..width).for_each(|j| products[i * width + j] += x[t - i] * x[t - j]);
+            }
+        }
+        (products, sums)
+    }
+
+    #[test]
+    fn the_recursion_equals_the_definition() {
+        let x = noise(300);
+        for (order, len) in [(1, 2), (1, 300), (2, 3), (5, 6), (5, 13), (20, 21), (20, 300), (3, 3), (3, 0)] {
+            let mut equations = NormalEquations::new(order);
+            equations.add(&x[..len]);
+            let (products, sums) = plain(order, &x[..len]);
+            for (got, want) in equations.products.iter().zip(&products).chain(equations.sums.iter().zip(&sums)) {
+                // 300 products of values below 5, summed in another order.
+                assert!((got - want).abs() < 300.0 * 25.0 * 300.0 * f64::EPSILON, "order {order}, {len} values");
+            }
+        }
+        let (mut whole, mut parts, mut rest) =
+            (NormalEquations::new(4), NormalEquations::new(4), NormalEquations::new(4));
+        whole.add(&x);
+        parts.add(&x[..100]);
+        rest.add(&x[96..]);
+        parts.merge(&rest);
+        assert_eq!(whole.n, parts.n);
+        assert!(whole.products.iter().zip(&parts.products).all(|(a, b)| (a - b).abs() < 1e-9));
+    }
+
+    #[test]
+    fn recovers_a_known_process() {
+        let (a, b, c, sigma) = (1.2, -0.5, 0.3, 0.7);
+        let n = 200_000;
+        let mut x = vec![0.0; 2];
+        for e in noise(n) {
+            x.push(c + a * x[x.len() - 1] + b * x[x.len() - 2] + sigma * e);
+        }
+        let mut equations = NormalEquations::new(2);
+        equations.add(&x);
+        let fit = equations.solve();
+        // The standard error of each estimate is about 1 / √n.
+        let bound = 5.0 / (n as f64).sqrt();
+        assert!((fit.weights[0] - a).abs() < bound && (fit.weights[1] - b).abs() < bound, "{fit:?}");
+        assert!((fit.intercept - c).abs() < 2.0 * bound && (fit.sigma - sigma).abs() < bound, "{fit:?}");
+        assert!((fit.predict(&[1.0, 2.0]) - (fit.intercept + 2.0 * fit.weights[0] + fit.weights[1])).abs() < 1e-12);
+    }
+
+    #[test]
+    fn degenerate_signals_have_a_solution() {
+        for x in [vec![], vec![1.0; 5], vec![0.0; 100], vec![2.0; 100]] {
+            let mut equations = NormalEquations::new(20);
+            equations.add(&x);
+            let fit = equations.solve();
+            assert!(fit.sigma > 0.0 && fit.intercept.is_finite() && fit.weights.iter().all(|w| w.is_finite()));
+        }
+    }
+
+    #[test]
+    fn masses_of_all_levels_sum_to_one_and_tails_do_not_cancel() {
+        let fit = Autoregression { intercept: 0.0, weights: vec![], sigma: 0.5 };
+        let boundaries = Scheme::PAPER.boundaries();
+        for mean in [0.0, 0.3, -4.0, 9.9] {
+            let total: f64 = boundaries.windows(2).map(|b| fit.ln_mass(mean, b[0] * 10.0, b[1] * 10.0).exp()).sum();
+            assert!((total - 1.0).abs() < 256.0 * FLOOR, "{mean}: {total}");
+        }
+        // Six sigma out, from a table: Q(6) = 9.865876450377e-10, Q(6.5) = 4.016000583859e-11.
+        let tail = fit.ln_mass(0.0, 3.0, 3.25).exp();
+        assert!((tail / (9.865_876_450_377e-10 - 4.016_000_583_859e-11) - 1.0).abs() < 1e-9, "{tail}");
+        assert!((fit.ln_mass(0.0, -3.25, -3.0).exp() / tail - 1.0).abs() < 1e-12);
+        assert_eq!(fit.ln_mass(0.0, 50.0, f64::INFINITY), FLOOR.ln());
+    }
+
+    #[test]
+    fn ranks_follow_the_masses() {
+        let fit = Autoregression { intercept: 0.0, weights: vec![], sigma: 0.6 };
+        let boundaries = Scheme::PAPER.boundaries();
+        let mut ranks = LevelRanks::new(&Scheme::PAPER, 10.0);
+        for mean in [0.0, 0.05, -0.4, 1.5, 6.0] {
+            let mass: Vec<f64> = boundaries.windows(2).map(|b| fit.ln_mass(mean, b[0] * 10.0, b[1] * 10.0)).collect();
+            let heaviest = (0..256).max_by(|&a, &b| mass[a].total_cmp(&mass[b])).unwrap();
+            let (best, _) = ranks.rank(mean, 0.6, 0);
+            // The middle's density times the width is the mass but for the curvature over the level.
+            assert!(best.abs_diff(heaviest) <= 1, "{mean}: {best} for {heaviest}");
+            assert_eq!(ranks.rank(mean, 0.6, best), (best, 0));
+            let places: std::collections::BTreeSet<_> = (0..256).map(|q| ranks.rank(mean, 0.6, q).1).collect();
+            assert_eq!(places.len(), 256, "every level has a place of its own");
+        }
+    }
+}

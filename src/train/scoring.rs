@@ -1,0 +1,155 @@
+//! Predictions on held-out windows: every channel and every window is counted by itself, for a model and for the anchors
+//! alike.
+
+use super::batch::Batch;
+use super::metrics::{Metrics, Sums};
+use crate::device::{Device, Dtype, Score, Tensor};
+use crate::error::Result;
+use crate::interrupt;
+use crate::model::gpt2::{Gpt2, Workspace};
+use crate::tokens::dataset::Dataset;
+use crate::tokens::window::{Window, Windows};
+use serde::{Deserialize, Serialize};
+
+/// Sums over the targets of some windows.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Scored {
+    /// For each channel, over all windows.
+    pub channels: Vec<Sums>,
+    /// For each window, over all channels.
+    pub windows: Vec<Sums>,
+}
+
+/// [`Scored`] as it goes into a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Means over all targets.
+    #[serde(flatten)]
+    pub all: Metrics,
+    /// Standard error of `nats`: the spread of the windows' means over the root of their number. The windows' targets do
+    /// not overlap, but neighbouring windows are alike, so it is rather too small.
+    pub nats_standard_error: Option<f64>,
+    /// Means over each channel's targets.
+    pub channels: Vec<Metrics>,
+}
+
+impl Scored {
+    /// Nothing yet, for so many channels and windows.
+    pub fn new(n_channel: usize, n_window: usize) -> Self {
+        Self { channels: vec![Sums::default(); n_channel], windows: vec![Sums::default(); n_window] }
+    }
+
+    /// Counts the sums of one channel of one window.
+    pub fn count(&mut self, channel: usize, window: usize, sums: &Sums) {
+        self.channels[channel].add(sums);
+        self.windows[window].add(sums);
+    }
+
+    /// Means over all targets.
+    pub fn metrics(&self) -> Metrics {
+        let mut all = Sums::default();
+        self.windows.iter().for_each(|window| all.add(window));
+        all.metrics()
+    }
+
+    /// Means, for all and for each channel, and the standard error over windows.
+    pub fn summary(&self) -> Summary {
+        let nats: Vec<f64> = self.windows.iter().map(|window| window.metrics().nats).collect();
+        let n = nats.len() as f64;
+        let mean = nats.iter().sum::<f64>() / n;
+        let variance = nats.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+        let nats_standard_error = Some((variance / n).sqrt()).filter(|error| error.is_finite());
+        let channels = self.channels.iter().map(Sums::metrics).collect();
+        Summary { all: self.metrics(), nats_standard_error, channels }
+    }
+}
+
+/// `n` of a split's windows in file order, evenly spread; all of them if `n` is none or more than there are.
+pub fn spread(windows: &Windows, n: Option<usize>) -> Vec<Window> {
+    let len = windows.len();
+    let n = n.map_or(len, |n| n.min(len));
+    (0..n).map(|i| windows.in_order(i * len / n)).collect()
+}
+
+/// What scoring works in, besides the model: room for a batch of windows, and for the scores of its sequences.
+#[derive(Debug)]
+pub struct Scorer {
+    batch: Batch,
+    scores: Tensor,
+    rows: Vec<f32>,
+}
+
+impl Scorer {
+    /// Room for as many windows as it takes to keep the device busy.
+    pub fn new(device: &mut dyn Device, gpt: &Gpt2) -> Result<Self> {
+        let n_channel = gpt.config.n_channel;
+        let n_window = device.max_sequences().div_ceil(n_channel);
+        let len = n_window * n_channel * Score::LEN;
+        let batch = Batch::new(device, &gpt.config, n_window)?;
+        Ok(Self { batch, scores: device.alloc(Dtype::F32, len)?, rows: vec![0.0; len] })
+    }
+
+    /// Scores the model on `windows`; none if a signal asked to stop. `done` hears of every batch: how many windows.
+    pub fn score(
+        &mut self,
+        device: &mut dyn Device,
+        gpt: &Gpt2,
+        work: &Workspace,
+        dataset: &Dataset,
+        windows: &[Window],
+        mut done: impl FnMut(usize),
+    ) -> Result<Option<Scored>> {
+        let n_channel = gpt.config.n_channel;
+        let n_target = (gpt.config.n_ctx - gpt.config.first_target()) as f64;
+        let mut scored = Scored::new(n_channel, windows.len());
+        let n_window = self.batch.n_window();
+        for (part, windows) in windows.chunks(n_window).enumerate() {
+            let n = self.batch.fill(device, dataset, windows.iter().copied())?;
+            if !forward_backward(device, gpt, work, &self.batch, n, self.scores, None)? {
+                return Ok(None);
+            }
+            let scores = self.scores.slice(0, n * Score::LEN);
+            device.download(scores, bytemuck::cast_slice_mut(&mut self.rows[..n * Score::LEN]))?;
+            for (sequence, row) in self.rows[..n * Score::LEN].chunks_exact(Score::LEN).enumerate() {
+                let (window, channel) = (sequence / n_channel, sequence % n_channel);
+                let peak = dataset.shards[windows[window].shard].scales.peak[channel];
+                let squared = f64::from(row[3]);
+                let sums = Sums {
+                    n_target,
+                    nats: f64::from(row[0]),
+                    top1: f64::from(row[1]),
+                    top5: f64::from(row[2]),
+                    squared,
+                    squared_z: squared * peak * peak,
+                };
+                scored.count(channel, part * n_window + window, &sums);
+            }
+            done(windows.len());
+        }
+        Ok(Some(scored))
+    }
+}
+
+/// Runs the first `n` sequences of a batch through the network, in calls of the size the device likes; with `backward`,
+/// also the gradients. False if a signal asked to stop on the way.
+pub fn forward_backward(
+    device: &mut dyn Device,
+    gpt: &Gpt2,
+    work: &Workspace,
+    batch: &Batch,
+    n: usize,
+    scores: Tensor,
+    backward: Option<&crate::model::gpt2::Backward>,
+) -> Result<bool> {
+    let most = device.max_sequences();
+    for first in (0..n).step_by(most) {
+        if interrupt::requested().is_some() {
+            return Ok(false);
+        }
+        let part = most.min(n - first);
+        let inputs = batch.inputs.sequences(first, part, gpt.config.n_ctx);
+        let scores = scores.slice(first * Score::LEN, part * Score::LEN);
+        gpt.loss(device, &gpt.call(first, part), &inputs, work, scores, backward)?;
+    }
+    Ok(true)
+}

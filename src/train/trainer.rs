@@ -1,0 +1,142 @@
+//! The model on a device, with everything one step of training works in.
+
+use super::batch::Batch;
+use super::checkpoint::Moments;
+use super::scoring::{Scored, Scorer, forward_backward};
+use crate::device::Dtype::F32;
+use crate::device::{AdamW, Device, OptimizerState, Score, Tensor};
+use crate::error::Result;
+use crate::model::config::ModelConfig;
+use crate::model::gpt2::{Backward, Gpt2, Workspace};
+use crate::model::layout::ParamLayout;
+use crate::tokens::dataset::Dataset;
+use crate::tokens::scheme::Scheme;
+use crate::tokens::window::Window;
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// Mean nats over all targets of the step, before the update.
+    pub nats: f64,
+    /// Euclidean norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// False if something was not finite: nothing has changed.
+    pub applied: bool,
+}
+
+/// A network, its gradients, its moments and its batch, on a device. Nothing is allocated after [`Trainer::new`].
+pub struct Trainer<'d> {
+    device: &'d mut dyn Device,
+    gpt: Gpt2,
+    work: Workspace,
+    state: OptimizerState,
+    backward: Backward,
+    batch: Batch,
+    scores: Tensor,
+    rows: Vec<f32>,
+    scorer: Scorer,
+}
+
+/// Puts a network with these parameters (a flat buffer of its layout) on a device.
+pub fn network(
+    device: &mut dyn Device,
+    config: &ModelConfig,
+    scheme: &Scheme,
+    params: &[f32],
+) -> Result<(Gpt2, Tensor)> {
+    let buffer = device.alloc(F32, params.len())?;
+    device.upload(buffer, bytemuck::cast_slice(params))?;
+    let values: Vec<f32> = scheme.levels().into_iter().map(|value| value as f32).collect();
+    let levels = device.alloc(F32, values.len())?;
+    device.upload(levels, bytemuck::cast_slice(&values))?;
+    let params = ParamLayout::new(config).bind(buffer);
+    Ok((Gpt2 { config: config.clone(), params, levels }, buffer))
+}
+
+impl<'d> Trainer<'d> {
+    /// Puts everything on the device, for steps of `n_window` windows.
+    pub fn new(
+        device: &'d mut dyn Device,
+        config: &ModelConfig,
+        scheme: &Scheme,
+        params: &[f32],
+        moments: &Moments,
+        n_window: usize,
+    ) -> Result<Self> {
+        let layout = ParamLayout::new(config);
+        let (gpt, params) = network(device, config, scheme, params)?;
+        let grads = device.alloc(F32, layout.len() * device.grad_slots())?;
+        let (m, v) = (device.alloc(F32, layout.len())?, device.alloc(F32, layout.len())?);
+        device.upload(m, bytemuck::cast_slice(&moments.m))?;
+        device.upload(v, bytemuck::cast_slice(&moments.v))?;
+        let n = n_window * config.n_channel;
+        let n_target = n * (config.n_ctx - config.first_target());
+        let most = device.max_sequences();
+        let work = gpt.workspace(device, most, true)?;
+        Ok(Self {
+            backward: Backward { grads: layout.bind(grads), weight: 1.0 / n_target as f32 },
+            state: OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() },
+            batch: Batch::new(device, config, n_window)?,
+            scores: device.alloc(F32, n * Score::LEN)?,
+            rows: vec![0.0; n * Score::LEN],
+            scorer: Scorer::new(device, &gpt)?,
+            device,
+            gpt,
+            work,
+        })
+    }
+
+    /// Forward, backward and update over `windows`; none if a signal asked to stop before the update, in which case the
+    /// parameters and moments are those of the step before, and the trainer is not to be stepped again.
+    pub fn step(
+        &mut self,
+        dataset: &Dataset,
+        windows: impl ExactSizeIterator<Item = Window>,
+        hyper: &AdamW,
+    ) -> Result<Option<Step>> {
+        let n = self.batch.fill(self.device, dataset, windows)?;
+        let backward = Some(&self.backward);
+        if !forward_backward(self.device, &self.gpt, &self.work, &self.batch, n, self.scores, backward)? {
+            return Ok(None);
+        }
+        let outcome = self.device.update(&self.state, hyper, self.scores)?;
+        self.device.download(self.scores, bytemuck::cast_slice_mut(&mut self.rows))?;
+        let nats: f64 = self.rows.chunks_exact(Score::LEN).map(|row| f64::from(row[0])).sum();
+        let n_target = n * (self.gpt.config.n_ctx - self.gpt.config.first_target());
+        Ok(Some(Step { nats: nats / n_target as f64, grad_norm: outcome.grad_norm, applied: outcome.applied }))
+    }
+
+    /// Scores the model on held-out windows; none if a signal asked to stop.
+    pub fn validate(&mut self, dataset: &Dataset, windows: &[Window]) -> Result<Option<Scored>> {
+        self.scorer.score(self.device, &self.gpt, &self.work, dataset, windows, |_| ())
+    }
+
+    /// Copies parameters and moments off the device.
+    pub fn read_state(&mut self, params: &mut [f32], moments: &mut Moments) -> Result<()> {
+        self.device.download(self.state.params, bytemuck::cast_slice_mut(params))?;
+        self.device.download(self.state.m, bytemuck::cast_slice_mut(&mut moments.m))?;
+        self.device.download(self.state.v, bytemuck::cast_slice_mut(&mut moments.v))
+    }
+
+    /// The device's own name for itself.
+    pub fn device_name(&self) -> String {
+        self.device.name()
+    }
+}
+
+/// Bytes that training a model takes: parameters, moments and their copies on the host for saving, the gradients' slots,
+/// the activations of as many sequences as the device takes at once, and the batch.
+pub fn n_byte(device: &dyn Device, config: &ModelConfig, n_window: usize) -> usize {
+    use crate::device::{Call, HalfBlock};
+    let (n_time, d_model) = (config.n_ctx, config.d_model);
+    let n = device.max_sequences();
+    let layout = ParamLayout::new(config);
+    let mut per_sequence = 2 * n_time * d_model;
+    for layer in 0..config.n_layer {
+        let from = if layer + 1 == config.n_layer { config.first_target() } else { 0 };
+        let call = Call { first: 0, n, n_time, d_model, n_head: config.n_head, from };
+        per_sequence += device.saved_len(HalfBlock::Attention, &call) + device.saved_len(HalfBlock::Mlp, &call);
+    }
+    let batch = n_window * config.n_channel * (3 * n_time + 1 + 4 * Score::LEN);
+    4 * (layout.len() * (6 + device.grad_slots()) + n * per_sequence) + 2 * batch
+}
