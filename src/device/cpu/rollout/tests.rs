@@ -203,7 +203,7 @@ impl Batch {
             seed: 11,
             sampler,
         };
-        let team = Team::new(n_thread).unwrap();
+        let team = Team::new(pulp::Arch::new(), n_thread).unwrap();
         let job = Job {
             config: &model.config,
             weights: model.weights(),
