@@ -142,7 +142,7 @@ fn open_locked(path: &Path, create: bool) -> Result<File> {
     }
 }
 
-/// Compares the file's first line with `line`, and names what differs.
+/// Compares the file's first line with `line`, and names what differs; a line that was not finished is.
 fn check_pins(file: &File, path: &Path, pins: &Map<String, Value>, line: &[u8]) -> Result<()> {
     let mut start = Vec::new();
     let read = file.take(LONGEST_PIN.max(line.len() as u64)).read_to_end(&mut start);
@@ -151,6 +151,10 @@ fn check_pins(file: &File, path: &Path, pins: &Map<String, Value>, line: &[u8]) 
     position.map_err(|e| Error::io(e, "read the partial file", path))?;
     if start.starts_with(line) {
         return Ok(());
+    }
+    if line.starts_with(&start) {
+        // It was killed while it wrote its first line: nothing had been generated.
+        return file.write_all_at(line, 0).map_err(|e| Error::io(e, "begin the partial file", path));
     }
     let end = start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len());
     let Ok(old) = serde_json::from_slice::<Map<String, Value>>(&start[..end]) else {
@@ -198,10 +202,10 @@ mod tests {
         drop(partial);
         let whole = std::fs::read(&path).unwrap();
 
-        for len in line..whole.len() {
+        for len in 0..whole.len() {
             std::fs::write(&path, &whole[..len]).unwrap();
             let (mut partial, records) = replay(&path);
-            assert_eq!(records.len(), (len - line) / 10);
+            assert_eq!(records.len(), len.saturating_sub(line) / 10);
             for chunk in &chunks[records.len()..] {
                 partial.append(chunk).unwrap();
             }
@@ -226,7 +230,7 @@ mod tests {
         assert_eq!(error.kind(), Kind::Usage);
         assert!(error.to_string().contains("seed = 1, now seed = 2"), "{error}");
         assert_eq!(Partial::create(&path, &pins(1), 6, false).unwrap_err().kind(), Kind::Exists);
-        std::fs::write(&path, b"{\"hop\"").unwrap();
+        std::fs::write(&path, b"something else").unwrap();
         assert_eq!(Partial::resume(&path, &pins(1), 6, |_| {}).unwrap_err().kind(), Kind::Corrupt);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(Partial::resume(&path, &pins(1), 6, |_| {}).unwrap_err().kind(), Kind::NotFound);
