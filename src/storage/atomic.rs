@@ -84,7 +84,7 @@ impl AtomicFile {
     /// Makes the content durable, under the temporary name still. A failure is final.
     pub fn sync(&mut self) -> Result<()> {
         let doing = format!("sync {} bytes to disk", self.len);
-        self.file.sync().map_err(|e| self.full(Error::io(e, &doing, &self.target)))
+        self.file.sync().map_err(|e| self.failed(e, &doing))
     }
 
     /// Gives the synced file its name. From here on a crash leaves the new file.
@@ -104,24 +104,18 @@ impl AtomicFile {
     }
 
     fn write_error(&self, error: io::Error, len: usize, offset: u64) -> Error {
-        self.full(Error::io(error, &format!("write {len} bytes at byte {offset}"), &self.target))
+        self.failed(error, &format!("write {len} bytes at byte {offset}"))
     }
 
-    /// Says how much room there is and how much more is wanted; helpful whenever a write fails.
-    fn full(&self, error: Error) -> Error {
+    /// The error, and on a full disk how many bytes are missing.
+    fn failed(&self, error: io::Error, doing: &str) -> Error {
+        use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
+        let is_full = matches!(error.kind(), StorageFull | QuotaExceeded | WriteZero);
+        let error = Error::io(error, doing, &self.target);
+        let Some(free) = self.disk.free_bytes(folder_of(&self.target)).filter(|_| is_full) else { return error };
         let wanted = self.expected.max(self.len);
-        match self.disk.free_bytes(folder_of(&self.target)) {
-            Some(free) if wanted.saturating_sub(self.len) > free => error.hint(format!(
-                "The file needs {wanted} bytes, {} of them are still to be written and {free} are free: make room for \
-                 {} more",
-                wanted - self.len,
-                wanted - self.len - free
-            )),
-            Some(free) => {
-                error.hint(format!("The file needs {wanted} bytes in all; its file system has {free} free now"))
-            }
-            None => error,
-        }
+        let missing = (wanted - self.len).saturating_sub(free);
+        error.hint(format!("The file needs {wanted} bytes in all; {free} are free, {missing} more are missing"))
     }
 }
 
