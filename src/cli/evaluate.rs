@@ -1,17 +1,182 @@
 //! `gpt2meg evaluate`.
 
+use super::progress;
 use super::{Exit, Globals};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::evaluate::measure::Source;
+use crate::evaluate::next_step;
+use crate::evaluate::report::{Inputs, Report};
+use crate::interrupt;
+use crate::recording::pick::{self, Pick, Picks};
+use crate::recording::{Recording, open};
+use crate::tokens::dataset::Dataset;
+use crate::tokens::scheme::Scheme;
+use crate::tokens::shard::Split;
 use clap::Args;
+use std::path::{Path, PathBuf};
 
-/// Arguments of `gpt2meg evaluate`.
+/// Compare generated recordings with real ones: spectra, amplitudes, autocorrelation, each beside what the real
+/// recording differs by from itself.
+///
+/// Writes a folder with report.html (one self-contained page), report.json (every number) and the curves as .npy.
+///
+/// The fairest real recording is the tokenized data that the model was trained on: it was filtered, resampled and
+/// quantised in the same way.
+///
+/// Example: gpt2meg evaluate --real data --generated p1_raw.fif p08_raw.fif --label "p = 1" "p = 0.8"
+/// --scores run/scores.json --out report
 #[derive(Args, Debug)]
-pub struct Evaluate {}
+#[command(verbatim_doc_comment)]
+pub struct Evaluate {
+    /// The real recording: a folder of tokenized data, a FIF or an .npy file.
+    #[arg(long, value_name = "DATA")]
+    real: PathBuf,
+    /// Generated recordings: FIF or .npy files.
+    #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
+    generated: Vec<PathBuf>,
+    /// Names of the generated recordings in the report, in the same order [default: the names of the files].
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    label: Vec<String>,
+    /// Scores of models, written by `gpt2meg score`.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    scores: Vec<PathBuf>,
+    /// The parts of tokenized data that are compared with.
+    #[arg(long, value_enum, default_value_t = Part::All)]
+    part: Part,
+    /// The recording of tokenized data that is compared with [default: all of them].
+    #[arg(long, value_name = "NAME")]
+    recording: Option<String>,
+    /// The report's folder.
+    #[arg(long, value_name = "REPORT")]
+    out: PathBuf,
+}
+
+/// Parts of tokenized data.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Everything.
+    All,
+    /// What the model was trained on.
+    Train,
+    /// What training was stopped by.
+    Validation,
+    /// What neither has seen.
+    Test,
+}
 
 impl Evaluate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        for name in ["report.html", "report.json"] {
+            crate::storage::atomic::refuse_existing(&self.out.join(name), globals.force)?;
+        }
+        let inputs = self.inputs(globals)?;
+        let bar = progress::bar(inputs.work() as u64, "timesteps", globals.quiet);
+        let mut step = |n: usize| {
+            bar.inc(n as u64);
+            match interrupt::requested() {
+                Some(signal) => Err(Error::new(Kind::Internal, format!("stopped by signal {signal}"))),
+                None => Ok(()),
+            }
+        };
+        let report = Report::new(inputs, &mut step);
+        bar.finish_and_clear();
+        if let Some(signal) = interrupt::requested() {
+            return Ok(Exit::Signal(signal));
+        }
+        let report = report?;
+        report.write(&self.out, globals.force)?;
+        if globals.json {
+            println!("{}", report.json());
+        } else {
+            println!("{}", self.out.join("report.html").display());
+        }
+        Ok(Exit::Done)
+    }
+
+    fn inputs(&self, globals: &Globals) -> Result<Inputs> {
+        let labels = self.labels()?;
+        let mut generated = Vec::new();
+        for (path, label) in self.generated.iter().zip(labels) {
+            generated.push(Source { label, pieces: vec![signals_only(open(path)?)?] });
+        }
+        let names = generated[0].info().channels.iter().map(|channel| channel.name.clone()).collect();
+        let (real, scheme) = self.real(names)?;
+        let scores = self.scores.iter().map(|path| Ok((scores_name(path), next_step::read(path)?)));
+        Ok(Inputs { real, generated, scores: scores.collect::<Result<_>>()?, scheme, seed: globals.seed })
+    }
+
+    /// One label a generated recording, all different.
+    fn labels(&self) -> Result<Vec<String>> {
+        let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let labels = if self.label.is_empty() { self.generated.iter().map(stem).collect() } else { self.label.clone() };
+        let n = self.generated.len();
+        if labels.len() != n {
+            let what = format!("{} labels for {n} generated recordings", labels.len());
+            return Err(Error::new(Kind::Usage, what).hint("Give one --label for each, in the same order, or none"));
+        }
+        for (index, label) in labels.iter().enumerate() {
+            if labels[..index].contains(label) {
+                let what = format!("two generated recordings are called {label}");
+                return Err(Error::new(Kind::Usage, what).hint("Give each its own --label"));
+            }
+        }
+        Ok(labels)
+    }
+
+    /// The real recording, and the tokenizer that the control of the sampler uses. Of a recording that is not tokenized,
+    /// the channels called `names`.
+    fn real(&self, names: Vec<String>) -> Result<(Source, Scheme)> {
+        let tokenized = self.real.is_dir() || self.real.extension().is_some_and(|e| e == "safetensors");
+        if !tokenized {
+            let picks = Picks { include: names.into_iter().map(Pick::Name).collect(), ..Picks::default() };
+            let recording = pick::pick(open(&self.real)?, &picks).map_err(|e| e.at(&self.real))?;
+            return Ok((Source { label: "real".into(), pieces: vec![recording] }, Scheme::PAPER));
+        }
+        let mut shards = Dataset::open(&self.real)?.shards;
+        let wanted = |split: Split| match self.part {
+            Part::All => true,
+            Part::Train => split == Split::Train,
+            Part::Validation => split == Split::Validation,
+            Part::Test => split == Split::Test,
+        };
+        let named = |name: &str| self.recording.as_deref().is_none_or(|wanted| wanted == name);
+        shards.retain(|shard| wanted(shard.meta.split) && named(&shard.meta.recording));
+        if shards.is_empty() {
+            let what = "the data has no such recording or part";
+            return Err(Error::new(Kind::NotFound, what).at(&self.real).hint("gpt2meg info lists what it has"));
+        }
+        shards.sort_by(|a, b| {
+            let key = |s: &crate::tokens::shard::Shard| (s.meta.recording.clone(), s.meta.info.first_timestep);
+            key(a).cmp(&key(b))
+        });
+        let scheme = shards[0].meta.scheme;
+        let mut pieces = Vec::new();
+        for shard in shards {
+            let mut piece = shard.into_recording()?;
+            piece.info.source = self.real.display().to_string();
+            pieces.push(piece);
+        }
+        Ok((Source { label: "real".into(), pieces }, scheme))
+    }
+}
+
+/// Opens one recording, of any format that is read.
+fn open(path: &Path) -> Result<Recording> {
+    Ok(open::Source::at(path)?.open(&open::OpenOptions::default())?.recording)
+}
+
+/// Everything but trigger lines: they have no spectrum worth comparing.
+fn signals_only(recording: Recording) -> Result<Recording> {
+    pick::pick(recording, &Picks { include: vec![Pick::All], ..Picks::default() })
+}
+
+/// A scores file by the folder it lies in, which is the run, or by its own name.
+fn scores_name(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    match folder {
+        Some(folder) if stem == "scores" => folder,
+        _ => stem,
     }
 }

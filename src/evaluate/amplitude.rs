@@ -6,7 +6,7 @@
 use super::chart::Axis;
 use super::measure::Measured;
 use super::panels;
-use super::section::{Comparison, Figure, Layout, Section};
+use super::section::{Comparison, Figure, Group, Layout, Section};
 
 /// Width of a bin, in standard deviations.
 pub const BIN_WIDTH: f64 = 0.01;
@@ -141,7 +141,12 @@ pub fn section(c: &Comparison) -> Section {
         ],
         measures: vec![
             c.measure("wasserstein", "Amplitudes: Wasserstein distance", "SD", distance(Amplitude::wasserstein)),
-            c.measure("kolmogorov_smirnov", "Amplitudes: Kolmogorov–Smirnov", "", distance(Amplitude::kolmogorov_smirnov)),
+            c.measure(
+                "kolmogorov_smirnov",
+                "Amplitudes: Kolmogorov–Smirnov",
+                "",
+                distance(Amplitude::kolmogorov_smirnov),
+            ),
         ],
         quantities: vec![
             c.quantity("sd", "Standard deviation", "real SD", property(Amplitude::sd)),
@@ -168,31 +173,32 @@ fn edges() -> Vec<i32> {
     right.iter().skip(1).rev().map(|edge| -edge).chain(right.iter().copied()).collect()
 }
 
-/// For each sensor type: densities, and the difference of the distribution functions.
-fn figure(c: &Comparison) -> Figure {
+/// One sensor type's densities, and the difference of the distribution functions.
+pub fn pair(c: &Comparison, group: &Group) -> [String; 2] {
     const LIMIT: i32 = 4;
     let edges = edges();
     let middle = |pair: &[i32]| f64::from(pair[0] + pair[1]) / 2.0 * BIN_WIDTH;
     let centres: Vec<f64> = edges.windows(2).map(middle).collect();
-    let tenths: Vec<f64> = (-10 * LIMIT..=10 * LIMIT).map(|i| f64::from(i) / 10.0).collect();
-    let mut panels = Vec::new();
-    for group in c.groups() {
-        let rows = panels::of_each(c, &group, |m, i| m.amplitudes[i].density(&edges));
-        let x = Axis::linear(-8.0, 8.0, 8, "Value (SD of the real channel)");
-        let y = Axis::log(1e-5, 2.0, "Probability density (per SD)");
-        let title = format!("{} ({})", group.name, group.channels.len());
-        panels.push(panels::overlay(&title, x, y, &centres, &rows));
+    let rows = panels::of_each(c, group, |m, i| m.amplitudes[i].density(&edges));
+    let x = Axis::linear(-8.0, 8.0, 8, "Value (SD of the real channel)");
+    let y = Axis::log(1e-5, 2.0, "Probability density (per SD)");
+    let title = format!("{} ({})", group.name, group.channels.len());
+    let densities = panels::overlay(&title, x, y, &centres, &rows);
 
-        let (ceiling, generated) = panels::of_pairs(c, &group, |a, b, i| {
-            let (a, b) = (a.amplitudes[i].cumulative(LIMIT), b.amplitudes[i].cumulative(LIMIT));
-            a.iter().zip(b).map(|(a, b)| 100.0 * (b - a)).collect()
-        });
-        let reach = panels::reach(1.0, &ceiling, &generated);
-        let x = Axis::linear(-f64::from(LIMIT), f64::from(LIMIT), 8, "Value (SD of the real channel)");
-        let y = Axis::linear(-reach, reach, 6, "Generated − real (% points)");
-        let title = "Distribution function, difference from real";
-        panels.push(panels::difference(title, x, y, &tenths, &ceiling, &generated));
-    }
+    let tenths: Vec<f64> = (-10 * LIMIT..=10 * LIMIT).map(|i| f64::from(i) / 10.0).collect();
+    let (ceiling, generated) = panels::of_pairs(c, group, |a, b, i| {
+        let (a, b) = (a.amplitudes[i].cumulative(LIMIT), b.amplitudes[i].cumulative(LIMIT));
+        a.iter().zip(b).map(|(a, b)| 100.0 * (b - a)).collect()
+    });
+    let reach = panels::reach(1.0, &ceiling, &generated);
+    let x = Axis::linear(-f64::from(LIMIT), f64::from(LIMIT), 8, "Value (SD of the real channel)");
+    let y = Axis::linear(-reach, reach, 6, "Generated − real (% points)");
+    let title = "Distribution function, difference from real";
+    [densities, panels::difference(title, x, y, &tenths, &ceiling, &generated)]
+}
+
+fn figure(c: &Comparison) -> Figure {
+    let panels = c.groups().iter().flat_map(|group| pair(c, group)).collect();
     let mut legend = c.legend();
     legend.push(("ceiling".into(), "real against real".into()));
     let caption = "Left: how often each value occurs, logarithmic, so that rare large values can be seen. Right: share of \
@@ -238,7 +244,8 @@ mod tests {
         let edges = edges();
         assert!(edges.windows(2).all(|pair| pair[0] < pair[1]) && edges.contains(&0), "{edges:?}");
         assert_eq!((edges[0], edges[edges.len() - 1]), (-800, 800));
-        let mass: f64 = flat.density(&edges).iter().zip(edges.windows(2)).map(|(d, e)| d * f64::from(e[1] - e[0])).sum();
+        let mass: f64 =
+            flat.density(&edges).iter().zip(edges.windows(2)).map(|(d, e)| d * f64::from(e[1] - e[0])).sum();
         assert!((mass * BIN_WIDTH - 1.0).abs() < 1e-12, "{mass}");
         let cumulative = flat.cumulative(4);
         assert_eq!(cumulative.len(), 81);

@@ -115,6 +115,11 @@ impl Chart {
     /// A panel of this size in pixels, with a short title above the frame.
     pub fn new(width: f64, height: f64, title: &str, x: Axis, y: Axis) -> Self {
         let left = if y.ticks.is_empty() { 14.0 } else { 40.0 } + if y.label.is_empty() { 0.0 } else { 18.0 };
+        Self::with_left(left, width, height, title, x, y)
+    }
+
+    /// A panel whose frame begins `left` pixels from its left edge: for ticks that are names.
+    pub fn with_left(left: f64, width: f64, height: f64, title: &str, x: Axis, y: Axis) -> Self {
         let bottom = if x.label.is_empty() { 24.0 } else { 42.0 };
         let origin = (left, 28.0);
         let size = (width - left - 14.0, height - origin.1 - bottom);

@@ -97,7 +97,10 @@ impl<'a> Meter<'a> {
     /// The measurements; an error if not one whole segment was seen.
     pub fn finish(self, label: &str, origin: &str) -> Result<Measured> {
         let n_segment = self.channels.iter().map(|c| c.welch.n_segment).min().unwrap_or(0);
-        let what = format!("no unbroken stretch of {label} lasts {} s, one segment of a spectrum", super::welch::SEGMENT_SECONDS);
+        let what = format!(
+            "no unbroken stretch of {label} lasts {} s, one segment of a spectrum",
+            super::welch::SEGMENT_SECONDS
+        );
         ensure!(n_segment > 0, Kind::TooShort, "{what}");
         let (welch, correlator, scale) = (self.welch, self.correlator, self.scale);
         let mut measured = Measured {

@@ -2,7 +2,7 @@
 //!
 //! A statistic is one file with one function that makes a [`Section`] of a [`Comparison`]; the report places it.
 
-use super::measure::Measured;
+use super::measure::{Measured, Scale};
 use crate::recording::{Block, Channel, ChannelKind};
 use serde::Serialize;
 
@@ -12,6 +12,8 @@ pub struct Comparison {
     pub channels: Vec<Channel>,
     /// Sampling rate in Hz.
     pub sfreq: f64,
+    /// Mean and standard deviation of the real channels: the unit of amplitudes and traces.
+    pub scale: Scale,
     /// The real recording.
     pub real: Measured,
     /// Two stretches of the real recording that share no timestep: what they differ by is the ceiling.
@@ -29,6 +31,10 @@ pub struct Section {
     pub id: &'static str,
     /// Heading.
     pub title: String,
+    /// Names of the generated recordings, where they are not those of the report.
+    pub columns: Vec<String>,
+    /// What stands above the ceilings, where it is not "real against real".
+    pub ceiling: String,
     /// Paragraphs before the figures, HTML.
     pub text: Vec<String>,
     /// Distances per channel, each with its ceiling.
@@ -107,6 +113,8 @@ pub struct Figure {
 /// How the panels of a figure are laid out on a wide page; on a narrow one they stand below each other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
+    /// One below the other.
+    Single,
     /// Two in a row.
     Pairs,
     /// Three in a row.
@@ -121,6 +129,13 @@ pub struct Table {
     pub head: Vec<String>,
     /// Rows; the first cell is the row's head.
     pub rows: Vec<Vec<String>>,
+}
+
+impl Measure {
+    /// The median of `spread` over the median of the ceiling; none where the ceiling is zero.
+    pub fn ratio(&self, spread: &Spread) -> Option<f64> {
+        (self.ceiling.median > 0.0).then(|| spread.median / self.ceiling.median)
+    }
 }
 
 impl Spread {
@@ -214,7 +229,14 @@ impl Comparison {
     ) -> Quantity {
         let all = |m: &Measured| Spread::of((0..self.channels.len()).map(|i| of(m, i)).collect());
         let generated = self.generated.iter().map(all).collect();
-        Quantity { key, name, unit, real: all(&self.real), halves: [all(&self.halves[0]), all(&self.halves[1])], generated }
+        Quantity {
+            key,
+            name,
+            unit,
+            real: all(&self.real),
+            halves: [all(&self.halves[0]), all(&self.halves[1])],
+            generated,
+        }
     }
 
     /// The legend of figures that show the real and all generated recordings.

@@ -109,13 +109,14 @@ fn shown(c: &Comparison) -> std::ops::Range<usize> {
 
 fn frequency_axis(c: &Comparison) -> Axis {
     let all = &c.real.frequencies[shown(c)];
-    let ticks = [(0.5, "0.5"), (1.0, "1"), (2.0, "2"), (5.0, "5"), (10.0, "10"), (20.0, "20"), (50.0, "50"), (45.0, "")];
+    let ticks =
+        [(0.5, "0.5"), (1.0, "1"), (2.0, "2"), (5.0, "5"), (10.0, "10"), (20.0, "20"), (50.0, "50"), (45.0, "")];
     Axis::log(all[0], all[all.len() - 1], "Frequency (Hz)").with_ticks(&ticks)
 }
 
 /// For each sensor type: the spectra (median and 10–90 % of channels), and their ratio to the real one.
 fn spectra(c: &Comparison) -> Figure {
-    let panels = c.groups().iter().flat_map(|group| [densities(c, group), ratios(c, group)]).collect();
+    let panels = c.groups().iter().flat_map(|group| pair(c, group)).collect();
     let mut legend = c.legend();
     legend.push(("ceiling".into(), "real against real".into()));
     let caption = "Left: spectra, median over channels (line) and 10–90 % of channels (shaded). Right: power of each \
@@ -123,6 +124,11 @@ fn spectra(c: &Comparison) -> Figure {
                    the grey band is the same ratio between the two halves of the real recording. A generated recording \
                    that stays in the grey band cannot be told from the real one by its power at that frequency.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
+}
+
+/// One sensor type's spectra, and their ratio to the real ones.
+pub fn pair(c: &Comparison, group: &Group) -> [String; 2] {
+    [densities(c, group), ratios(c, group)]
 }
 
 fn densities(c: &Comparison, group: &Group) -> String {
@@ -166,7 +172,8 @@ fn examples(c: &Comparison, log: &Measure) -> Figure {
     let last = order.len() - 1;
     let mut picked = vec![("closest", order[0]), ("typical", order[last / 2]), ("farthest", order[last])];
     if last >= 5 {
-        let more = [("second closest", order[1]), ("typical", order[last / 2 + 1]), ("second farthest", order[last - 1])];
+        let more =
+            [("second closest", order[1]), ("typical", order[last / 2 + 1]), ("second farthest", order[last - 1])];
         picked.extend(more);
     }
     picked.truncate(order.len());

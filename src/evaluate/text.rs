@@ -40,8 +40,10 @@ pub fn listed(items: &[String]) -> String {
 
 /// A label as a file name: letters, digits, dots and dashes; everything else becomes a dash.
 pub fn slug(label: &str) -> String {
-    let dashed: String =
-        label.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' }).collect();
+    let dashed: String = label
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' })
+        .collect();
     let parts: Vec<&str> = dashed.split('-').filter(|part| !part.trim_matches('.').is_empty()).collect();
     if parts.is_empty() { "recording".into() } else { parts.join("-") }
 }

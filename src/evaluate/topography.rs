@@ -53,7 +53,8 @@ fn project(channels: &[&Channel]) -> Vec<Option<(f64, f64)>> {
 fn sphere_centre(points: &[[f64; 3]]) -> [f64; 3] {
     let n = points.len().max(1) as f64;
     let mean = [0, 1, 2].map(|i| points.iter().map(|p| p[i]).sum::<f64>() / n);
-    let radius = points.iter().map(|p| (0..3).map(|i| (p[i] - mean[i]).powi(2)).sum::<f64>().sqrt()).fold(0.0, f64::max);
+    let radius =
+        points.iter().map(|p| (0..3).map(|i| (p[i] - mean[i]).powi(2)).sum::<f64>().sqrt()).fold(0.0, f64::max);
     let below = [mean[0], mean[1], mean[2] - radius.max(0.01)];
     if points.len() < 8 {
         return below;
@@ -138,7 +139,14 @@ fn map(title: &str, unit: &str, discs: &[Disc], high: f64) -> String {
     svg.text("title middle", (CENTRE.0, 17.0), title);
     // Nose, ears, head: a little larger than the rim, so that the outermost discs lie inside.
     let head = RADIUS * 1.1;
-    svg.polyline("head", [(CENTRE.0 - 12.0, CENTRE.1 - head + 1.0), (CENTRE.0, CENTRE.1 - head - 11.0), (CENTRE.0 + 12.0, CENTRE.1 - head + 1.0)]);
+    svg.polyline(
+        "head",
+        [
+            (CENTRE.0 - 12.0, CENTRE.1 - head + 1.0),
+            (CENTRE.0, CENTRE.1 - head - 11.0),
+            (CENTRE.0 + 12.0, CENTRE.1 - head + 1.0),
+        ],
+    );
     for side in [-1.0, 1.0] {
         let ear = [(0.998, -0.16), (1.05, -0.13), (1.06, 0.0), (1.05, 0.13), (0.998, 0.16)];
         svg.polyline("head", ear.map(|(x, y)| (CENTRE.0 + side * x * head, CENTRE.1 + y * head)));
@@ -178,7 +186,8 @@ mod tests {
     #[test]
     fn a_sphere_is_seen_from_above() {
         // Directions at known angles about a centre that is not the origin.
-        let angles = [(0.0f32, 0.0f32), (0.5, 0.0), (0.5, 1.5), (0.5, 3.0), (1.0, 4.5), (1.2, 1.0), (1.4, 5.5), (1.0, 2.0)];
+        let angles =
+            [(0.0f32, 0.0f32), (0.5, 0.0), (0.5, 1.5), (0.5, 3.0), (1.0, 4.5), (1.2, 1.0), (1.4, 5.5), (1.0, 2.0)];
         let sensor = |&(down, around): &(f32, f32)| {
             let (across, height) = (0.1 * down.sin(), 0.1 * down.cos());
             at([0.01 + across * around.cos(), 0.02 + across * around.sin(), 0.04 + height])
@@ -215,6 +224,9 @@ mod tests {
 
     #[test]
     fn colours_run_from_end_to_end() {
-        assert_eq!((colour(0.0), colour(1.0), colour(f64::NAN)), ("#440154".into(), "#fde725".into(), "#440154".into()));
+        assert_eq!(
+            (colour(0.0), colour(1.0), colour(f64::NAN)),
+            ("#440154".into(), "#fde725".into(), "#440154".into())
+        );
     }
 }

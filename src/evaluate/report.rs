@@ -1,0 +1,367 @@
+//! From recordings to the report: what is compared, what is said about it, what is written.
+
+use super::chart::{Axis, Chart};
+use super::control::Control;
+use super::measure::{Measured, Source};
+use super::next_step::{self, Scores};
+use super::page::{self, Head};
+use super::section::{Comparison, Figure, Layout, Measure, Quantity, Section, series};
+use super::svg::escape;
+use super::text::{duration, listed, significant, slug};
+use super::{amplitude, autocorrelation, spectrum, traces, welch};
+use crate::error::{Error, Kind, Result};
+use crate::recording::Block;
+use crate::storage::atomic;
+use crate::tokens::scheme::Scheme;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// What is to be compared.
+pub struct Inputs {
+    /// The real recording; several pieces are parts that follow each other.
+    pub real: Source,
+    /// One or more generated recordings, of different labels.
+    pub generated: Vec<Source>,
+    /// Scores of models, each under its name.
+    pub scores: Vec<(String, Scores)>,
+    /// The tokenizer that the control of the sampler uses.
+    pub scheme: Scheme,
+    /// Seed of the control.
+    pub seed: u64,
+}
+
+/// The finished comparison.
+pub struct Report {
+    comparison: Comparison,
+    sections: Vec<Section>,
+    seed: u64,
+}
+
+impl Report {
+    /// Measures everything. `progress` hears of every timestep read (see [`Inputs::work`]) and may end it with an error.
+    pub fn new(inputs: Inputs, progress: &mut dyn FnMut(usize) -> Result<()>) -> Result<Self> {
+        let Inputs { mut real, mut generated, scores, scheme, seed } = inputs;
+        for source in &generated {
+            check_alike(&real, source)?;
+        }
+        let n = real.n_timestep();
+        let segment = welch::segment_len(real.info().sfreq);
+        let shortest = generated.iter().map(Source::n_timestep).min().unwrap_or(0);
+        check_length(&real, 2 * segment, "two segments of a spectrum, one in each half")?;
+        for source in &generated {
+            check_length(source, segment, "one segment of a spectrum")?;
+        }
+        // The ceiling must not look better than a generated recording can, only because it has more data to average.
+        let first = (n / 2).min(shortest);
+        let scale = real.scale(&mut *progress)?;
+        let [whole, a, b] = real.measure_parts(&scale, [(0, n), (0, first), (n / 2, n)], &mut *progress)?;
+        let mut excerpts = vec![excerpt(&mut real)?];
+        let mut measured = Vec::new();
+        for source in &mut generated {
+            measured.push(source.measure(&scale, &mut *progress)?);
+            excerpts.push(excerpt(source)?);
+        }
+        let info = real.info();
+        let comparison = Comparison {
+            channels: info.channels.clone(),
+            sfreq: info.sfreq,
+            scale,
+            real: whole,
+            halves: [a, b],
+            generated: measured,
+            excerpts,
+        };
+        let control = Control::new(&comparison, &scheme, seed)?;
+        let mut sections = vec![
+            traces::section(&comparison),
+            spectrum::section(&comparison),
+            amplitude::section(&comparison),
+            autocorrelation::section(&comparison),
+            control.section(),
+        ];
+        if !scores.is_empty() {
+            sections.push(next_step::section(&scores));
+        }
+        Ok(Self { comparison, sections, seed })
+    }
+
+    /// All numbers. Keys are sorted, so equal comparisons give equal files.
+    pub fn json(&self) -> Value {
+        let c = &self.comparison;
+        let describe = |m: &Measured| json!({"label": m.label, "source": m.origin, "n_timestep": m.n_timestep});
+        let labels: Vec<&str> = c.generated.iter().map(|m| m.label.as_str()).collect();
+        let sections = self.sections.iter().map(|section| {
+            let measures: Map<String, Value> = section.measures.iter().map(|m| (m.key.into(), json!(m))).collect();
+            let quantities: Map<String, Value> = section.quantities.iter().map(|q| (q.key.into(), json!(q))).collect();
+            let columns = if section.columns.is_empty() { json!(labels) } else { json!(section.columns) };
+            let mut all = section.numbers.clone();
+            if !measures.is_empty() {
+                all.extend([
+                    ("generated".to_string(), columns),
+                    ("measures".to_string(), measures.into()),
+                    ("quantities".to_string(), quantities.into()),
+                ]);
+            }
+            (section.id.to_string(), Value::Object(all))
+        });
+        json!({
+            "format": "gpt2meg report 1",
+            "version": env!("CARGO_PKG_VERSION"),
+            "seed": self.seed,
+            "sfreq": c.sfreq,
+            "channels": c.channels.iter().map(|channel| &channel.name).collect::<Vec<_>>(),
+            "real": describe(&c.real),
+            "generated": c.generated.iter().map(describe).collect::<Vec<_>>(),
+            "ceiling": {"first_n_timestep": c.halves[0].n_timestep, "second_n_timestep": c.halves[1].n_timestep},
+            "sections": sections.collect::<Map<String, Value>>(),
+        })
+    }
+
+    /// The page.
+    pub fn html(&self) -> String {
+        page::render(&self.head(), &self.sections)
+    }
+
+    /// The distances that the summary is about: the first measure of each of these sections.
+    fn headline(&self) -> Vec<&Measure> {
+        let of = |id| self.sections.iter().find(|s| s.id == id).and_then(|s| s.measures.first());
+        ["spectrum", "amplitude", "autocorrelation"].into_iter().filter_map(of).collect()
+    }
+
+    fn head(&self) -> Head {
+        let c = &self.comparison;
+        let length = |m: &Measured| duration(m.n_timestep as f64 / c.sfreq);
+        let groups = c.groups();
+        let kinds: Vec<String> =
+            groups.iter().map(|g| format!("{} {}", g.channels.len(), g.name.to_lowercase())).collect();
+        let mut facts = vec![
+            (
+                c.channels.len().to_string(),
+                if groups.len() > 1 { listed(&kinds) } else { groups[0].name.to_lowercase() },
+            ),
+            (format!("{} Hz", significant(c.sfreq)), "sampling rate".into()),
+            (length(&c.real), "real recording".into()),
+        ];
+        facts.extend(c.generated.iter().map(|m| (length(m), format!("generated: {}", m.label))));
+        let names: Vec<String> = c.generated.iter().map(|m| format!("<b>{}</b>", escape(&m.label))).collect();
+        let lead = format!(
+            "{} compared with the real recording <code>{}</code>, channel by channel. Beside every number stands what the \
+             real recording differs by from itself: its first {} against its second half ({}). A perfect model reaches \
+             that ceiling; none can be shown to be better.",
+            listed(&names),
+            escape(&c.real.origin),
+            length(&c.halves[0]),
+            length(&c.halves[1])
+        );
+        let verdicts = c.generated.iter().enumerate().map(|(i, m)| (m.label.clone(), self.verdict(i))).collect();
+        let footer = format!(
+            "gpt2meg {} · seed {} · every number of this page and more is in <code>report.json</code>, the curves are in \
+             <code>*.npy</code> beside it.",
+            env!("CARGO_PKG_VERSION"),
+            self.seed
+        );
+        Head {
+            facts,
+            lead,
+            verdicts,
+            figure: Some(self.overview()),
+            notes: self.notes(),
+            labels: c.generated.iter().map(|m| m.label.clone()).collect(),
+            footer,
+        }
+    }
+
+    /// One sentence for each headline distance, and one on the band that is farthest off.
+    fn verdict(&self, index: usize) -> Vec<String> {
+        let mut sentences: Vec<String> = self
+            .headline()
+            .iter()
+            .map(|measure| {
+                let spread = &measure.generated[index];
+                let topic = measure.name.split(':').next().unwrap_or(measure.name);
+                let numbers = format!(
+                    "{} against {} {}",
+                    significant(spread.median),
+                    significant(measure.ceiling.median),
+                    escape(measure.unit)
+                );
+                match measure.ratio(spread) {
+                    Some(ratio) => {
+                        let class = page::class(ratio);
+                        let words = match class {
+                            "good" => "as close as real is to real",
+                            "fair" => "near, but not real",
+                            _ => "clearly different",
+                        };
+                        let times = page::times(ratio);
+                        format!(
+                            "{topic}: <span class=\"{class}\">{words}</span> ({times} times the ceiling: {numbers})."
+                        )
+                    }
+                    None => format!("{topic}: {numbers}."),
+                }
+            })
+            .collect();
+        let bands = self.sections.iter().filter(|s| s.id == "spectrum").flat_map(|s| &s.quantities);
+        let size = |q: &&Quantity| q.generated[index].median.abs();
+        if let Some(band) = bands.max_by(|a, b| size(a).total_cmp(&size(b))) {
+            let decibel = significant(band.generated[index].median);
+            sentences.push(format!("Power is farthest off in {}: {decibel} dB (median channel).", escape(band.name)));
+        }
+        sentences
+    }
+
+    /// How many times the ceiling each distance is.
+    fn overview(&self) -> Figure {
+        let c = &self.comparison;
+        let measures: Vec<&Measure> =
+            self.sections.iter().filter(|s| s.id != "control").flat_map(|s| &s.measures).collect();
+        let ratios = |m: &Measure| m.generated.iter().map(|s| m.ratio(s)).collect::<Vec<_>>();
+        let all: Vec<f64> = measures.iter().flat_map(|m| ratios(m)).flatten().filter(|r| *r > 0.0).collect();
+        let low = all.iter().copied().fold(0.7, f64::min) / 1.15;
+        let high = all.iter().copied().fold(3.0, f64::max) * 1.15;
+        let n = measures.len() as f64;
+        let names: Vec<(f64, &str)> = measures.iter().enumerate().map(|(i, m)| (-(i as f64), short(m.name))).collect();
+        let y = Axis::linear(-n + 0.4, 0.6, 1, "").with_ticks(&names);
+        let x = Axis::log(low, high, "Times the real-against-real ceiling");
+        let mut chart = Chart::with_left(150.0, 440.0, 70.0 + 34.0 * n, "How far from real", x, y);
+        chart.vertical("zero", 1.0);
+        for (row, measure) in measures.iter().enumerate() {
+            for (i, (ratio, m)) in ratios(measure).iter().zip(&c.generated).enumerate() {
+                let tooltip = format!("{}: {}", m.label, ratio.map_or("–".into(), page::times));
+                chart.point(&series(i + 1), ratio.unwrap_or(f64::NAN), -(row as f64), &tooltip);
+            }
+        }
+        let legend = c.legend().into_iter().skip(1).collect();
+        let caption = "Median distance over channels as a multiple of the distance between two stretches of the real \
+                       recording (dashed line)."
+            .into();
+        Figure { panels: vec![chart.finish()], layout: Layout::Single, legend, caption }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let c = &self.comparison;
+        let short: Vec<String> = c
+            .generated
+            .iter()
+            .filter(|m| 2 * m.n_timestep < c.real.n_timestep)
+            .map(|m| format!("{} ({})", escape(&m.label), duration(m.n_timestep as f64 / c.sfreq)))
+            .collect();
+        if short.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "{} {} shorter than half of the real recording, and so noisier; the first stretch of the ceiling was cut to {} \
+             to be as noisy.",
+            listed(&short),
+            if short.len() == 1 { "is" } else { "are" },
+            duration(c.halves[0].n_timestep as f64 / c.sfreq)
+        )]
+    }
+
+    /// Writes `report.json`, the arrays and last `report.html` into `folder`, each as a whole or not at all.
+    pub fn write(&self, folder: &Path, force: bool) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(e, "create the folder", folder))?;
+        let put = |name: &str, bytes: &[u8]| atomic::write(&folder.join(name), force, |file| file.write_at(0, bytes));
+        let c = &self.comparison;
+        let lags: Vec<f64> = (0..c.real.autocorrelations[0].len()).map(|lag| lag as f64 / c.sfreq).collect();
+        put("frequencies.npy", &npy(&[c.real.frequencies.clone()], true)?)?;
+        put("lags.npy", &npy(&[lags], true)?)?;
+        for (name, measured) in self.file_names() {
+            put(&format!("spectra-{name}.npy"), &npy(&measured.spectra, false)?)?;
+            put(&format!("autocorrelation-{name}.npy"), &npy(&measured.autocorrelations, false)?)?;
+        }
+        let json = serde_json::to_string_pretty(&self.json()).expect("numbers and strings");
+        put("report.json", format!("{json}\n").as_bytes())?;
+        put("report.html", self.html().as_bytes())
+    }
+
+    /// A part of a file name for each measured recording: the label, made safe and unique.
+    fn file_names(&self) -> Vec<(String, &Measured)> {
+        let c = &self.comparison;
+        let mut names = vec![
+            ("real".to_string(), &c.real),
+            ("real-first".to_string(), &c.halves[0]),
+            ("real-second".to_string(), &c.halves[1]),
+        ];
+        for (index, measured) in c.generated.iter().enumerate() {
+            let name = slug(&measured.label);
+            let taken = names.iter().any(|(other, _)| *other == name);
+            names.push((if taken { format!("{name}-{}", index + 1) } else { name }, measured));
+        }
+        names
+    }
+}
+
+impl Inputs {
+    /// Timesteps that [`Report::new`] will read.
+    pub fn work(&self) -> usize {
+        2 * self.real.n_timestep() + self.generated.iter().map(Source::n_timestep).sum::<usize>()
+    }
+}
+
+/// The part of a measure's name that fits beside a figure.
+fn short(name: &str) -> &str {
+    match name {
+        "Spectrum: mean |log₁₀ ratio|" => "Spectrum",
+        "Spectrum: shape (Jensen–Shannon)" => "Spectrum, shape",
+        "Amplitudes: Wasserstein distance" => "Amplitudes",
+        "Amplitudes: Kolmogorov–Smirnov" => "Amplitudes, largest gap",
+        other => other.split(':').next().unwrap_or(other),
+    }
+}
+
+/// The same channels in the same order, at the same rate, or an error that names the first difference.
+fn check_alike(real: &Source, generated: &Source) -> Result<()> {
+    let (a, b) = (real.info(), generated.info());
+    let fail = |kind, what: String, hint: &str| Err(Error::new(kind, what).at(&b.source).hint(hint));
+    if a.n_channel() != b.n_channel() {
+        let what = format!("it has {} channels, the real recording {}", b.n_channel(), a.n_channel());
+        return fail(Kind::ChannelMismatch, what, "Compare recordings of the same channels");
+    }
+    if let Some(i) = (0..a.n_channel()).find(|&i| a.channels[i].name != b.channels[i].name) {
+        let (real, generated) = (&a.channels[i].name, &b.channels[i].name);
+        let what = format!("channel {} is called {generated}, in the real recording {real}", i + 1);
+        return fail(Kind::ChannelMismatch, what, "Compare recordings of the same channels, in the same order");
+    }
+    if (a.sfreq - b.sfreq).abs() > 1e-6 * a.sfreq {
+        let what = format!("it is sampled at {} Hz, the real recording at {} Hz", b.sfreq, a.sfreq);
+        let hint = "Nothing is resampled here, because that changes spectra: compare with the tokenized data the model was \
+                    trained on, or resample one of them first";
+        return fail(Kind::SamplingRate, what, hint);
+    }
+    Ok(())
+}
+
+fn check_length(source: &Source, least: usize, what: &str) -> Result<()> {
+    let (n, sfreq) = (source.n_timestep(), source.info().sfreq);
+    if n >= least {
+        return Ok(());
+    }
+    let seconds = |n: usize| significant(n as f64 / sfreq);
+    let what = format!("it lasts {} s, {} s are needed: {what}", seconds(n), seconds(least));
+    Err(Error::new(Kind::TooShort, what).at(&source.info().source).hint("Give a longer recording"))
+}
+
+/// A few seconds from the middle of the longest piece.
+fn excerpt(source: &mut Source) -> Result<Block> {
+    let longest =
+        (0..source.pieces.len()).max_by_key(|&i| source.pieces[i].info.n_timestep).expect("at least one piece");
+    let piece = &mut source.pieces[longest];
+    let n = ((traces::SECONDS * piece.info.sfreq).round() as usize + 1).min(piece.info.n_timestep);
+    piece.read((piece.info.n_timestep - n) / 2, n)
+}
+
+/// Rows of equal length as a float64 array; a single row as a vector if `flat`.
+fn npy(rows: &[Vec<f64>], flat: bool) -> Result<Vec<u8>> {
+    use npyz::WriterBuilder;
+    let (n, m) = (rows.len() as u64, rows[0].len() as u64);
+    let shape: &[u64] = if flat { &[m] } else { &[n, m] };
+    let mut bytes = Vec::new();
+    let failed = |e| Error::new(Kind::Internal, format!("cannot lay out an array: {e}"));
+    let mut writer =
+        npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().map_err(failed)?;
+    rows.iter().try_for_each(|row| writer.extend(row)).map_err(failed)?;
+    writer.finish().map_err(failed)?;
+    Ok(bytes)
+}
