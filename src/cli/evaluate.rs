@@ -7,8 +7,9 @@ use crate::evaluate::measure::Source;
 use crate::evaluate::next_step;
 use crate::evaluate::report::{Inputs, Report};
 use crate::interrupt;
+use crate::recording::Recording;
+use crate::recording::open::{self, OpenOptions};
 use crate::recording::pick::{self, Pick, Picks};
-use crate::recording::{Recording, open};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scheme;
 use crate::tokens::shard::Split;
@@ -98,7 +99,7 @@ impl Evaluate {
         let labels = self.labels()?;
         let mut generated = Vec::new();
         for (path, label) in self.generated.iter().zip(labels) {
-            generated.push(Source { label, pieces: vec![signals_only(open(path)?)?] });
+            generated.push(Source { label, pieces: vec![signals_only(open_one(path)?)?] });
         }
         let names = generated[0].info().channels.iter().map(|channel| channel.name.clone()).collect();
         let (real, scheme) = self.real(names)?;
@@ -130,7 +131,7 @@ impl Evaluate {
         let tokenized = self.real.is_dir() || self.real.extension().is_some_and(|e| e == "safetensors");
         if !tokenized {
             let picks = Picks { include: names.into_iter().map(Pick::Name).collect(), ..Picks::default() };
-            let recording = pick::pick(open(&self.real)?, &picks).map_err(|e| e.at(&self.real))?;
+            let recording = pick::pick(open_one(&self.real)?, &picks).map_err(|e| e.at(&self.real))?;
             return Ok((Source { label: "real".into(), pieces: vec![recording] }, Scheme::PAPER));
         }
         let mut shards = Dataset::open(&self.real)?.shards;
@@ -162,8 +163,8 @@ impl Evaluate {
 }
 
 /// Opens one recording, of any format that is read.
-fn open(path: &Path) -> Result<Recording> {
-    Ok(open::Source::at(path)?.open(&open::OpenOptions::default())?.recording)
+fn open_one(path: &Path) -> Result<Recording> {
+    Ok(open::Source::at(path)?.open(&OpenOptions::default())?.recording)
 }
 
 /// Everything but trigger lines: they have no spectrum worth comparing.

@@ -33,7 +33,7 @@ pub struct Control {
 impl Control {
     /// Fits processes to channels spread over the real recording, and draws from them.
     pub fn new(c: &Comparison, scheme: &Scheme, seed: u64) -> Result<Self> {
-        let picked = evenly(c.channels.len(), CHANNELS);
+        let picked = c.spread_channels(CHANNELS);
         let fit = |&channel: &usize| Autoregression::fit(&c.real.autocorrelations[channel], ORDER);
         let processes: Vec<Autoregression> = picked.iter().map(fit).collect();
         let n = 20_000.max((60.0 * c.sfreq).ceil() as usize);
@@ -160,12 +160,6 @@ impl Control {
             c.real.n_timestep
         )
     }
-}
-
-/// At most `n` indices below `len`, evenly spread.
-pub fn evenly(len: usize, n: usize) -> Vec<usize> {
-    let n = n.min(len);
-    (0..n).map(|i| (2 * i + 1) * len / (2 * n)).collect()
 }
 
 fn in_memory(label: &str, channels: &[Channel], sfreq: f64, rows: Vec<Vec<f64>>) -> Result<Source> {

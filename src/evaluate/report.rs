@@ -7,7 +7,7 @@ use super::next_step::{self, Scores};
 use super::page::{self, Head};
 use super::section::{Comparison, Figure, Layout, Measure, Quantity, Section, series};
 use super::svg::escape;
-use super::text::{duration, listed, significant, slug};
+use super::text::{brief, duration, listed, significant, slug};
 use super::{amplitude, autocorrelation, spectrum, traces, welch};
 use crate::error::{Error, Kind, Result};
 use crate::recording::Block;
@@ -139,7 +139,7 @@ impl Report {
                 c.channels.len().to_string(),
                 if groups.len() > 1 { listed(&kinds) } else { groups[0].name.to_lowercase() },
             ),
-            (format!("{} Hz", significant(c.sfreq)), "sampling rate".into()),
+            (format!("{} Hz", brief(c.sfreq)), "sampling rate".into()),
             (length(&c.real), "real recording".into()),
         ];
         facts.extend(c.generated.iter().map(|m| (length(m), format!("generated: {}", m.label))));
@@ -179,12 +179,9 @@ impl Report {
             .map(|measure| {
                 let spread = &measure.generated[index];
                 let topic = measure.name.split(':').next().unwrap_or(measure.name);
-                let numbers = format!(
-                    "{} against {} {}",
-                    significant(spread.median),
-                    significant(measure.ceiling.median),
-                    escape(measure.unit)
-                );
+                let unit = escape(&if measure.unit.is_empty() { String::new() } else { format!(" {}", measure.unit) });
+                let (distance, ceiling) = (significant(spread.median), significant(measure.ceiling.median));
+                let numbers = format!("{distance} against {ceiling}{unit}");
                 match measure.ratio(spread) {
                     Some(ratio) => {
                         let class = page::class(ratio);
@@ -338,7 +335,7 @@ fn check_length(source: &Source, least: usize, what: &str) -> Result<()> {
     if n >= least {
         return Ok(());
     }
-    let seconds = |n: usize| significant(n as f64 / sfreq);
+    let seconds = |n: usize| brief(n as f64 / sfreq);
     let what = format!("it lasts {} s, {} s are needed: {what}", seconds(n), seconds(least));
     Err(Error::new(Kind::TooShort, what).at(&source.info().source).hint("Give a longer recording"))
 }

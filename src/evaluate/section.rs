@@ -206,6 +206,13 @@ impl Comparison {
         groups
     }
 
+    /// At most `n` channels, evenly spread over the sensor types.
+    pub fn spread_channels(&self, n: usize) -> Vec<usize> {
+        let all: Vec<usize> = self.groups().into_iter().flat_map(|group| group.channels).collect();
+        let n = n.min(all.len());
+        (0..n).map(|i| all[(2 * i + 1) * all.len() / (2 * n)]).collect()
+    }
+
     /// A distance, by what it is between two recordings' channels of the same index.
     pub fn measure(
         &self,

@@ -3,9 +3,9 @@
 use super::chart::{Axis, Chart};
 use super::measure::Measured;
 use super::panels;
-use super::section::{Comparison, Figure, Group, Layout, Measure, Quantity, Section, Spread, series};
+use super::section::{Comparison, Figure, Group, Layout, Measure, Quantity, Section, series};
 use super::svg::escape;
-use super::text::significant;
+use super::text::{brief, significant};
 use super::topography;
 
 /// The band the distances are taken over, in Hz.
@@ -104,7 +104,10 @@ fn band_powers(c: &Comparison) -> Vec<Quantity> {
 
 /// What is drawn of a spectrum, in Hz.
 fn shown(c: &Comparison) -> std::ops::Range<usize> {
-    bins(&c.real.frequencies, (0.5, 50.0f64.min(c.sfreq / 2.0)))
+    // The bin at the Nyquist frequency itself is one-sided already and would look like a drop by half.
+    let below = c.real.frequencies.partition_point(|&f| f < 0.499 * c.sfreq);
+    let range = bins(&c.real.frequencies, (0.5, 50.0));
+    range.start..range.end.min(below)
 }
 
 fn frequency_axis(c: &Comparison) -> Axis {
@@ -158,17 +161,17 @@ fn ratios(c: &Comparison, group: &Group) -> String {
     panels::difference("Ratio to the real recording", frequency_axis(c), y, xs, &ceiling, &generated)
 }
 
-/// The channels in the order of their distance, averaged over the generated recordings.
-pub fn by_distance(log: &Measure, n_channel: usize) -> Vec<usize> {
-    let mean = |i: usize| log.generated.iter().map(|s: &Spread| s.channels[i]).sum::<f64>();
-    let mut order: Vec<usize> = (0..n_channel).collect();
-    order.sort_by(|&a, &b| mean(a).total_cmp(&mean(b)));
+/// The channels in the order of their distance in the first generated recording.
+fn by_distance(log: &Measure) -> Vec<usize> {
+    let distances = &log.generated[0].channels;
+    let mut order: Vec<usize> = (0..distances.len()).collect();
+    order.sort_by(|&a, &b| distances[a].total_cmp(&distances[b]));
     order
 }
 
 /// Small multiples: the closest, the typical and the farthest channels.
 fn examples(c: &Comparison, log: &Measure) -> Figure {
-    let order = by_distance(log, c.channels.len());
+    let order = by_distance(log);
     let last = order.len() - 1;
     let mut picked = vec![("closest", order[0]), ("typical", order[last / 2]), ("farthest", order[last])];
     if last >= 5 {
@@ -179,8 +182,8 @@ fn examples(c: &Comparison, log: &Measure) -> Figure {
     picked.truncate(order.len());
     let panels = picked.iter().map(|&(what, i)| example(c, log, what, i)).collect();
     let caption = format!(
-        "Single channels, chosen by their distance: the ones closest to the real recording, typical ones, and the \
-         farthest. The number is the distance (mean |log₁₀ ratio|, {}–{} Hz) of the first generated recording, {}.",
+        "Single channels, chosen by the distance of {2} from the real recording (the number; mean |log₁₀ ratio|, \
+         {0}–{1} Hz): the closest, typical ones, and the farthest.",
         BAND.0,
         BAND.1,
         escape(&c.generated[0].label)
@@ -217,7 +220,7 @@ fn methods(c: &Comparison) -> String {
          divergence in bits (Lin 1991) of the two spectra over the same bins, each divided by its sum, which sees \
          shape alone. Ratios by band are ratios of summed power, in decibel.",
         super::welch::SEGMENT_SECONDS,
-        significant(c.sfreq),
+        brief(c.sfreq),
         BAND.0,
         BAND.1
     )

@@ -20,12 +20,21 @@ pub fn significant(x: f64) -> String {
     minus(&text)
 }
 
+/// At most three significant digits, without zeros at the end.
+pub fn brief(x: f64) -> String {
+    let text = significant(x);
+    if text.contains('.') && !text.contains('e') {
+        return text.trim_end_matches('0').trim_end_matches('.').into();
+    }
+    text
+}
+
 /// A length in seconds, in the unit that fits.
 pub fn duration(seconds: f64) -> String {
     match seconds {
-        s if s < 120.0 => format!("{} s", significant(s)),
-        s if s < 7200.0 => format!("{} min", significant(s / 60.0)),
-        s => format!("{} h", significant(s / 3600.0)),
+        s if s < 120.0 => format!("{} s", brief(s)),
+        s if s < 7200.0 => format!("{} min", brief(s / 60.0)),
+        s => format!("{} h", brief(s / 3600.0)),
     }
 }
 
@@ -72,8 +81,8 @@ mod tests {
     fn names_and_lists() {
         assert_eq!(slug("p = 0.8 / ../x"), "p-0.8-x");
         assert_eq!(slug("…"), "recording");
-        assert_eq!(duration(90.0), "90.0 s");
-        assert_eq!(duration(3600.0), "60.0 min");
+        assert_eq!(duration(90.0), "90 s");
+        assert_eq!(duration(3630.0), "60.5 min");
         assert_eq!(listed(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
 }

@@ -1,9 +1,8 @@
 //! A few seconds of signal, real and generated: what the eye judges before any number.
 
 use super::chart::{Axis, Chart};
-use super::control::evenly;
 use super::section::{Comparison, Figure, Layout, Section, series};
-use super::text::significant;
+use super::text::{brief, significant};
 
 /// Seconds shown.
 pub const SECONDS: f64 = 4.0;
@@ -12,9 +11,11 @@ const CHANNELS: usize = 6;
 
 /// The section on traces.
 pub fn section(c: &Comparison) -> Section {
-    let shown = evenly(c.channels.len(), CHANNELS);
+    let shown = c.spread_channels(CHANNELS);
     let labels = std::iter::once(&c.real).chain(&c.generated).map(|m| m.label.as_str());
     let panels = labels.enumerate().map(|(index, label)| panel(c, index, label, &shown)).collect();
+    // Three recordings fit in a row; other numbers look better in pairs.
+    let layout = if c.generated.len() == 2 { Layout::Triples } else { Layout::Pairs };
     let scales: Vec<String> = c
         .groups()
         .iter()
@@ -31,7 +32,7 @@ pub fn section(c: &Comparison) -> Section {
          trace is drawn in standard deviations of its real channel ({}), on the same scale in all panels; lines are 6 SD \
          apart.",
         shown.len(),
-        significant(SECONDS),
+        brief(SECONDS),
         scales.join(", ")
     );
     Section {
@@ -42,7 +43,7 @@ pub fn section(c: &Comparison) -> Section {
              came from the same recording."
                 .into(),
         ],
-        figures: vec![Figure { panels, layout: Layout::Pairs, legend: Vec::new(), caption }],
+        figures: vec![Figure { panels, layout, legend: Vec::new(), caption }],
         ..Section::default()
     }
 }
