@@ -7,6 +7,7 @@ use super::chart::Axis;
 use super::measure::Measured;
 use super::panels;
 use super::section::{Comparison, Figure, Group, Layout, Section};
+use super::text::capital;
 
 /// Width of a bin, in standard deviations.
 pub const BIN_WIDTH: f64 = 0.01;
@@ -180,7 +181,9 @@ pub fn pair(c: &Comparison, group: &Group) -> [String; 2] {
     let middle = |pair: &[i32]| f64::from(pair[0] + pair[1]) / 2.0 * BIN_WIDTH;
     let centres: Vec<f64> = edges.windows(2).map(middle).collect();
     let rows = panels::of_each(c, group, |m, i| m.amplitudes[i].density(&edges));
-    let x = Axis::linear(-8.0, 8.0, 8, "Value (SD of the real channel)");
+    let (reference, subject) = c.sides;
+    let value = format!("Value (SD of {reference})");
+    let x = Axis::linear(-8.0, 8.0, 8, &value);
     let y = Axis::log(1e-5, 2.0, "Probability density (per SD)");
     let title = format!("{} ({})", group.name, group.channels.len());
     let densities = panels::overlay(&title, x, y, &centres, &rows);
@@ -191,10 +194,10 @@ pub fn pair(c: &Comparison, group: &Group) -> [String; 2] {
         a.iter().zip(b).map(|(a, b)| 100.0 * (b - a)).collect()
     });
     let reach = panels::reach(1.0, &ceiling, &generated);
-    let x = Axis::linear(-f64::from(LIMIT), f64::from(LIMIT), 8, "Value (SD of the real channel)");
-    let y = Axis::linear(-reach, reach, 6, "Generated − real (% points)");
-    let title = "Distribution function, difference from real";
-    [densities, panels::difference(title, x, y, &tenths, &ceiling, &generated)]
+    let x = Axis::linear(-f64::from(LIMIT), f64::from(LIMIT), 8, &value);
+    let y = Axis::linear(-reach, reach, 6, &format!("{} − {reference} (% points)", capital(subject)));
+    let title = format!("Distribution function, difference from {reference}");
+    [densities, panels::difference(&title, x, y, &tenths, &ceiling, &generated)]
 }
 
 fn figure(c: &Comparison) -> Figure {

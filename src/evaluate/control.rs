@@ -64,7 +64,8 @@ impl Control {
         let halves = [measure(&mut truth)?, measure(&mut again)?];
         let real = measure(&mut truth)?;
         let (sfreq, excerpts) = (c.sfreq, Vec::new());
-        let comparison = Comparison { channels, sfreq, scale, real, halves, generated, excerpts };
+        let sides = ("the process", "sampled");
+        let comparison = Comparison { sides, channels, sfreq, scale, real, halves, generated, excerpts };
         Ok(Self { comparison, scheme: *scheme, n_level: scheme.n_level })
     }
 

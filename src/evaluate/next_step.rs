@@ -40,6 +40,8 @@ pub struct Anchor {
 /// What `gpt2meg score` wrote about one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
+    /// The part of the data that was scored.
+    pub split: Option<String>,
     /// The model's own scores.
     pub model: Metrics,
     /// Predictions that need no model, on the same data.
@@ -60,7 +62,9 @@ pub fn read(path: &Path) -> Result<Scores> {
 pub fn section(scores: &[(String, Scores)]) -> Section {
     let mut rows = Vec::new();
     for (label, scores) in scores {
-        rows.push((format!("<b>{}</b>", escape(label)), &scores.model));
+        let part =
+            scores.split.as_ref().map_or(String::new(), |split| format!(" <small>{} data</small>", escape(split)));
+        rows.push((format!("<b>{}</b>{part}", escape(label)), &scores.model));
     }
     let mut seen: Vec<&Anchor> = Vec::new();
     for (label, scores) in scores {

@@ -27,7 +27,7 @@ impl Autoregression {
             let explained: f64 = a.iter().enumerate().map(|(i, a)| a * autocorrelation[k - 1 - i]).sum();
             let reflection = (autocorrelation[k] - explained) / variance;
             // Rounding can leave nothing new to explain: a process that its past determines needs no more lags.
-            if !(reflection.abs() < 1.0) {
+            if reflection.is_nan() || reflection.abs() >= 1.0 {
                 break;
             }
             let mirrored: Vec<f64> = a.iter().rev().map(|b| reflection * b).collect();

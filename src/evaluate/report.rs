@@ -63,6 +63,7 @@ impl Report {
         }
         let info = real.info();
         let comparison = Comparison {
+            sides: ("real", "generated"),
             channels: info.channels.clone(),
             sfreq: info.sfreq,
             scale,
@@ -262,8 +263,8 @@ impl Report {
         let put = |name: &str, bytes: &[u8]| atomic::write(&folder.join(name), force, |file| file.write_at(0, bytes));
         let c = &self.comparison;
         let lags: Vec<f64> = (0..c.real.autocorrelations[0].len()).map(|lag| lag as f64 / c.sfreq).collect();
-        put("frequencies.npy", &npy(&[c.real.frequencies.clone()], true)?)?;
-        put("lags.npy", &npy(&[lags], true)?)?;
+        put("frequencies.npy", &npy(std::slice::from_ref(&c.real.frequencies), true)?)?;
+        put("lags.npy", &npy(std::slice::from_ref(&lags), true)?)?;
         for (name, measured) in self.file_names() {
             put(&format!("spectra-{name}.npy"), &npy(&measured.spectra, false)?)?;
             put(&format!("autocorrelation-{name}.npy"), &npy(&measured.autocorrelations, false)?)?;

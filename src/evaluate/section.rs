@@ -8,6 +8,8 @@ use serde::Serialize;
 
 /// Real against generated: everything the sections are made of.
 pub struct Comparison {
+    /// What the figures call the two sides: `real` and `generated`.
+    pub sides: (&'static str, &'static str),
     /// The channels, the same in all recordings.
     pub channels: Vec<Channel>,
     /// Sampling rate in Hz.

@@ -5,7 +5,7 @@ use super::measure::Measured;
 use super::panels;
 use super::section::{Comparison, Figure, Group, Layout, Measure, Quantity, Section, series};
 use super::svg::escape;
-use super::text::{brief, significant};
+use super::text::{brief, capital, significant};
 use super::topography;
 
 /// The band the distances are taken over, in Hz.
@@ -156,9 +156,10 @@ fn ratios(c: &Comparison, group: &Group) -> String {
     };
     let (ceiling, generated) = panels::of_pairs(c, group, decibel);
     let reach = panels::reach(3.0, &ceiling, &generated).min(20.0);
-    let y = Axis::linear(-reach, reach, 6, "Generated over real (dB)");
+    let (reference, subject) = c.sides;
+    let y = Axis::linear(-reach, reach, 6, &format!("{} over {reference} (dB)", capital(subject)));
     let xs = &c.real.frequencies[range.clone()];
-    panels::difference("Ratio to the real recording", frequency_axis(c), y, xs, &ceiling, &generated)
+    panels::difference(&format!("Ratio to {reference}"), frequency_axis(c), y, xs, &ceiling, &generated)
 }
 
 /// The channels in the order of their distance in the first generated recording.
@@ -175,8 +176,7 @@ fn examples(c: &Comparison, log: &Measure) -> Figure {
     let last = order.len() - 1;
     let mut picked = vec![("closest", order[0]), ("typical", order[last / 2]), ("farthest", order[last])];
     if last >= 5 {
-        let more =
-            [("second closest", order[1]), ("typical", order[last / 2 + 1]), ("second farthest", order[last - 1])];
+        let more = [("2nd closest", order[1]), ("typical", order[last / 2 + 1]), ("2nd farthest", order[last - 1])];
         picked.extend(more);
     }
     picked.truncate(order.len());

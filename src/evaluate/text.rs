@@ -29,6 +29,12 @@ pub fn brief(x: f64) -> String {
     text
 }
 
+/// With a capital first letter.
+pub fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A length in seconds, in the unit that fits.
 pub fn duration(seconds: f64) -> String {
     match seconds {
