@@ -65,12 +65,12 @@ fn normalize_backward(dy: &Matrix, normal: &Matrix, factors: &[Number], norm: &A
     });
     let grads = Affine { weight: Matrix::new(1, dy.columns, weight.collect()), bias: dy.column_sums() };
     let mut dx = dy.clone();
-    for i in 0..dy.rows {
+    for (i, &factor) in factors.iter().enumerate() {
         let g: Vec<_> = dy.row(i).iter().zip(&norm.weight.data).map(|(&dy, &w)| dy * w).collect();
         let mean = g.iter().copied().sum::<Number>() / n;
         let slope = dot(g.iter(), normal.row(i).iter()) / n;
         for (j, &g) in g.iter().enumerate() {
-            dx.data[i * dy.columns + j] = (g - mean - normal.at(i, j) * slope) * factors[i];
+            dx.data[i * dy.columns + j] = (g - mean - normal.at(i, j) * slope) * factor;
         }
     }
     (dx, grads)
