@@ -1,17 +1,55 @@
-//! `gpt2meg export`.
+//! `gpt2meg export`: a model for Hugging Face's GPT-2.
 
 use super::{Exit, Globals};
 use crate::error::Result;
+use crate::model::export;
+use crate::train::checkpoint::{self, Which};
 use clap::Args;
+use serde_json::json;
+use std::path::PathBuf;
 
-/// Arguments of `gpt2meg export`.
+/// Write config.json, model.safetensors and embeddings.safetensors that Hugging Face's GPT-2 loads.
+///
+/// README.md in the folder holds the lines of Python that compute the model's logits.
+///
+/// Example: gpt2meg export run --out model
 #[derive(Args, Debug)]
-pub struct Export {}
+#[command(verbatim_doc_comment)]
+pub struct Export {
+    /// A run folder, or one checkpoint file.
+    run: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    out: PathBuf,
+    /// Which checkpoint of the run.
+    #[arg(long, value_enum, default_value_t = Which::Best)]
+    checkpoint: Which,
+}
 
 impl Export {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
+        let (model, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
+        let about = json!({
+            "channels": data.info.channels,
+            "sfreq": data.info.sfreq,
+            "pass_band": data.info.pass_band,
+            "subjects": data.subjects,
+            "conditions": data.conditions,
+            "scheme": data.scheme,
+            "centre": checkpoint.scales.iter().map(|s| &s.centre).collect::<Vec<_>>(),
+            "spread": checkpoint.scales.iter().map(|s| &s.spread).collect::<Vec<_>>(),
+            "peak": checkpoint.scales.iter().map(|s| &s.peak).collect::<Vec<_>>(),
+            "step": checkpoint.meta.progress.step,
+            "version": checkpoint.meta.version,
+        });
+        export::write(&self.out, model, &checkpoint.params, &about, globals.force)?;
+        if globals.json {
+            println!("{}", json!({ "out": self.out, "step": checkpoint.meta.progress.step }));
+        } else if !globals.quiet {
+            eprintln!("{} written from step {}", self.out.display(), checkpoint.meta.progress.step);
+        }
+        Ok(Exit::Done)
     }
 }

@@ -56,7 +56,7 @@ enum Command {
     /// Make a recording whose truth is known.
     Simulate(simulate::Simulate),
     /// Turn recordings into tokens, and say what that cost.
-    Tokenize(tokenize::Tokenize),
+    Tokenize(Box<tokenize::Tokenize>),
     /// Train a model on tokens.
     Train(train::Train),
     /// Generate a recording from a trained model.

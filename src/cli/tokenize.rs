@@ -1,17 +1,427 @@
 //! `gpt2meg tokenize`.
 
-use super::{Exit, Globals};
-use crate::error::Result;
-use clap::Args;
+use super::{Exit, Globals, progress};
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::recording::events::{ClassMap, HOLD, Trial, conditions};
+use crate::recording::filter::Band;
+use crate::recording::npy::{Layout, NpyOptions};
+use crate::recording::open::{EventsFrom, OpenOptions, Opened, Source, list};
+use crate::recording::pick::Picks;
+use crate::recording::prepare::{PrepareOptions, Prepared, prepare};
+use crate::recording::split::split;
+use crate::storage::atomic;
+use crate::tokens::dataset::{Dataset, belong_together};
+use crate::tokens::encode::Plan;
+use crate::tokens::report::Report;
+use crate::tokens::scheme::{Companding, Scaling, Scheme};
+use crate::tokens::shard::{Shard, ShardMeta, ShardWriter, Split};
+use clap::{Args, ValueEnum};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `gpt2meg tokenize`.
+///
+/// Filters, resamples and quantises recordings. Each becomes three files in DATA, one for training, one for validation
+/// and one for testing, which numpy's and PyTorch's safetensors open. The scales are fitted on the training part only.
+/// What quantising costs is printed, and written to DATA/tokenize.json for every channel.
+///
+/// Examples:
+///
+///   gpt2meg tokenize sub-01_task-faces_meg.fif --out data
+///
+///   gpt2meg tokenize ds000117 --out data --picks grad --classes 5=face,6=face,17=scrambled
+///
+///   gpt2meg tokenize signal.npy --rate 250 --layout time-first --out data
 #[derive(Args, Debug)]
-pub struct Tokenize {}
+#[command(verbatim_doc_comment)]
+pub struct Tokenize {
+    /// FIF or npy files, BIDS folders, or folders of recordings.
+    #[arg(required = true, value_name = "RECORDING")]
+    recordings: Vec<PathBuf>,
+    /// Folder for the tokens; made when it is not there.
+    #[arg(long, value_name = "DATA")]
+    out: PathBuf,
+    /// Print what it would cost, write nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Refuse recordings of which a channel loses more than this (relative root mean square; 0.05 is 5 %).
+    #[arg(long, default_value_t = 0.05, value_name = "FRACTION")]
+    max_error: f64,
+    #[command(flatten)]
+    signal: SignalArgs,
+    #[command(flatten)]
+    events: EventArgs,
+    #[command(flatten)]
+    scheme: SchemeArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Signal")]
+struct SignalArgs {
+    /// Channels: mag, grad, meg, eeg, all, or names [default: MEG where there is any, else EEG].
+    #[arg(long, value_delimiter = ',', value_name = "CHANNELS")]
+    picks: Vec<String>,
+    /// Names of channels to leave out.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    exclude: Vec<String>,
+    /// Leave out the channels that are marked bad. They are kept otherwise.
+    #[arg(long)]
+    drop_bads: bool,
+    /// Pass band in Hz, as 0.5,45; 0,45 has no high-pass, none does not filter [default: 0.5,45; authors: 0.5,49.9].
+    #[arg(long, value_name = "LOW,HIGH", value_parser = parse_band)]
+    band: Option<Option<Band>>,
+    /// Sampling rate of the tokens in Hz.
+    #[arg(long, default_value_t = 100.0, value_name = "HZ")]
+    sfreq: f64,
+    /// Which axis of .npy files is time.
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// Sampling rate of .npy files in Hz.
+    #[arg(long, value_name = "HZ")]
+    rate: Option<f64>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Events")]
+struct EventArgs {
+    /// Where events come from.
+    #[arg(long, value_enum, default_value_t = EventsFrom::Auto)]
+    events_from: EventsFrom,
+    /// A table of events (.tsv as in BIDS, .npy as MNE's) instead of the recording's own.
+    #[arg(long, value_name = "FILE", conflicts_with = "events_from")]
+    events: Option<PathBuf>,
+    /// The trigger channel, where it has an unusual name.
+    #[arg(long, value_name = "NAME")]
+    stim_channel: Option<String>,
+    /// Conditions, as label=name,… or a file of such lines; other labels are left out [default: every label is one].
+    #[arg(long, value_name = "CLASSES")]
+    classes: Option<String>,
+    /// How long a condition lasts from its onset, in seconds.
+    #[arg(long, default_value_t = HOLD, value_name = "SECONDS")]
+    hold: f64,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Tokenizer")]
+struct SchemeArgs {
+    /// The paper's tokenizer (mean and standard deviation, clip 10) or that of the authors' code (robust, clip 4).
+    #[arg(long, value_enum, default_value_t = Preset::Paper)]
+    preset: Preset,
+    /// How channels are centred and scaled [default: the preset's].
+    #[arg(long, value_enum)]
+    scaling: Option<ScalingChoice>,
+    /// Clip at ± this many scaled units [default: the preset's].
+    #[arg(long, value_name = "UNITS")]
+    clip: Option<f64>,
+    /// Spacing of the levels.
+    #[arg(long, value_enum, default_value_t = CompandingChoice::MuLaw)]
+    companding: CompandingChoice,
+    /// Number of levels, 2 to 256; µ is one less, as in the paper.
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    levels: usize,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Preset {
+    Paper,
+    Authors,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum ScalingChoice {
+    /// Mean and standard deviation.
+    MeanStd,
+    /// Median and inter-quartile range, then the largest value.
+    Robust,
+}
+
+#[derive(ValueEnum, Debug, Clone, Copy)]
+enum CompandingChoice {
+    /// Finer near zero: µ-law.
+    MuLaw,
+    /// All the same.
+    Linear,
+}
+
+/// `None` for "none", else the two edges.
+fn parse_band(text: &str) -> std::result::Result<Option<Band>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let edges: Option<Vec<f64>> = text.split(',').map(|edge| edge.trim().parse().ok()).collect();
+    match edges.as_deref() {
+        Some(&[low, high]) => Ok(Some(Band { high_pass: low, low_pass: Some(high), ..Band::default() })),
+        _ => Err("write two numbers as in 0.5,45, or none".into()),
+    }
+}
+
+/// The content of `tokenize.json`.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Summary {
+    version: String,
+    /// Conditions are numbered from 1 in this order.
+    conditions: Vec<String>,
+    recordings: BTreeMap<String, Report>,
+}
+
+/// A recording waiting for its turn.
+struct Pending {
+    name: String,
+    opened: Opened,
+}
 
 impl Tokenize {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let _ = globals;
-        todo!()
+        let scheme = self.scheme.scheme();
+        scheme.check()?;
+        for (option, value) in [("--max-error", self.max_error), ("--hold", self.events.hold)] {
+            ensure!(value.is_finite() && value >= 0.0, Kind::Usage, "{option} {value} makes no sense");
+        }
+        let summary_path = self.out.join("tokenize.json");
+        if !self.dry_run {
+            atomic::refuse_existing(&summary_path, globals.force)?;
+        }
+        let pending = self.open_all(globals)?;
+        let classes = self.classes(&pending)?;
+        let made = !self.dry_run && !self.out.exists();
+        if !self.dry_run {
+            std::fs::create_dir_all(&self.out).map_err(|e| Error::io(e, "make the folder", &self.out))?;
+        }
+        let done = self.tokenize_all(pending, &classes, scheme, &summary_path, globals);
+        if made && !matches!(done, Ok(Exit::Done)) {
+            // Only goes when it is empty.
+            let _ = std::fs::remove_dir(&self.out);
+        }
+        done
     }
+
+    /// Opens every recording, so that all problems with files and events come before hours of work.
+    fn open_all(&self, globals: &Globals) -> Result<Vec<Pending>> {
+        let mut sources: Vec<Source> = Vec::new();
+        for path in &self.recordings {
+            let listing = list(path)?;
+            for skipped in listing.skipped.iter().filter(|_| !globals.quiet) {
+                eprintln!("passed over {}: {}", skipped.path.display(), skipped.why);
+            }
+            sources.extend(listing.found);
+        }
+        let names = unique_names(&sources)?;
+        let npy = NpyOptions { layout: self.signal.layout, sfreq: self.signal.rate, kind: None, names: None };
+        let (events_from, events) = (self.events.events_from, self.events.events.clone());
+        let options = OpenOptions { npy, events_from, events, stim_channel: self.events.stim_channel.clone() };
+        let open = |(source, name): (&Source, String)| {
+            let opened = source.open(&options).map_err(|e| e.at(&source.path))?;
+            if !globals.quiet {
+                let n_event = opened.recording.info.events.len();
+                let from = if n_event == 0 { String::new() } else { format!(" from {}", opened.events_from) };
+                eprintln!("{name}: {n_event} events{from}");
+                opened.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
+            }
+            Ok(Pending { name, opened })
+        };
+        sources.iter().zip(names).map(open).collect()
+    }
+
+    /// One class map for all recordings.
+    fn classes(&self, pending: &[Pending]) -> Result<ClassMap> {
+        let events = || pending.iter().flat_map(|pending| &pending.opened.recording.info.events);
+        let Some(text) = &self.events.classes else { return ClassMap::of_labels(events(), &[]) };
+        let classes = ClassMap::parse_or_read(text)?;
+        let unused = classes.unused(events());
+        ensure!(
+            unused.is_empty(),
+            Kind::UnknownCondition,
+            "no event has the label {}, which --classes names",
+            unused.join(", ")
+        );
+        Ok(classes)
+    }
+
+    /// Everything is written under temporary names first; nothing gets its own before all recordings are whole.
+    fn tokenize_all(
+        &self,
+        pending: Vec<Pending>,
+        classes: &ClassMap,
+        scheme: Scheme,
+        summary_path: &Path,
+        globals: &Globals,
+    ) -> Result<Exit> {
+        let mut shards = Vec::new();
+        let mut summary = Summary {
+            version: env!("CARGO_PKG_VERSION").into(),
+            conditions: classes.names.clone(),
+            recordings: BTreeMap::new(),
+        };
+        let mut first: Option<ShardMeta> = self.beside(&pending)?;
+        for Pending { name, opened } in pending {
+            let Some((report, writers)) = self.one(&name, opened, classes, scheme, &mut first, globals)? else {
+                return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
+            };
+            if !globals.json && !globals.quiet {
+                println!("{report}");
+            }
+            summary.recordings.insert(name, report);
+            shards.extend(writers);
+        }
+        if !self.dry_run {
+            shards.into_iter().try_for_each(ShardWriter::publish)?;
+            write_summary(&mut summary, summary_path, globals.force)?;
+        }
+        if globals.json {
+            let text = serde_json::to_string_pretty(&summary);
+            println!("{}", text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?);
+        }
+        Ok(Exit::Done)
+    }
+
+    /// A shard that is in DATA already and will stay: what is new must fit it.
+    fn beside(&self, pending: &[Pending]) -> Result<Option<ShardMeta>> {
+        let is_there = self.out.read_dir().is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors")))
+        });
+        if self.dry_run || !is_there {
+            return Ok(None);
+        }
+        let stays = |shard: &Shard| !pending.iter().any(|pending| pending.name == shard.meta.recording);
+        Ok(Dataset::open(&self.out)?.shards.into_iter().find(stays).map(|shard| shard.meta))
+    }
+
+    /// One recording: its report and its three shards, sealed but nameless. `None` when asked to stop.
+    fn one(
+        &self,
+        name: &str,
+        opened: Opened,
+        classes: &ClassMap,
+        scheme: Scheme,
+        first: &mut Option<ShardMeta>,
+        globals: &Globals,
+    ) -> Result<Option<(Report, Vec<ShardWriter>)>> {
+        let source = opened.recording.info.source.clone();
+        let mut recording = prepare(opened.recording, &self.prepare_options())?;
+        let bar = progress::bar(recording.info.n_timestep as u64, "timesteps", globals.quiet);
+        bar.set_message(name.to_string());
+        let scratch = if self.dry_run { std::env::temp_dir() } else { self.out.clone() };
+        let prepared = Prepared::new(&mut recording, &scratch, |done| bar.set_position(done as u64))?;
+        bar.finish_and_clear();
+        let Some(prepared) = prepared else { return Ok(None) };
+        let trials = classes.trials(&prepared.info.events);
+        let parts = split(prepared.info.n_timestep, &trials, &classes.names).map_err(|e| e.at(&source))?;
+        let plan = Plan { scheme, parts: &parts, trials: &trials, conditions: &classes.names };
+        let scales = plan.fit(&prepared)?;
+        let mut writers = Vec::new();
+        for part in Split::ALL.into_iter().filter(|_| !self.dry_run) {
+            let meta = shard_meta(name, &prepared, &plan, part);
+            match first {
+                Some(first) => belong_together(first, &meta, &first.recording).map_err(|e| e.at(&source))?,
+                None => *first = Some(meta.clone()),
+            }
+            let path = self.out.join(format!("{name}_{}.safetensors", part.name()));
+            writers.push((plan.part(part), ShardWriter::create(&path, globals.force, &meta, &scales)?));
+        }
+        let report = plan.encode(name, &prepared, &scales, |channel, tokens| {
+            let mut put = |(range, writer): &mut (std::ops::Range<usize>, ShardWriter)| {
+                writer.tokens(channel, 0, &tokens[range.clone()])
+            };
+            writers.iter_mut().try_for_each(&mut put)
+        })?;
+        let Some(report) = report else { return Ok(None) };
+        report.check(self.max_error).map_err(|e| e.at(&source))?;
+        let condition = condition_series(&prepared, &trials, self.events.hold);
+        for (range, writer) in &mut writers {
+            writer.conditions(0, &condition[range.clone()])?;
+            writer.seal()?;
+        }
+        Ok(Some((report, writers.into_iter().map(|(_, writer)| writer).collect())))
+    }
+
+    fn prepare_options(&self) -> PrepareOptions {
+        let signal = &self.signal;
+        let preset = match self.scheme.preset {
+            Preset::Paper => Band::default(),
+            Preset::Authors => Band::AUTHORS,
+        };
+        // Infallible: what is no kind of channel is a name.
+        let include = signal.picks.iter().filter_map(|pick| pick.parse().ok()).collect();
+        PrepareOptions {
+            picks: Picks { include, exclude: signal.exclude.clone(), drop_bads: signal.drop_bads },
+            band: signal.band.unwrap_or(Some(preset)),
+            sfreq: Some(signal.sfreq),
+        }
+    }
+}
+
+impl SchemeArgs {
+    fn scheme(&self) -> Scheme {
+        let preset = match self.preset {
+            Preset::Paper => Scheme::PAPER,
+            Preset::Authors => Scheme::AUTHORS,
+        };
+        Scheme {
+            scaling: self.scaling.map_or(preset.scaling, |choice| match choice {
+                ScalingChoice::MeanStd => Scaling::MeanStd,
+                ScalingChoice::Robust => Scaling::Robust,
+            }),
+            clip: self.clip.unwrap_or(preset.clip),
+            companding: match self.companding {
+                CompandingChoice::MuLaw => Companding::MuLaw { mu: self.levels.saturating_sub(1) as f64 },
+                CompandingChoice::Linear => Companding::Linear,
+            },
+            n_level: self.levels,
+        }
+    }
+}
+
+/// The names of files, with that of their folder before them where two are the same.
+fn unique_names(sources: &[Source]) -> Result<Vec<String>> {
+    let is_unique = |name: &str| sources.iter().filter(|source| source.name == name).count() == 1;
+    let name = |source: &Source| {
+        let folder = source.path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        if is_unique(&source.name) { source.name.clone() } else { format!("{folder}_{}", source.name) }
+    };
+    let names: Vec<String> = sources.iter().map(name).collect();
+    for (i, name) in names.iter().enumerate() {
+        let twice = names[..i].contains(name);
+        ensure!(!twice, Kind::Usage, "two of the recordings would be called {name}: rename one or leave it out");
+    }
+    Ok(names)
+}
+
+fn condition_series(prepared: &Prepared, trials: &[Trial], hold: f64) -> Vec<u16> {
+    conditions(prepared.info.n_timestep, prepared.info.sfreq, trials, hold)
+}
+
+/// What a part of a recording says of itself.
+fn shard_meta(name: &str, prepared: &Prepared, plan: &Plan, part: Split) -> ShardMeta {
+    let mut info = prepared.info.clone();
+    let range = plan.part(part);
+    (info.n_timestep, info.first_timestep) = (range.len(), range.start as u64);
+    info.events.retain(|event| range.contains(&event.onset));
+    for event in &mut info.events {
+        event.duration = event.duration.min(range.end - event.onset);
+        event.onset -= range.start;
+    }
+    ShardMeta {
+        info,
+        split: part,
+        recording: name.into(),
+        scheme: plan.scheme,
+        conditions: plan.conditions.to_vec(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    }
+}
+
+/// Writes `tokenize.json`; reports on recordings that stay in the folder are kept.
+fn write_summary(summary: &mut Summary, path: &Path, force: bool) -> Result<()> {
+    let old = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
+    for (name, report) in old.into_iter().flat_map(|old| old.recordings) {
+        summary.recordings.entry(name).or_insert(report);
+    }
+    let text = serde_json::to_string_pretty(summary);
+    let text = text.map_err(|e| Error::new(Kind::Internal, e.to_string()))? + "\n";
+    atomic::write(path, force, |file| {
+        file.write_all(text.as_bytes()).map_err(|e| Error::io(e, &format!("write {} bytes", text.len()), path))
+    })
 }

@@ -1,7 +1,10 @@
 //! Tokens: scaling and companding, shards on disk, and the windows that training draws from them.
 
 pub mod dataset;
+pub mod encode;
 pub mod fit;
+pub mod measure;
+pub mod report;
 pub mod scheme;
 pub mod shard;
 pub mod window;

@@ -119,6 +119,9 @@ fn channels_do_not_touch_each_other() {
     for n_channel in [1, 7, 8, 9, 16] {
         assert_eq!(filter(&rows[..n_channel]), all[..n_channel * 5000]);
     }
+    for alone in 0..17 {
+        assert_eq!(filter(&rows[alone..=alone]), all[alone * 5000..][..5000], "channel {alone}");
+    }
 }
 
 #[test]
