@@ -150,6 +150,30 @@ fn boundary_integers_in_every_word() {
     assert!(case.n_case > 35_000 && case.n_error > case.n_case / 8, "{} of {}", case.n_error, case.n_case);
 }
 
+/// With explicit pointers from tag to tag, a size that lies does not end the chain.
+#[test]
+fn boundary_integers_in_every_header() {
+    let mut case = Case::new();
+    let whole = fixture("pointers_raw.fif");
+    let word = |at: usize| u32::from_be_bytes(whole[at..at + 4].try_into().unwrap());
+    let mut at = 0;
+    loop {
+        for field in (at..at + 16).step_by(4) {
+            let len = whole.len() as u32;
+            for hostile in [0, 1, u32::MAX, i32::MAX as u32, 1 << 31, len, len - at as u32, 1 << 28, at as u32] {
+                let mut bytes = whole.clone();
+                bytes[field..field + 4].copy_from_slice(&hostile.to_be_bytes());
+                case.open(&bytes, bytes.len());
+            }
+        }
+        match word(at + 12) {
+            u32::MAX => break,
+            next => at = next as usize,
+        }
+    }
+    assert!(case.n_case > 2000 && case.n_error > 500, "{} of {}", case.n_error, case.n_case);
+}
+
 #[test]
 fn random_edits() {
     let mut case = Case::new();
