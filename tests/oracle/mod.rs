@@ -6,6 +6,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod network;
 pub mod number;
 
 use number::{Matrix, Number, TINY, U, dot};

@@ -79,6 +79,12 @@ impl From<f32> for Number {
     }
 }
 
+impl From<f64> for Number {
+    fn from(v: f64) -> Self {
+        Self { v, e: 0.0, variance: 0.0 }
+    }
+}
+
 impl Add for Number {
     type Output = Self;
     fn add(self, other: Self) -> Self {

@@ -97,7 +97,8 @@ impl Shape {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        format!("CPU ({:?}, {} threads)", self.team.arch, self.team.threads())
+        let threads = self.team.threads();
+        format!("CPU ({}, {threads} thread{})", self.team.instructions(), if threads == 1 { "" } else { "s" })
     }
 
     fn alloc(&mut self, dtype: Dtype, len: usize) -> Result<Tensor> {

@@ -25,6 +25,18 @@ impl Team {
         Ok(Self { arch, pool, scratch })
     }
 
+    /// The instruction set, for people.
+    pub(crate) fn instructions(&self) -> &'static str {
+        match self.arch {
+            Arch::Scalar => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Arch::V3(_) => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Arch::V4(_) => "AVX-512",
+            _ => "vectors",
+        }
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.scratch.len()
     }
