@@ -196,7 +196,7 @@ pub fn pair(c: &Comparison, group: &Group) -> [String; 2] {
     let reach = panels::reach(1.0, &ceiling, &generated);
     let x = Axis::linear(-f64::from(LIMIT), f64::from(LIMIT), 8, &value);
     let y = Axis::linear(-reach, reach, 6, &format!("{} − {reference} (% points)", capital(subject)));
-    let title = format!("Distribution function, difference from {reference}");
+    let title = format!("Cumulative, minus {reference}");
     [densities, panels::difference(&title, x, y, &tenths, &ceiling, &generated)]
 }
 

@@ -245,16 +245,21 @@ impl Report {
             .filter(|m| 2 * m.n_timestep < c.real.n_timestep)
             .map(|m| format!("{} ({})", escape(&m.label), duration(m.n_timestep as f64 / c.sfreq)))
             .collect();
-        if short.is_empty() {
-            return Vec::new();
+        let mut notes = vec![
+            "Where a recording was generated with p below 1, part of its difference is made by the sampler and would be \
+             there with a perfect model: see <a href=\"#control\">what the sampler does by itself</a>."
+                .to_string(),
+        ];
+        if !short.is_empty() {
+            notes.push(format!(
+                "{} {} shorter than half of the real recording, and so noisier; the first stretch of the ceiling was cut \
+                 to {} to be as noisy.",
+                listed(&short),
+                if short.len() == 1 { "is" } else { "are" },
+                duration(c.halves[0].n_timestep as f64 / c.sfreq)
+            ));
         }
-        vec![format!(
-            "{} {} shorter than half of the real recording, and so noisier; the first stretch of the ceiling was cut to {} \
-             to be as noisy.",
-            listed(&short),
-            if short.len() == 1 { "is" } else { "are" },
-            duration(c.halves[0].n_timestep as f64 / c.sfreq)
-        )]
+        notes
     }
 
     /// Writes `report.json`, the arrays and last `report.html` into `folder`, each as a whole or not at all.

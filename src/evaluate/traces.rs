@@ -12,10 +12,11 @@ const CHANNELS: usize = 6;
 /// The section on traces.
 pub fn section(c: &Comparison) -> Section {
     let shown = c.spread_channels(CHANNELS);
-    let labels = std::iter::once(&c.real).chain(&c.generated).map(|m| m.label.as_str());
-    let panels = labels.enumerate().map(|(index, label)| panel(c, index, label, &shown)).collect();
     // Three recordings fit in a row; other numbers look better in pairs.
-    let layout = if c.generated.len() == 2 { Layout::Triples } else { Layout::Pairs };
+    let three = c.generated.len() == 2;
+    let (layout, width) = if three { (Layout::Triples, 300.0) } else { (Layout::Pairs, 420.0) };
+    let labels = std::iter::once(&c.real).chain(&c.generated).map(|m| m.label.as_str());
+    let panels = labels.enumerate().map(|(index, label)| panel(c, index, label, &shown, width)).collect();
     let scales: Vec<String> = c
         .groups()
         .iter()
@@ -48,7 +49,7 @@ pub fn section(c: &Comparison) -> Section {
     }
 }
 
-fn panel(c: &Comparison, index: usize, label: &str, shown: &[usize]) -> String {
+fn panel(c: &Comparison, index: usize, label: &str, shown: &[usize], width: f64) -> String {
     const APART: f64 = 6.0;
     let block = &c.excerpts[index];
     let height = 60.0 + 46.0 * shown.len() as f64;
@@ -57,7 +58,7 @@ fn panel(c: &Comparison, index: usize, label: &str, shown: &[usize]) -> String {
         shown.iter().enumerate().map(|(row, &i)| (-APART * row as f64, c.channels[i].name.as_str())).collect();
     let x = Axis::linear(0.0, SECONDS, 4, "Time (s)");
     let y = Axis::linear(low, APART * 0.6, 1, "").with_ticks(&names);
-    let mut chart = Chart::with_left(84.0, 420.0, height, label, x, y);
+    let mut chart = Chart::with_left(72.0, width, height, label, x, y);
     let xs: Vec<f64> = (0..block.n_timestep).map(|t| t as f64 / c.sfreq).collect();
     for (row, &channel) in shown.iter().enumerate() {
         let (mean, sd) = (c.scale.mean[channel], c.scale.sd[channel]);
