@@ -52,7 +52,8 @@ struct Distribution {
 /// The anchors, fitted to the training part of a data set.
 #[derive(Debug)]
 pub struct Anchors {
-    scheme: Scheme,
+    levels: Vec<f64>,
+    boundaries: Vec<f64>,
     /// For each channel.
     unigram: Vec<Distribution>,
     /// For each level that comes before.
@@ -113,7 +114,8 @@ impl Anchors {
             Distribution::new(&weights.collect::<Vec<_>>())
         });
         Ok(Self {
-            scheme,
+            levels: scheme.levels(),
+            boundaries: scheme.boundaries(),
             unigram: counts.iter().map(|counts| Distribution::new(&half_more(&counts.levels))).collect(),
             bigram: bigram.collect(),
             autoregression: counts.iter().map(|counts| counts.equations.solve()).collect(),
@@ -147,20 +149,19 @@ impl Anchors {
         let mut tokens = vec![0; n_history + n_target];
         shard.tokens(channel, first - n_history, &mut tokens)?;
 
-        let levels = self.scheme.levels();
-        let boundaries = self.scheme.boundaries();
+        let (levels, boundaries) = (&self.levels, &self.boundaries);
         let z: Vec<f64> = tokens.iter().map(|&token| levels[usize::from(token)] * peak).collect();
         let fit = &self.autoregression[channel];
-        let mut ranks = LevelRanks::new(&self.scheme, peak);
-        let n_level = self.scheme.n_level as f64;
+        let mut ranks = LevelRanks::new(boundaries, peak);
+        let n_level = levels.len() as f64;
         let nan = f64::NAN;
 
         let mut sums = [Sums { n_target: n_target as f64, ..Sums::default() }; 6];
         let [uniform, unigram, bigram, repeat, ar, ar_mean] = &mut sums;
         for t in n_history..tokens.len() {
             let (last, target) = (usize::from(tokens[t - 1]), usize::from(tokens[t]));
-            self.unigram[channel].score(target, &levels, unigram);
-            self.bigram[last].score(target, &levels, bigram);
+            self.unigram[channel].score(target, levels, unigram);
+            self.bigram[last].score(target, levels, bigram);
             repeat.top1 += f64::from(u8::from(last == target));
             repeat.squared += (levels[last] - levels[target]).powi(2);
 

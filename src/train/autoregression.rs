@@ -1,6 +1,5 @@
 //! Linear autoregression on the standardised signal: least squares, and the probability its Gaussian gives each level.
 
-use crate::tokens::scheme::Scheme;
 use libm::{erf, erfc};
 use nalgebra::{DMatrix, DVector};
 use std::f64::consts::FRAC_1_SQRT_2;
@@ -141,9 +140,9 @@ pub struct LevelRanks {
 }
 
 impl LevelRanks {
-    /// For the levels of a scheme, in z units of a channel with this `peak`.
-    pub fn new(scheme: &Scheme, peak: f64) -> Self {
-        let boundaries: Vec<f64> = scheme.boundaries().iter().map(|b| b.clamp(-1.0, 1.0) * peak).collect();
+    /// For levels between these boundaries in [−1, 1], in z units of a channel with this `peak`.
+    pub fn new(boundaries: &[f64], peak: f64) -> Self {
+        let boundaries: Vec<f64> = boundaries.iter().map(|b| b.clamp(-1.0, 1.0) * peak).collect();
         let middle = boundaries.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect::<Vec<_>>();
         let ln_width = boundaries.windows(2).map(|pair| libm::log(pair[1] - pair[0])).collect();
         Self { scores: vec![0.0; middle.len()], middle, ln_width }
@@ -182,6 +181,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 mod tests {
     use super::*;
     use crate::random::{Purpose, keyed};
+    use crate::tokens::scheme::Scheme;
     use rand_distr::{Distribution, StandardNormal};
 
     fn noise(n: usize) -> Vec<f64> {
@@ -271,7 +271,7 @@ mod tests {
     fn ranks_follow_the_masses() {
         let fit = Autoregression { intercept: 0.0, weights: vec![], sigma: 0.6 };
         let boundaries = Scheme::PAPER.boundaries();
-        let mut ranks = LevelRanks::new(&Scheme::PAPER, 10.0);
+        let mut ranks = LevelRanks::new(&boundaries, 10.0);
         for mean in [0.0, 0.05, -0.4, 1.5, 6.0] {
             let mass: Vec<f64> = boundaries.windows(2).map(|b| fit.ln_mass(mean, b[0] * 10.0, b[1] * 10.0)).collect();
             let heaviest = (0..256).max_by(|&a, &b| mass[a].total_cmp(&mass[b])).unwrap();
