@@ -34,7 +34,11 @@ Examples:
 /// Longest recording: 35 years at 1 kHz. Every later product stays far inside 64 bits.
 const MOST_TIMESTEPS: usize = 1 << 40;
 
-/// Arguments of `gpt2meg generate`.
+/// Generate a recording from a trained model.
+///
+/// Reads a prompt from real data, then draws every channel's next level from what the model expects of it, again and
+/// again. Tokens go to OUT.tokens.partial as they come, so Ctrl-C or a crash loses nothing; the recording takes its name
+/// when it is whole.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Generate {

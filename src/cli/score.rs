@@ -16,10 +16,12 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Arguments of `gpt2meg score`.
+/// Measure a model's predictions on held-out data.
 ///
 /// Predicts every next level of held-out data and writes cross-entropy, accuracies and squared error to scores.json,
 /// beside what can be had without a model: uniform, unigram, bigram, repeating the last level, and AR(20).
+///
+/// Example: gpt2meg score run data
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   gpt2meg score run data

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Arguments of `gpt2meg tokenize`.
+/// Turn recordings into tokens, and say what that costs.
 ///
 /// Filters, resamples and quantises recordings. Each becomes three files in DATA, one for training, one for validation
 /// and one for testing, which numpy's and PyTorch's safetensors open. The scales are fitted on the training part only.

@@ -18,7 +18,7 @@ use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Arguments of `gpt2meg train`.
+/// Train a model on tokens.
 ///
 /// The run's folder receives run.json (the configuration), metrics.jsonl (one line a step), TensorBoard events,
 /// checkpoints/ (the last three) and best.safetensors (lowest validation loss). Ctrl-C saves and stops; --resume goes on

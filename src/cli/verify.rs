@@ -5,13 +5,16 @@ use crate::error::{Error, Kind, Result};
 use crate::storage::container::Container;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::{self, Shard};
+use crate::train::checkpoint::{self, Which};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
-/// Arguments of `gpt2meg verify`.
+/// Check every byte of tokens and checkpoints against its checksum.
 ///
 /// Reads every byte of shards and checkpoints and compares it with its checksum. Folders are searched; the shards of
 /// one folder must also belong together.
+///
+/// Example: gpt2meg verify data run
 #[derive(Args, Debug)]
 pub struct Verify {
     /// Files, or folders of them.
@@ -46,8 +49,10 @@ impl Verify {
 fn verify(path: &Path) -> Result<String> {
     let container = Container::open_any(path)?;
     container.verify()?;
-    if container.kind() == shard::KIND {
-        Shard::open(path)?.verify()?;
+    match container.kind() {
+        shard::KIND => Shard::open(path)?.verify()?,
+        checkpoint::KIND => drop(checkpoint::load(path, Which::Last)?),
+        _ => {}
     }
     Ok(container.kind().to_string())
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// Checkpoints of the last steps that a run folder keeps.
 pub const KEEP: usize = 3;
 /// What the container is called in its header.
-const KIND: &str = "checkpoint";
+pub const KIND: &str = "checkpoint";
 
 /// What a model knows of the data it was trained on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,210 @@
+//! The program as its users meet it: every command, from its own output to the next one's input, and every mistake
+//! with its one line and its own exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder to work in, and the program.
+struct World(tempfile::TempDir);
+
+impl World {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Runs a command line (words separated by spaces) in the folder.
+    fn run(&self, line: &str) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+        command.args(line.split(' ')).current_dir(self.0.path()).output().unwrap()
+    }
+
+    /// Runs a command line that must succeed; returns what it printed.
+    fn succeed(&self, line: &str) -> String {
+        let output = self.run(line);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command line that must fail with this exit code and one line that has `named` in it.
+    fn fail(&self, line: &str, code: i32, named: &str) {
+        let output = self.run(line);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{line}: {error}");
+        let last = error.lines().filter(|line| line.starts_with("gpt2meg: ")).collect::<Vec<_>>();
+        assert_eq!(last.len(), 1, "{line}: {error}");
+        assert!(last[0].contains(named), "{line}: {error}");
+        assert!(!error.contains("panicked"), "{line}: {error}");
+    }
+
+    /// Writes a float32 array of shape [time, channel] that numpy opens.
+    fn npy(&self, name: &str, n_timestep: usize, n_channel: usize, value: impl Fn(usize, usize) -> f32) {
+        let shape = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_timestep}, {n_channel}), }}");
+        let header = format!("{shape:<117}\n");
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((header.len() as u16).to_le_bytes());
+        bytes.extend(header.as_bytes());
+        for time in 0..n_timestep {
+            for channel in 0..n_channel {
+                bytes.extend(value(time, channel).to_le_bytes());
+            }
+        }
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    /// A recording of 30 seconds at 100 Hz that can be tokenized.
+    fn signal(&self, name: &str, n_channel: usize) {
+        self.npy(name, 3000, n_channel, |time, channel| {
+            let t = time as f32 * 0.01;
+            (t * (40.0 + channel as f32)).sin() + (t * 71.3).sin() + (t * 123.1 + (t * 9.0).sin()).cos()
+        });
+    }
+}
+
+const NPY: &str = "--rate 100 --layout time-first --picks all";
+
+fn entries(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn mistakes_in_recordings_have_their_own_exit_codes_and_leave_nothing_behind() {
+    let world = World::new();
+    std::fs::write(world.path("letter.fif"), "Dear Sir or Madam, this is not a recording. ".repeat(9)).unwrap();
+    std::fs::write(world.path("empty.fif"), "").unwrap();
+    world.npy("nan.npy", 3000, 2, |time, channel| if time == 1500 && channel == 1 { f32::NAN } else { time as f32 });
+    world.npy("flat.npy", 3000, 2, |time, channel| if channel == 1 { 1.0 } else { (time as f32).sin() });
+    world.npy("brief.npy", 4, 2, |time, _| time as f32);
+    world.npy("wide.npy", 4, 3000, |time, channel| (time * channel) as f32);
+    world.signal("good.npy", 2);
+    for (line, code, named) in [
+        ("tokenize letter.fif --out data".to_string(), 10, "letter.fif"),
+        ("tokenize empty.fif --out data".to_string(), 11, "empty.fif"),
+        (format!("tokenize nan.npy {NPY} --out data"), 12, "001"),
+        (format!("tokenize flat.npy {NPY} --out data"), 13, "001"),
+        (format!("tokenize brief.npy {NPY} --out data"), 16, "timesteps"),
+        (format!("tokenize wide.npy {NPY} --out data"), 2, "channels"),
+        ("tokenize good.npy --layout time-first --out data".to_string(), 21, "--rate"),
+        ("tokenize good.npy --rate 100 --out data".to_string(), 2, "--layout"),
+        (format!("tokenize good.npy {NPY} --band 0.5,80 --out data"), 21, "50"),
+        (format!("tokenize good.npy {NPY} --levels 16 --out data"), 19, "--max-error"),
+        ("tokenize nowhere.fif --out data".to_string(), 66, "nowhere.fif"),
+        ("info nowhere".to_string(), 66, "nowhere"),
+        ("verify nowhere".to_string(), 66, "nowhere"),
+        ("train good.npy --out run".to_string(), 10, "good.npy"),
+    ] {
+        world.fail(&line, code, named);
+        assert!(
+            !world.path("data").exists() || entries(&world.path("data")).is_empty(),
+            "{line} left something behind"
+        );
+    }
+    // A folder that cannot be made: its parent is a file.
+    world.fail(&format!("tokenize good.npy {NPY} --out good.npy/data"), 74, "good.npy/data");
+}
+
+#[test]
+fn data_that_do_not_belong_together_are_refused() {
+    let world = World::new();
+    world.signal("two.npy", 2);
+    world.signal("three.npy", 3);
+    world.succeed(&format!("tokenize two.npy {NPY} --out two"));
+    world.succeed(&format!("tokenize three.npy {NPY} --out three"));
+    world.succeed(&format!("tokenize two.npy {NPY} --preset authors --band 0.5,45 --max-error 1 --out authors"));
+    world.succeed("train two --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2");
+
+    world.fail(&format!("tokenize three.npy {NPY} --out two"), 14, "channel");
+    world.fail("score run three", 14, "channel");
+    world.fail("score run authors", 17, "tokenizer");
+    world.fail("train two --out run", 73, "run");
+    world.fail("train two --out long --context 4096", 16, "--context");
+    world.fail("train two --out odd --d-model 10 --heads 3", 18, "n_head");
+    world.fail("train three --out run --resume", 14, "channel");
+
+    // One part of another tokenizer among its like.
+    let mixed = world.path("mixed");
+    std::fs::create_dir(&mixed).unwrap();
+    std::fs::copy(world.path("two/two_train.safetensors"), mixed.join("a_train.safetensors")).unwrap();
+    std::fs::copy(world.path("authors/two_test.safetensors"), mixed.join("b_test.safetensors")).unwrap();
+    world.fail("train mixed --out other", 17, "tokenizer");
+}
+
+#[test]
+fn damage_is_found_by_verify_and_named() {
+    let world = World::new();
+    world.signal("two.npy", 2);
+    world.succeed(&format!("tokenize two.npy {NPY} --out data"));
+    world.succeed("train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2");
+    world.succeed("verify data");
+    world.succeed("verify run");
+    let shard = world.path("data/two_train.safetensors");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&shard, &bytes).unwrap();
+    world.fail("verify data", 65, "two_train.safetensors");
+    world.fail("train data --out other --layers 1 --heads 1 --d-model 8 --context 16 --steps 2", 65, "two_train");
+    bytes.truncate(middle);
+    std::fs::write(&shard, &bytes).unwrap();
+    world.fail("verify data", 65, "two_train.safetensors");
+    world.fail("info data/two_train.safetensors", 65, "two_train.safetensors");
+}
+
+#[test]
+fn info_and_export_say_what_things_are() {
+    let world = World::new();
+    world.signal("two.npy", 2);
+    world.succeed(&format!("tokenize two.npy {NPY} --out data"));
+    world.succeed("train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2");
+    let info = |line: &str| -> serde_json::Value { serde_json::from_str(&world.succeed(line)).expect("JSON") };
+    assert_eq!(info("info run --json")["model"]["d_model"], 8);
+    assert_eq!(info("info data --json")["channels"], 2);
+    assert_eq!(info("info data/two_test.safetensors --json")["part"], "test");
+    assert!(info("info device --json")["threads"].as_u64().unwrap() >= 1);
+    let audvis = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/audvis_mag_raw.fif");
+    let facts = world.succeed(&format!("info {}", audvis.display()));
+    assert!(facts.contains("102 mag"), "{facts}");
+
+    world.succeed("export run --out model");
+    assert_eq!(
+        entries(&world.path("model")),
+        ["README.md", "config.json", "embeddings.safetensors", "model.safetensors"]
+    );
+    let config: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.path("model/config.json")).unwrap()).unwrap();
+    assert_eq!(config["gpt2meg"]["channels"][1]["name"], "001");
+    world.fail("export run --out model", 73, "--force");
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let world = World::new();
+    let all = world.succeed("--help");
+    for command in
+        ["demo", "simulate", "tokenize", "train", "generate", "score", "evaluate", "info", "verify", "export"]
+    {
+        assert!(all.contains(command), "{command} is missing from the list");
+        let help = world.succeed(&format!("{command} --help"));
+        assert!(help.contains(&format!("gpt2meg {command} ")), "{command} shows no example");
+    }
+}
+
+/// The main job, as the README's first command runs it.
+#[test]
+fn the_demonstration_ends_in_a_report() {
+    let world = World::new();
+    let printed = world.succeed("demo --out demo");
+    assert_eq!(printed.lines().last(), Some("demo/report/report.html"));
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(world.path("demo/report/report.json")).unwrap()).unwrap();
+    assert!(report.is_object());
+    assert!(std::fs::read_to_string(world.path("demo/report/report.html")).unwrap().contains("<svg"));
+    world.fail("demo --out demo", 73, "--force");
+}
