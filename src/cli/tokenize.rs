@@ -71,7 +71,7 @@ struct SignalArgs {
     drop_bads: bool,
     /// Pass band in Hz, as 0.5,45; 0,45 has no high-pass, none does not filter [default: 0.5,45; authors: 0.5,49.9].
     #[arg(long, value_name = "LOW,HIGH", value_parser = parse_band)]
-    band: Option<Option<Band>>,
+    band: Option<PassBand>,
     /// Sampling rate of the tokens in Hz.
     #[arg(long, default_value_t = 100.0, value_name = "HZ")]
     sfreq: f64,
@@ -145,14 +145,18 @@ enum CompandingChoice {
     Linear,
 }
 
-/// `None` for "none", else the two edges.
-fn parse_band(text: &str) -> std::result::Result<Option<Band>, String> {
+/// What `--band` asks for. (A type of its own: clap would take an option in an option for its own business.)
+#[derive(Debug, Clone, Copy)]
+struct PassBand(Option<Band>);
+
+/// Nothing for "none", else the two edges.
+fn parse_band(text: &str) -> std::result::Result<PassBand, String> {
     if text == "none" {
-        return Ok(None);
+        return Ok(PassBand(None));
     }
     let edges: Option<Vec<f64>> = text.split(',').map(|edge| edge.trim().parse().ok()).collect();
     match edges.as_deref() {
-        Some(&[low, high]) => Ok(Some(Band { high_pass: low, low_pass: Some(high), ..Band::default() })),
+        Some(&[low, high]) => Ok(PassBand(Some(Band { high_pass: low, low_pass: Some(high), ..Band::default() }))),
         _ => Err("write two numbers as in 0.5,45, or none".into()),
     }
 }
@@ -347,7 +351,7 @@ impl Tokenize {
         let include = signal.picks.iter().filter_map(|pick| pick.parse().ok()).collect();
         PrepareOptions {
             picks: Picks { include, exclude: signal.exclude.clone(), drop_bads: signal.drop_bads },
-            band: signal.band.unwrap_or(Some(preset)),
+            band: signal.band.map_or(Some(preset), |band| band.0),
             sfreq: Some(signal.sfreq),
         }
     }

@@ -213,6 +213,9 @@ fn format_of(path: &Path) -> Result<Format> {
         (b"MEG41CP", "a part of a CTF recording"),
         (b"\x1f\x8b", "a gzipped file that is not called .fif.gz"),
     ];
+    if start.is_empty() {
+        return Err(Error::new(Kind::EmptyRecording, "the file is empty").at(path));
+    }
     if start.starts_with(npy::MAGIC) {
         return Ok(Format::Npy);
     }
@@ -220,10 +223,7 @@ fn format_of(path: &Path) -> Result<Format> {
         return Ok(Format::Fif);
     }
     let other = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, what)| (*what).to_string());
-    let what = other.unwrap_or_else(|| match start.len() {
-        0 => "an empty file".to_string(),
-        _ => format!("a file that begins with \"{}\"", start.escape_ascii()),
-    });
+    let what = other.unwrap_or_else(|| format!("a file that begins with \"{}\"", start.escape_ascii()));
     Err(Error::new(Kind::UnknownFormat, format!("this is {what}, no recording that is read")).at(path).hint(CONVERT))
 }
 

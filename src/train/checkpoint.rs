@@ -4,7 +4,7 @@
 //! Adam's moments under `m.` and `v.` before it (all f32), and `centre`, `spread`, `peak` (f64 [subject, channel]): the
 //! scales of each subject's first training recording.
 //!
-//! A run folder holds `checkpoints/step-XXXXXXXX.safetensors`, the last few, and `best.safetensors`, the one with the
+//! A run folder holds `checkpoints/step-00000100.safetensors`, the last few, and `best.safetensors`, the one with the
 //! lowest validation loss. A new file is written, synced, renamed and read back before an older one is removed.
 
 use super::config::TrainingConfig;
