@@ -89,11 +89,11 @@ fn mistakes_in_recordings_have_their_own_exit_codes_and_leave_nothing_behind() {
         ("tokenize empty.fif --out data".to_string(), 11, "empty.fif"),
         (format!("tokenize nan.npy {NPY} --out data"), 12, "001"),
         (format!("tokenize flat.npy {NPY} --out data"), 13, "001"),
-        (format!("tokenize brief.npy {NPY} --out data"), 16, "timesteps"),
+        (format!("tokenize brief.npy {NPY} --out data"), 16, "0.04 s"),
         (format!("tokenize wide.npy {NPY} --out data"), 2, "channels"),
         ("tokenize good.npy --layout time-first --out data".to_string(), 21, "--rate"),
         ("tokenize good.npy --rate 100 --out data".to_string(), 2, "--layout"),
-        (format!("tokenize good.npy {NPY} --band 0.5,80 --out data"), 21, "50"),
+        (format!("tokenize good.npy {NPY} --band 0.5,80 --out data"), 2, "50 Hz"),
         (format!("tokenize good.npy {NPY} --levels 16 --out data"), 19, "--max-error"),
         ("tokenize nowhere.fif --out data".to_string(), 66, "nowhere.fif"),
         ("info nowhere".to_string(), 66, "nowhere"),
@@ -120,13 +120,13 @@ fn data_that_do_not_belong_together_are_refused() {
     world.succeed(&format!("tokenize two.npy {NPY} --preset authors --band 0.5,45 --max-error 1 --out authors"));
     world.succeed("train two --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2");
 
-    world.fail(&format!("tokenize three.npy {NPY} --out two"), 14, "channel");
+    world.fail(&format!("tokenize three.npy {NPY} --out two --force"), 14, "channel");
     world.fail("score run three", 14, "channel");
-    world.fail("score run authors", 17, "tokenizer");
+    world.fail("score run authors", 17, "scheme");
     world.fail("train two --out run", 73, "run");
     world.fail("train two --out long --context 4096", 16, "--context");
     world.fail("train two --out odd --d-model 10 --heads 3", 18, "n_head");
-    world.fail("train three --out run --resume", 14, "channel");
+    world.fail("train three --out run --resume", 17, "other data");
 
     // One part of another tokenizer among its like.
     let mixed = world.path("mixed");

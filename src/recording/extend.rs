@@ -16,7 +16,7 @@ impl Extended {
         if margin >= inner.info.n_timestep {
             let (seconds, needed) = (inner.info.seconds(), margin as f64 / inner.info.sfreq);
             let what = format!("the recording lasts {seconds:.2} s, {what} needs more than {needed:.2} s");
-            let hint = "Take a longer recording, a higher --high-pass or --high-pass 0";
+            let hint = "Take a longer recording, or a pass band with a higher lower edge (--band), or 0 for none";
             return Err(Error::new(Kind::TooShort, what).at(&inner.info.source).hint(hint));
         }
         Ok(Self { inner, margin })

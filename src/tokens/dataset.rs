@@ -92,7 +92,7 @@ pub(crate) fn belong_together(first: &ShardMeta, shard: &ShardMeta, name: &str) 
     ensure!(sfreq == first_sfreq, Kind::SamplingRate, "{sfreq} Hz, where {name} has {first_sfreq} Hz. {hint}");
     let tokenizer = |what: String| Err(Error::new(Kind::TokenizerMismatch, what).hint(hint));
     if shard.scheme != first.scheme {
-        return tokenizer(format!("another tokenizer ({:?}) than that of {name} ({:?})", shard.scheme, first.scheme));
+        return tokenizer(format!("another tokenizer ({}) than that of {name} ({})", shard.scheme, first.scheme));
     }
     if shard.conditions != first.conditions {
         let [ours, theirs] = [shard, first].map(|meta| meta.conditions.join(", "));

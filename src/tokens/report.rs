@@ -1,7 +1,7 @@
 //! What tokenising a recording cost, over all its channels: for people, for `tokenize.json`, and for `--max-error`.
 
 use super::measure::{BANDS, ChannelReport, entropy_bits};
-use super::scheme::{Companding, Scaling, Scheme};
+use super::scheme::Scheme;
 use super::shard::Split;
 use crate::error::{Error, Kind, Result};
 use crate::recording::split::Split as Parts;
@@ -137,7 +137,7 @@ impl Display for Report {
         let (n_channel, seconds) = (self.channels.len(), self.n_timestep as f64 / self.sfreq);
         writeln!(f, "{}: {n_channel} channels, {seconds:.1} s at {} Hz", self.recording, self.sfreq)?;
         writeln!(f, "  split {}", self.parts.rule)?;
-        writeln!(f, "  {}; fitted on the training part only", describe(&self.scheme))?;
+        writeln!(f, "  {}; fitted on the training part only", self.scheme)?;
         let n_trial: usize = self.trials.iter().map(|(_, n)| n).sum();
         writeln!(f, "  {n_trial} trials of {} conditions", self.trials.len())?;
         self.write_errors(f)?;
@@ -151,19 +151,6 @@ impl Display for Report {
         }
         self.write_channels(f)
     }
-}
-
-/// The tokenizer in words.
-fn describe(scheme: &Scheme) -> String {
-    let scaling = match scheme.scaling {
-        Scaling::MeanStd => "mean and standard deviation",
-        Scaling::Robust => "median and inter-quartile range, then the largest value",
-    };
-    let companding = match scheme.companding {
-        Companding::MuLaw { mu } => format!("µ-law (µ = {mu})"),
-        Companding::Linear => "linear".into(),
-    };
-    format!("{scaling}, clip ±{}, {companding}, {} levels", scheme.clip, scheme.n_level)
 }
 
 /// With three significant digits at least.

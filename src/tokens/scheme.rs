@@ -7,6 +7,7 @@
 use crate::ensure;
 use crate::error::{Kind, Result};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// How a channel is centred and scaled before clipping; fitted on the training part only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,21 @@ pub struct Scheme {
     pub companding: Companding,
     /// Levels, at most 256.
     pub n_level: usize,
+}
+
+/// The tokenizer in words.
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scaling = match self.scaling {
+            Scaling::MeanStd => "mean and standard deviation",
+            Scaling::Robust => "median and inter-quartile range, then the largest value",
+        };
+        write!(f, "{scaling}, clip ±{}, ", self.clip)?;
+        match self.companding {
+            Companding::MuLaw { mu } => write!(f, "µ-law (µ = {mu}), {} levels", self.n_level),
+            Companding::Linear => write!(f, "linear, {} levels", self.n_level),
+        }
+    }
 }
 
 impl Scheme {

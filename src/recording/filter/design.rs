@@ -194,7 +194,7 @@ pub fn memory(sections: &[Section]) -> Result<Memory> {
     let n = 1000.0 + (-60.0 * 2f64.ln() / radius.ln()).ceil();
     if radius >= 1.0 || n > LONGEST {
         let what = "the high-pass is too low for this sampling rate: the filter never settles";
-        return Err(Error::new(Kind::Usage, what).hint("Choose a higher --high-pass, or 0 for none"));
+        return Err(Error::new(Kind::Usage, what).hint("Choose a higher lower edge (--band), or 0 for none"));
     }
     let n = n as usize;
     let mut states = vec![[0.0; 2]; sections.len()];

@@ -72,7 +72,7 @@ pub fn open(path: &Path, options: &NpyOptions) -> Result<Recording> {
                     sidecar.info.n_channel(),
                     sidecar.info.n_timestep
                 );
-                let hint = "Remove it and give --sfreq and --layout, or write the array again";
+                let hint = "Remove it and give --rate and --layout, or write the array again";
                 return Err(Error::new(Kind::Corrupt, what).at(sidecar::path(path)).hint(hint));
             }
             sidecar.info
@@ -134,7 +134,7 @@ fn describe(info: &mut Info, options: &NpyOptions) -> Result<()> {
     }
     if info.sfreq.is_nan() {
         let error = Error::new(Kind::SamplingRate, "nothing says at which rate the array was sampled");
-        return Err(error.hint("Give --sfreq, in Hz"));
+        return Err(error.hint("Give it in Hz with --rate"));
     }
     info.pass_band.1 = info.pass_band.1.min(info.sfreq / 2.0);
     if let Some(kind) = options.kind {

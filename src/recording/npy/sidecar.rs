@@ -39,7 +39,7 @@ pub fn read(array: &Path) -> Result<Option<Sidecar>> {
         Err(e) => return Err(Error::io(e, "read the description of the array", &path)),
     };
     let wrong = |e: serde_json::Error| {
-        let hint = "Remove or rename it, and give --sfreq and --layout";
+        let hint = "Remove or rename it, and give --rate and --layout";
         Error::new(Kind::Corrupt, format!("the description of the array is damaged: {e}")).at(&path).hint(hint)
     };
     let value: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
