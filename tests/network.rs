@@ -276,3 +276,26 @@ fn devices_have_pytorchs_loss_gradients_and_ten_steps() {
         assert!(trainer.device.update(&trainer.state, &hyper, trainer.scores).unwrap().applied);
     }
 }
+
+#[test]
+fn nothing_not_finite_hides_on_its_way_to_the_loss() {
+    let fixture = Fixture::read();
+    let names: Vec<_> = ParamLayout::new(&fixture.config).entries().iter().map(|entry| entry.name.clone()).collect();
+    for name in names.iter().filter(|name| *name != "wye") {
+        for poison in [f32::NAN, f32::INFINITY] {
+            let mut trainer = Trainer::new(Box::new(Cpu::new(Some(1)).unwrap()), &fixture);
+            let entry = trainer.layout.entry(name).clone();
+            let at = trainer.state.params.slice(entry.offset, 1);
+            trainer.device.upload(at, bytemuck::bytes_of(&poison)).unwrap();
+            let before = trainer.get(trainer.state.params);
+            trainer.loss();
+            let hyper =
+                AdamW { lr: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, max_norm: 1.0, step: 1 };
+            let outcome = trainer.device.update(&trainer.state, &hyper, trainer.scores).unwrap();
+            assert!(!outcome.applied, "{poison} in {name}");
+            let after = trainer.get(trainer.state.params);
+            assert!(before.iter().zip(&after).all(|(a, b)| a.to_bits() == b.to_bits()), "{name}");
+            assert!(trainer.get(trainer.state.grads).iter().all(|&g| g == 0.0), "{name}");
+        }
+    }
+}

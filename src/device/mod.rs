@@ -244,7 +244,8 @@ pub struct OptimizerState {
 pub struct UpdateOutcome {
     /// Euclidean norm of the summed gradient, before clipping.
     pub grad_norm: f64,
-    /// False when the norm or a score was not finite: nothing was changed but the gradients, which are zero again.
+    /// False when the norm (or its square, which would stay in the second moments for ever) or a score was not finite:
+    /// nothing was changed but the gradients, which are zero again.
     pub applied: bool,
 }
 

@@ -234,3 +234,67 @@ impl WithSimd for Product<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Arch;
+
+    /// The columns of a panel, which only a dispatched function knows, and then the product.
+    struct Whole<'a> {
+        sizes: [usize; 3],
+        width: Width,
+        transposed: bool,
+        a: &'a [f32],
+        b: &'a [f32],
+        out: &'a mut [f32],
+    }
+
+    impl WithSimd for Whole<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let ([m, k, n], width) = (self.sizes, self.width);
+            let columns = width.columns::<S>();
+            let mut packed = vec![f32::NAN; packed_len(columns, k, n)];
+            let (right, left) = if self.transposed {
+                (Matrix::Columns(self.b, k), Matrix::Columns(self.a, m))
+            } else {
+                (Matrix::Rows(self.b, n), Matrix::Rows(self.a, k))
+            };
+            pack(columns, k, n, right, &mut packed);
+            Product { m, k, n, left, right: &packed, width, onto: Onto::Nothing, out: self.out, ld: n }.run(simd);
+        }
+    }
+
+    #[test]
+    fn every_element_is_one_chain_over_k() {
+        let value = |i: usize| ((i * 2_654_435_761) % 2001) as f32 / 1000.0 - 1.0;
+        for arch in [Arch::Scalar, Arch::new()] {
+            for width in [Width::Wide, Width::Narrow] {
+                for sizes in [[1, 1, 1], [7, 3, 47], [8, 8, 48], [9, 5, 49], [15, 16, 17], [23, 2, 100], [3, 0, 5]] {
+                    let [m, k, n] = sizes;
+                    let a: Vec<f32> = (0..m * k).map(value).collect();
+                    let b: Vec<f32> = (0..k * n).map(|i| value(i + 7)).collect();
+                    let turned = |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                        (0..rows * columns).map(|i| x[i % rows * columns + i / rows]).collect()
+                    };
+                    let mut out = vec![f32::NAN; m * n];
+                    let whole = Whole { sizes, width, transposed: false, a: &a, b: &b, out: &mut out };
+                    arch.dispatch(whole);
+                    for (at, &out) in out.iter().enumerate() {
+                        let terms = (0..k).map(|p| (a[at / n * k + p], b[p * n + at % n]));
+                        let fused = terms.clone().fold(0.0f32, |sum, (a, b)| a.mul_add(b, sum));
+                        let plain = terms.fold(0.0f32, |sum, (a, b)| sum + a * b);
+                        assert!(out == fused || out == plain, "{arch:?} {width:?} {sizes:?} {at}: {out} for {fused}");
+                    }
+                    let (a, b) = (turned(&a, m, k), turned(&b, k, n));
+                    let mut again = vec![f32::NAN; m * n];
+                    let whole = Whole { sizes, width, transposed: true, a: &a, b: &b, out: &mut again };
+                    arch.dispatch(whole);
+                    assert_eq!(out, again, "{arch:?} {width:?} {sizes:?}: transposed operands");
+                }
+            }
+        }
+    }
+}

@@ -38,8 +38,9 @@ pub(crate) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     const COEFFICIENTS: [f32; 6] =
         [0.000_153_458_11, 0.001_339_993_1, 0.009_618_489, 0.055_503_286, 0.240_226_46, std::f32::consts::LN_2];
 
-    // NaN is the second operand, so that it passes.
-    let x = simd.max_f32s(simd.splat_f32s(-127.0), x);
+    // Not a maximum: that of a number and NaN is the number on some machines, and NaN must pass.
+    let least = simd.splat_f32s(-127.0);
+    let x = simd.select_f32s(simd.less_than_f32s(x, least), least, x);
     let shifted = simd.add_f32s(x, simd.splat_f32s(SHIFT));
     let fraction = simd.sub_f32s(x, simd.sub_f32s(shifted, simd.splat_f32s(SHIFT)));
     let mut sum = simd.splat_f32s(COEFFICIENTS[0]);
@@ -169,5 +170,103 @@ pub(crate) fn add_rows<S: Simd>(simd: S, rows: usize, width: usize, x: &[f32], l
         let sum = &mut sum[column..][..lanes];
         let value = simd.add_f32s(load(simd, sum), total);
         store(simd, sum, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::{Arch, WithSimd};
+
+    /// Elementwise functions over a slice, to be dispatched.
+    struct Evaluate<'a> {
+        x: &'a [f32],
+        y: &'a mut [f32],
+        slope: &'a mut [f32],
+        gelu: bool,
+    }
+
+    impl WithSimd for Evaluate<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let lanes = S::F32_LANES;
+            for ((x, y), slope) in self.x.chunks(lanes).zip(self.y.chunks_mut(lanes)).zip(self.slope.chunks_mut(lanes))
+            {
+                let x = load(simd, x);
+                let (value, derivative) = if self.gelu { gelu_and_slope(simd, x) } else { (exp2(simd, x), x) };
+                store(simd, y, value);
+                store(simd, slope, derivative);
+            }
+        }
+    }
+
+    fn evaluate(arch: Arch, gelu: bool, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let (mut y, mut slope) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        arch.dispatch(Evaluate { x, y: &mut y, slope: &mut slope, gelu });
+        (y, slope)
+    }
+
+    fn archs() -> Vec<Arch> {
+        let mut archs = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        archs.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        archs
+    }
+
+    /// Every 997th float, of either sign, with magnitudes up to `most`.
+    fn floats(most: f32) -> Vec<f32> {
+        let magnitudes = (0..=most.to_bits()).step_by(997).map(f32::from_bits);
+        magnitudes.flat_map(|x| [x, -x]).collect()
+    }
+
+    #[test]
+    fn exp2_keeps_its_error() {
+        let x = floats(126.0);
+        for arch in archs() {
+            for (&x, y) in x.iter().zip(evaluate(arch, false, &x).0) {
+                let truth = f64::from(x).exp2();
+                assert!((f64::from(y) - truth).abs() <= truth * 2f64.powi(-23), "2^{x} = {truth}, not {y}");
+            }
+            let (edges, _) = evaluate(arch, false, &[-127.0, -1e30, f32::NEG_INFINITY, f32::NAN, 0.0, 127.0]);
+            assert_eq!(edges[..3], [0.0; 3]);
+            assert!(edges[3].is_nan());
+            assert_eq!(edges[4..], [1.0, 2f32.powi(127)]);
+        }
+    }
+
+    #[test]
+    fn gelu_keeps_its_error() {
+        let x = floats(20.0);
+        for arch in archs() {
+            let (y, slope) = evaluate(arch, true, &x);
+            for ((&x, y), slope) in x.iter().zip(y).zip(slope) {
+                let v = f64::from(x);
+                let root = (2.0 / std::f64::consts::PI).sqrt();
+                // σ(2u) and its complement, each without cancellation; u is rounded a few times, so that its error
+                // grows with itself.
+                let u = root * (v + 0.044715 * v.powi(3));
+                let (gate, other) = (1.0 / (1.0 + (-2.0 * u).exp()), 1.0 / (1.0 + (2.0 * u).exp()));
+                let rounding = 2f64.powi(-24);
+                let bound = gate * rounding * (6.0 + 16.0 * other * u.abs());
+                let truth = v * gate;
+                let error = (f64::from(y) - truth).abs();
+                let tiny = f64::from(f32::MIN_POSITIVE);
+                assert!(
+                    error <= v.abs() * (bound + 1e-37) + rounding * truth.abs() + tiny,
+                    "gelu({x}) = {truth}, not {y}"
+                );
+
+                let inner = 2.0 * root * (1.0 + 3.0 * 0.044715 * v * v);
+                let truth = gate + v * gate * other * inner;
+                // 1 − σ is rounded to 2⁻²⁴, and enters times x · σ · inner.
+                let bound = bound * (1.0 + v.abs() * inner) + 8.0 * rounding * (gate + v.abs() * gate * inner);
+                let error = (f64::from(slope) - truth).abs();
+                assert!(error <= bound + 1e-35, "gelu'({x}) = {truth}, not {slope}");
+            }
+            let (edges, _) = evaluate(arch, true, &[0.0, 1e30, -1e30, f32::NAN]);
+            assert_eq!(edges[..2], [0.0, 1e30]);
+            assert!(edges[2].abs() < 1e-7 && edges[3].is_nan());
+        }
     }
 }
