@@ -106,6 +106,7 @@ fn mistakes_in_recordings_have_their_own_exit_codes_and_leave_nothing_behind() {
             "{line} left something behind"
         );
     }
+    assert!(!world.path("run").exists(), "refused before the run's folder is made");
     // A folder that cannot be made: its parent is a file.
     world.fail(&format!("tokenize good.npy {NPY} --out good.npy/data"), 74, "good.npy/data");
 }
@@ -127,6 +128,15 @@ fn data_that_do_not_belong_together_are_refused() {
     world.fail("train two --out long --context 4096", 16, "--context");
     world.fail("train two --out odd --d-model 10 --heads 3", 18, "n_head");
     world.fail("train three --out run --resume", 17, "other data");
+    assert!(!world.path("long").exists() && !world.path("odd").exists(), "refused before a folder is made");
+    // Not even --force removes a run for one that cannot start; nor is what somebody else left removed without it.
+    world.fail("train nowhere --out run --force", 66, "nowhere");
+    world.fail("train two --out run --force --context 4096", 16, "--context");
+    world.succeed("verify run");
+    std::fs::create_dir(world.path("foreign")).unwrap();
+    std::fs::write(world.path("foreign/events.out.tfevents.1"), "mine").unwrap();
+    world.fail("train two --out foreign", 73, "events.out.tfevents.1");
+    world.fail("score run two/two_test.safetensors", 16, "training part");
 
     // One part of another tokenizer among its like.
     let mixed = world.path("mixed");
@@ -151,6 +161,11 @@ fn damage_is_found_by_verify_and_named() {
     std::fs::write(&shard, &bytes).unwrap();
     world.fail("verify data", 65, "two_train.safetensors");
     world.fail("train data --out other --layers 1 --heads 1 --d-model 8 --context 16 --steps 2", 65, "two_train");
+    let step = world.path("run/checkpoints/step-00000002.safetensors");
+    let mut bytes_of_step = std::fs::read(&step).unwrap();
+    *bytes_of_step.last_mut().unwrap() ^= 1;
+    std::fs::write(&step, bytes_of_step).unwrap();
+    world.fail("verify run", 65, "step-00000002");
     bytes.truncate(middle);
     std::fs::write(&shard, &bytes).unwrap();
     world.fail("verify data", 65, "two_train.safetensors");

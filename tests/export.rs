@@ -116,6 +116,10 @@ fn an_export_replaces_nothing_unasked() {
     let dir = tempfile::tempdir().unwrap();
     let params = params(&ParamLayout::new(&config));
     let write = |force| export::write(dir.path(), &config, &params, &serde_json::Value::Null, force);
+    std::fs::write(dir.path().join("README.md"), "mine").unwrap();
+    assert_eq!(write(false).unwrap_err().kind(), gpt2meg::error::Kind::Exists);
+    assert!(!dir.path().join("model.safetensors").exists(), "refused before anything is written");
+    std::fs::remove_file(dir.path().join("README.md")).unwrap();
     write(false).unwrap();
     assert_eq!(write(false).unwrap_err().kind(), gpt2meg::error::Kind::Exists);
     write(true).unwrap();

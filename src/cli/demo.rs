@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Example: gpt2meg demo --out demo
 #[derive(Args, Debug)]
 pub struct Demo {
-    /// Folder for everything the demonstration makes; must not exist yet, or be empty.
+    /// Folder for everything the demonstration makes; must not exist yet, or be empty (--force empties an earlier one).
     #[arg(long, default_value = "gpt2meg-demo")]
     out: PathBuf,
 }
@@ -37,17 +37,21 @@ impl Demo {
     }
 }
 
-/// The demonstration's folder, empty. `--force` empties one that an earlier demonstration made.
+/// Marks a folder as a demonstration's own.
+const MARK: &str = ".gpt2meg-demo";
+
+/// The demonstration's folder, empty but for its mark. `--force` empties one that an earlier demonstration made.
 fn prepare(out: &Path, force: bool) -> Result<()> {
     let is_empty = |dir: &Path| std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()).unwrap_or(true);
-    if force && out.join("meg_raw.fif").exists() {
+    if force && out.join(MARK).exists() {
         std::fs::remove_dir_all(out).map_err(|e| Error::io(e, "empty the folder", out))?;
     }
     if !is_empty(out) {
         let hint = "Give another folder with --out, or --force to replace an earlier demonstration";
         return Err(Error::new(Kind::Exists, "the folder is not empty").at(out).hint(hint));
     }
-    std::fs::create_dir_all(out).map_err(|e| Error::io(e, "create the folder", out))
+    std::fs::create_dir_all(out).map_err(|e| Error::io(e, "create the folder", out))?;
+    std::fs::write(out.join(MARK), "").map_err(|e| Error::io(e, "mark the folder", out))
 }
 
 /// The command lines, without the program's name.

@@ -151,6 +151,14 @@ impl Evaluate {
             let key = |s: &crate::tokens::shard::Shard| (s.meta.recording.clone(), s.meta.info.first_timestep);
             key(a).cmp(&key(b))
         });
+        // Halves of different recordings would make the ceiling a distance between subjects.
+        let other = shards.iter().find(|shard| shard.meta.recording != shards[0].meta.recording);
+        if let Some(other) = other {
+            let what =
+                format!("the data has more than one recording: {}, {}", shards[0].meta.recording, other.meta.recording);
+            let hint = "Name the one that was generated from with --recording; gpt2meg info lists what there is";
+            return Err(Error::new(Kind::Usage, what).at(&self.real).hint(hint));
+        }
         let scheme = shards[0].meta.scheme;
         let mut pieces = Vec::new();
         for shard in shards {

@@ -153,13 +153,17 @@ impl Generate {
         let n_timestep = self.length(sfreq)?;
         let outputs: Vec<PathBuf> =
             (0..self.rollouts as usize).map(|r| rollout_path(&self.out, r, self.rollouts as usize)).collect();
+        let path = Partial::beside(&self.out);
+        if path.exists() && !self.resume && !globals.force {
+            let hint = "Go on with --resume, or give --force to throw it away";
+            return Err(Error::new(Kind::Exists, "an unfinished generation is here").at(&path).hint(hint));
+        }
         for output in &outputs {
             output::check(output, globals.force || self.resume)?;
         }
         let (prompt, plan) = self.plan(&checkpoint, n_timestep, globals)?;
 
         let pins = pins(&checkpoint, &plan);
-        let path = Partial::beside(&self.out);
         let n_token = plan.n_sequence() * plan.hop;
         let mut generator = Generator::new(plan)?;
         let mut partial = if self.resume {

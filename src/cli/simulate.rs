@@ -68,6 +68,7 @@ impl Simulate {
             artefacts: self.artefacts,
             stim: self.stim,
         };
+        config.check(self.subjects.saturating_sub(1))?;
         let files = self.files()?;
         // Nothing is begun that would be refused later.
         for file in &files {

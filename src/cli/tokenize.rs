@@ -9,6 +9,7 @@ use crate::recording::npy::{Layout, NpyOptions};
 use crate::recording::open::{EventsFrom, OpenOptions, Opened, Source, list};
 use crate::recording::pick::Picks;
 use crate::recording::prepare::{PrepareOptions, Prepared, prepare};
+use crate::recording::resample::AntiAlias;
 use crate::recording::split::split;
 use crate::storage::atomic;
 use crate::tokens::dataset::{Dataset, belong_together};
@@ -332,7 +333,11 @@ impl Tokenize {
             writers.iter_mut().try_for_each(&mut put)
         })?;
         let Some(report) = report else { return Ok(None) };
-        report.check(self.max_error).map_err(|e| e.at(&source))?;
+        report.check(self.max_error).map_err(|e| {
+            // The table says which channels and bands it is.
+            eprintln!("{report}");
+            e.at(&source)
+        })?;
         let condition = condition_series(&prepared, &trials, self.events.hold);
         for (range, writer) in &mut writers {
             writer.conditions(0, &condition[range.clone()])?;
@@ -343,9 +348,9 @@ impl Tokenize {
 
     fn prepare_options(&self) -> PrepareOptions {
         let signal = &self.signal;
-        let preset = match self.scheme.preset {
-            Preset::Paper => Band::default(),
-            Preset::Authors => Band::AUTHORS,
+        let (preset, anti_alias) = match self.scheme.preset {
+            Preset::Paper => (Band::default(), AntiAlias::LowPass),
+            Preset::Authors => (Band::AUTHORS, AntiAlias::PassBand),
         };
         // Infallible: what is no kind of channel is a name.
         let include = signal.picks.iter().filter_map(|pick| pick.parse().ok()).collect();
@@ -353,6 +358,7 @@ impl Tokenize {
             picks: Picks { include, exclude: signal.exclude.clone(), drop_bads: signal.drop_bads },
             band: signal.band.map_or(Some(preset), |band| band.0),
             sfreq: Some(signal.sfreq),
+            anti_alias,
         }
     }
 }
@@ -419,8 +425,13 @@ fn shard_meta(name: &str, prepared: &Prepared, plan: &Plan, part: Split) -> Shar
 
 /// Writes `tokenize.json`; reports on recordings that stay in the folder are kept.
 fn write_summary(summary: &mut Summary, path: &Path, force: bool) -> Result<()> {
-    let old = std::fs::read(path).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
-    for (name, report) in old.into_iter().flat_map(|old| old.recordings) {
+    let mut old = BTreeMap::new();
+    if path.exists() {
+        let text = std::fs::read(path).map_err(|e| Error::io(e, "read", path))?;
+        let damaged = |e| Error::new(Kind::Corrupt, format!("not what tokenize wrote: {e}")).at(path);
+        old = serde_json::from_slice::<Summary>(&text).map_err(damaged)?.recordings;
+    }
+    for (name, report) in old {
         summary.recordings.entry(name).or_insert(report);
     }
     let text = serde_json::to_string_pretty(summary);

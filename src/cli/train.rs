@@ -124,6 +124,12 @@ enum Preset {
 impl Train {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
+        if let (Some(data), false) = (&self.data, self.resume) {
+            // Everything that can be refused is, before a folder is made or an earlier run removed.
+            let dataset = Dataset::open(data)?;
+            let run = self.fresh(&dataset, data, globals)?;
+            validation_windows(&dataset, &run)?;
+        }
         let folder = RunFolder::acquire(&self.out)?;
         let earlier = self.earlier(&folder, globals)?;
         let data_path = match (&self.data, &earlier) {
@@ -179,10 +185,8 @@ impl Train {
         if self.resume {
             return folder.meta();
         }
-        // Not parsed: a damaged run.json is still somebody's run.
-        if folder.path().join("run.json").exists() && !globals.force {
-            let hint = "Give --resume to go on with it, --force to replace it, or choose another --out";
-            return Err(Error::new(Kind::Exists, "this folder holds a run").at(folder.path()).hint(hint));
+        if !globals.force {
+            folder.refuse_leftovers()?;
         }
         folder.clear()?;
         Ok(None)

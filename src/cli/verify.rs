@@ -63,8 +63,13 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let failed = |e| Error::io(e, "list the folder", path);
-    let entries = std::fs::read_dir(path).map_err(failed)?.collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
-    let mut files: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+    let mut files = Vec::new();
+    // A run keeps its steps in a folder of their own.
+    for folder in [path.to_owned(), path.join("checkpoints")].into_iter().filter(|folder| folder.is_dir()) {
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            files.push(entry.map_err(failed)?.path());
+        }
+    }
     let hidden = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     files.retain(|file| !hidden(file) && file.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();

@@ -65,7 +65,8 @@ impl Control {
         let real = measure(&mut truth)?;
         let (sfreq, excerpts) = (c.sfreq, Vec::new());
         let sides = ("the process", "sampled");
-        let comparison = Comparison { sides, channels, sfreq, scale, real, halves, generated, excerpts };
+        let stretches = generated.clone();
+        let comparison = Comparison { sides, channels, sfreq, scale, real, halves, generated, stretches, excerpts };
         Ok(Self { comparison, scheme: *scheme, n_level: scheme.n_level })
     }
 

@@ -27,6 +27,7 @@ pub struct Scale {
 }
 
 /// What one recording was measured to be: a row a channel.
+#[derive(Debug, Clone)]
 pub struct Measured {
     /// The name in the report.
     pub label: String,
@@ -203,6 +204,6 @@ impl Source {
         let origin = self.info().source.clone();
         let measured: Vec<Measured> =
             meters.into_iter().map(|meter| meter.finish(&self.label, &origin)).collect::<Result<_>>()?;
-        Ok(measured.try_into().ok().expect("as many as there are parts"))
+        Ok(measured.try_into().expect("as many as there are parts"))
     }
 }

@@ -22,14 +22,14 @@ pub fn of_each(c: &Comparison, group: &Group, row: impl Fn(&Measured, usize) -> 
     std::iter::once(&c.real).chain(&c.generated).map(|m| over_channels(group, |i| row(m, i))).collect()
 }
 
-/// What `between` draws for the ceiling (half against half), and for real against each generated recording.
+/// What `between` draws for the ceiling (half against half), and for the first half against each generated recording.
 pub fn of_pairs(
     c: &Comparison,
     group: &Group,
     between: impl Fn(&Measured, &Measured, usize) -> Vec<f64>,
 ) -> (Rows, Vec<Rows>) {
     let rows = |a: &Measured, b: &Measured| over_channels(group, |i| between(a, b, i));
-    (rows(&c.halves[0], &c.halves[1]), c.generated.iter().map(|m| rows(&c.real, m)).collect())
+    (rows(&c.halves[0], &c.halves[1]), c.stretches.iter().map(|m| rows(&c.halves[0], m)).collect())
 }
 
 /// All recordings over each other: shaded 10–90 % of channels, median as a line.

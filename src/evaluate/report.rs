@@ -51,14 +51,18 @@ impl Report {
         for source in &generated {
             check_length(source, segment, "one segment of a spectrum")?;
         }
-        // The ceiling must not look better than a generated recording can, only because it has more data to average.
-        let first = (n / 2).min(shortest);
+        // What is compared has one length: the more data, the less two recordings of one process differ.
+        let stretch = (n / 2).min(shortest);
         let scale = real.scale(&mut *progress)?;
-        let [whole, a, b] = real.measure_parts(&scale, [(0, n), (0, first), (n / 2, n)], &mut *progress)?;
+        let [whole, a, b] =
+            real.measure_parts(&scale, [(0, n), (0, stretch), (n / 2, n / 2 + stretch)], &mut *progress)?;
         let mut excerpts = vec![excerpt(&mut real)?];
-        let mut measured = Vec::new();
+        let (mut measured, mut stretches) = (Vec::new(), Vec::new());
         for source in &mut generated {
-            measured.push(source.measure(&scale, &mut *progress)?);
+            let n = source.n_timestep();
+            let [whole, part] = source.measure_parts(&scale, [(0, n), (0, stretch)], &mut *progress)?;
+            measured.push(whole);
+            stretches.push(part);
             excerpts.push(excerpt(source)?);
         }
         let info = real.info();
@@ -70,6 +74,7 @@ impl Report {
             real: whole,
             halves: [a, b],
             generated: measured,
+            stretches,
             excerpts,
         };
         let control = Control::new(&comparison, &scheme, seed)?;
@@ -146,9 +151,10 @@ impl Report {
         facts.extend(c.generated.iter().map(|m| (length(m), format!("generated: {}", m.label))));
         let names: Vec<String> = c.generated.iter().map(|m| format!("<b>{}</b>", escape(&m.label))).collect();
         let lead = format!(
-            "{} compared with the real recording <code>{}</code>, channel by channel. Beside every number stands what the \
-             real recording differs by from itself: its first {} against its second half ({}). A perfect model reaches \
-             that ceiling; none can be shown to be better.",
+            "{} compared with the real recording <code>{}</code>, channel by channel. Beside every distance stands what \
+             the real recording differs by from itself: its first {} against {} of its second half. Generated signal is \
+             held against the same stretch, over the same length: a perfect model comes out at 1.0 times that ceiling, \
+             but for chance.",
             listed(&names),
             escape(&c.real.origin),
             length(&c.halves[0]),

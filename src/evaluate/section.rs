@@ -22,6 +22,9 @@ pub struct Comparison {
     pub halves: [Measured; 2],
     /// The generated recordings.
     pub generated: Vec<Measured>,
+    /// As much of each generated recording as one of the halves. Distances are those of these to the first half: over
+    /// stretches of one length and to the same one, a perfect model's are the ceiling's but for chance.
+    pub stretches: Vec<Measured>,
     /// A few seconds from the middle of the real and of each generated recording.
     pub excerpts: Vec<Block>,
 }
@@ -224,7 +227,7 @@ impl Comparison {
         between: impl Fn(&Measured, &Measured, usize) -> f64,
     ) -> Measure {
         let all = |a: &Measured, b: &Measured| Spread::of((0..self.channels.len()).map(|i| between(a, b, i)).collect());
-        let generated = self.generated.iter().map(|generated| all(&self.real, generated)).collect();
+        let generated = self.stretches.iter().map(|generated| all(&self.halves[0], generated)).collect();
         Measure { key, name, unit, ceiling: all(&self.halves[0], &self.halves[1]), generated }
     }
 

@@ -68,7 +68,13 @@ impl Partial {
         let mut skipped = vec![0; partial.line.len()];
         let mut record = vec![0; n_token + CRC];
         reader.read_exact(&mut skipped).map_err(|e| Error::io(e, "read the partial file", path))?;
-        while reader.read_exact(&mut record).is_ok() {
+        loop {
+            match reader.read_exact(&mut record) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => break,
+                // What cannot be read now may be readable later: nothing is cut off.
+                Err(e) => return Err(Error::io(e, "read the partial file", path)),
+            }
             let (tokens, crc) = record.split_at(n_token);
             if crc != partial.crc(partial.n_record, tokens) {
                 break;

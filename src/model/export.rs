@@ -39,6 +39,9 @@ pub fn write(dir: &Path, config: &ModelConfig, params: &[f32], about: &serde_jso
     assert_eq!(params.len(), layout.len(), "the flat buffer of this layout");
     std::fs::create_dir_all(dir).map_err(|e| Error::io(e, "create the folder", dir))?;
 
+    for name in ["model.safetensors", "embeddings.safetensors", "config.json", "README.md"] {
+        atomic::refuse_existing(&dir.join(name), force)?;
+    }
     let (mut body, mut tables) = (Vec::new(), Vec::new());
     for entry in layout.entries() {
         let bytes = bytemuck::cast_slice(&params[entry.offset..][..entry.len]);
@@ -75,7 +78,8 @@ fn text(path: &Path, text: &str, force: bool) -> Result<()> {
 
 fn hugging_face_config(config: &ModelConfig, about: &serde_json::Value) -> serde_json::Value {
     serde_json::json!({
-        "architectures": ["GPT2LMHeadModel"],
+        // With a head for each channel the body alone is Hugging Face's.
+        "architectures": [if config.head == Head::Shared { "GPT2LMHeadModel" } else { "GPT2Model" }],
         "model_type": "gpt2",
         "vocab_size": config.n_level,
         "n_positions": config.n_ctx,

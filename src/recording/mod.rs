@@ -149,7 +149,7 @@ impl Info {
         ensure!(!self.channels.is_empty(), Kind::EmptyRecording, "the recording has no channels");
         ensure!(self.n_timestep > 0, Kind::EmptyRecording, "the recording has no timesteps");
         ensure!(
-            self.sfreq.is_finite() && self.sfreq > 0.0,
+            (1e-3..=1e7).contains(&self.sfreq),
             Kind::SamplingRate,
             "a sampling rate of {} Hz makes no sense",
             self.sfreq

@@ -2,7 +2,7 @@
 
 use super::filter::{Band, filter};
 use super::pick::{Picks, pick};
-use super::resample::resample;
+use super::resample::{AntiAlias, resample};
 use super::{Block, Info, Recording, Signal};
 use crate::error::{Error, Kind, Result};
 use memmap2::Mmap;
@@ -18,6 +18,8 @@ pub struct PrepareOptions {
     pub band: Option<Band>,
     /// The new sampling rate in Hz, if it is resampled.
     pub sfreq: Option<f64>,
+    /// How resampling keeps high frequencies from folding down.
+    pub anti_alias: AntiAlias,
 }
 
 /// The recording as it will be tokenised; nothing is read until somebody asks for samples.
@@ -30,7 +32,7 @@ pub fn prepare(recording: Recording, options: &PrepareOptions) -> Result<Recordi
         prepared = filter(prepared, band)?;
     }
     match options.sfreq {
-        Some(sfreq) => resample(prepared, sfreq),
+        Some(sfreq) => resample(prepared, sfreq, options.anti_alias),
         None => Ok(prepared),
     }
 }
@@ -153,7 +155,7 @@ mod tests {
 
     fn options(low_pass: f64, sfreq: f64) -> PrepareOptions {
         let band = Band { low_pass: Some(low_pass), ..Band::default() };
-        PrepareOptions { picks: Picks::default(), band: Some(band), sfreq: Some(sfreq) }
+        PrepareOptions { band: Some(band), sfreq: Some(sfreq), ..PrepareOptions::default() }
     }
 
     #[test]

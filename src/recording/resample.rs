@@ -1,9 +1,10 @@
 //! Another sampling rate: every n-th timestep where that is enough, else a windowed sinc.
 //!
-//! The rule: when the ratio is whole and the signal is already limited to below the new Nyquist frequency (by the
-//! band-pass before, or as the file says), every n-th timestep is taken and nothing else is done, as the authors do.
-//! Otherwise each new timestep is a weighted sum of the old ones around it, with a linear-phase low-pass as weights
-//! that passes up to 90 % of the lower of the two Nyquist frequencies and suppresses by 80 dB and more from there on.
+//! Each new timestep is a weighted sum of the old ones around it, with a linear-phase low-pass as weights that passes up
+//! to 90 % of the lower of the two Nyquist frequencies and suppresses by 80 dB and more from that frequency on. A
+//! Butterworth band-pass before it is no substitute: its edge is where it halves the amplitude, and mains at 60 Hz would
+//! fold to 40 Hz. Only on request, and where the ratio is whole, every n-th timestep is taken and nothing else is done,
+//! as the authors do.
 
 use super::extend::Extended;
 use super::{Block, Event, Recording, Signal};
@@ -21,11 +22,21 @@ const CHUNK: usize = 1 << 14;
 /// New timesteps whose weights are computed at once.
 const BATCH: usize = 64;
 
+/// What keeps frequencies above the new Nyquist frequency from folding down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AntiAlias {
+    /// A low-pass of 80 dB.
+    #[default]
+    LowPass,
+    /// Nothing but the pass band the recording already has, where every n-th timestep can be taken (the authors' way).
+    PassBand,
+}
+
 /// The recording at `sfreq` Hz. Onsets of events become `floor(onset · new / old)`, as the authors have it.
 ///
 /// New timestep `i` is the signal at the time `i / sfreq`. There are `ceil(n · new / old)` of them when every n-th is
 /// taken, otherwise that number rounded, as in MNE.
-pub fn resample(recording: Recording, sfreq: f64) -> Result<Recording> {
+pub fn resample(recording: Recording, sfreq: f64, anti_alias: AntiAlias) -> Result<Recording> {
     let mut info = recording.info.clone();
     let old = info.sfreq;
     ensure!(sfreq.is_finite() && sfreq > 0.0, Kind::SamplingRate, "a sampling rate of {sfreq} Hz makes no sense");
@@ -34,7 +45,8 @@ pub fn resample(recording: Recording, sfreq: f64) -> Result<Recording> {
     }
     let map = |timestep: f64| (timestep * sfreq / old).floor();
     let whole = (old / sfreq).round();
-    let decimates = whole >= 1.0 && whole * sfreq == old && info.pass_band.1 < sfreq / 2.0;
+    let limited = anti_alias == AntiAlias::PassBand && info.pass_band.1 < sfreq / 2.0;
+    let decimates = limited && whole >= 1.0 && whole * sfreq == old;
     let n_timestep = info.n_timestep as f64 * sfreq / old;
     let n_timestep = if decimates { n_timestep.ceil() } else { n_timestep.round() };
     let before = std::mem::replace(&mut info.n_timestep, n_timestep as usize);
@@ -219,7 +231,7 @@ mod tests {
             let n = 20_000;
             let lower = f64::min(old, new) / 2.0;
             for frequency in [0.1 * lower, 0.5 * lower, 0.89 * lower] {
-                let mut out = resample(in_memory(&[&sine(n, old, frequency)], old), new).unwrap();
+                let mut out = resample(in_memory(&[&sine(n, old, frequency)], old), new, AntiAlias::LowPass).unwrap();
                 assert_eq!(out.info.n_timestep, (n as f64 * new / old).round() as usize);
                 let (got, wanted) = (read_all(&mut out), sine(out.info.n_timestep, new, frequency));
                 let inside = 400..got.len() - 400;
@@ -228,7 +240,8 @@ mod tests {
             }
             if new < old {
                 for frequency in [1.001 * lower, (lower + old / 2.0) / 2.0] {
-                    let mut out = resample(in_memory(&[&sine(n, old, frequency)], old), new).unwrap();
+                    let mut out =
+                        resample(in_memory(&[&sine(n, old, frequency)], old), new, AntiAlias::LowPass).unwrap();
                     let got = read_all(&mut out);
                     let worst = got[400..got.len() - 400].iter().fold(0.0, |a: f64, x| a.max(x.abs()));
                     assert!(worst < 1e-4, "{old} to {new}: {frequency} Hz leaks {worst}");
@@ -239,20 +252,20 @@ mod tests {
 
     #[test]
     fn a_constant_stays_constant_to_its_ends() {
-        let mut out = resample(in_memory(&[&[7.0; 3000]], 300.0), 97.0).unwrap();
+        let mut out = resample(in_memory(&[&[7.0; 3000]], 300.0), 97.0, AntiAlias::LowPass).unwrap();
         assert!(read_all(&mut out).iter().all(|x| (x - 7.0).abs() < 1e-13));
     }
 
     #[test]
-    fn a_limited_signal_is_decimated_and_another_is_not() {
+    fn on_request_a_limited_signal_is_decimated_and_another_is_not() {
         let x = noise(2003, 1);
         let mut limited = in_memory(&[&x], 1000.0);
         limited.info.pass_band.1 = 45.0;
         limited.info.events = vec![Event { onset: 1999, duration: 55, label: "a".into() }];
-        let mut out = resample(limited, 100.0).unwrap();
+        let mut out = resample(limited, 100.0, AntiAlias::PassBand).unwrap();
         assert_eq!(read_all(&mut out), x.iter().step_by(10).copied().collect::<Vec<_>>());
         assert_eq!((out.info.n_timestep, out.info.events[0].onset, out.info.events[0].duration), (201, 199, 5));
-        let mut other = resample(in_memory(&[&x], 1000.0), 100.0).unwrap();
+        let mut other = resample(in_memory(&[&x], 1000.0), 100.0, AntiAlias::PassBand).unwrap();
         assert_ne!(read_all(&mut other)[50], x[500]);
     }
 
@@ -263,7 +276,7 @@ mod tests {
             let make = || {
                 let mut recording = in_memory(&[&x, &x], 1000.0);
                 recording.info.pass_band.1 = limit;
-                resample(recording, sfreq).unwrap()
+                resample(recording, sfreq, AntiAlias::PassBand).unwrap()
             };
             let whole = make().read(0, make().info.n_timestep).unwrap();
             let mut pieces = make();
@@ -277,11 +290,17 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         for sfreq in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            let error = resample(in_memory(&[&[0.0; 100]], 10.0), sfreq).err().unwrap();
+            let error = resample(in_memory(&[&[0.0; 100]], 10.0), sfreq, AntiAlias::LowPass).err().unwrap();
             assert_eq!(error.kind(), Kind::SamplingRate);
         }
-        assert_eq!(resample(in_memory(&[&[0.0; 100]], 1000.0), 100.0).err().unwrap().kind(), Kind::TooShort);
-        assert_eq!(resample(in_memory(&[&[0.0; 4]], 1000.0), 1.0).err().unwrap().kind(), Kind::TooShort);
+        assert_eq!(
+            resample(in_memory(&[&[0.0; 100]], 1000.0), 100.0, AntiAlias::LowPass).err().unwrap().kind(),
+            Kind::TooShort
+        );
+        assert_eq!(
+            resample(in_memory(&[&[0.0; 4]], 1000.0), 1.0, AntiAlias::LowPass).err().unwrap().kind(),
+            Kind::TooShort
+        );
     }
 
     #[test]

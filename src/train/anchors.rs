@@ -11,7 +11,7 @@
 use super::autoregression::{Autoregression, LevelRanks, NormalEquations};
 use super::metrics::Sums;
 use super::scoring::{Scored, Summary};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scheme;
 use crate::tokens::shard::Split;
@@ -94,7 +94,11 @@ impl Anchors {
     /// Fits them to the training part.
     pub fn fit(dataset: &Dataset) -> Result<Self> {
         let shards = dataset.split(Split::Train);
-        let meta = &dataset.shards[shards[0]].meta;
+        let Some(&first) = shards.first() else {
+            let hint = "Give the whole folder that gpt2meg tokenize wrote";
+            return Err(Error::new(Kind::TooShort, "the data has no training part to fit the anchors to").hint(hint));
+        };
+        let meta = &dataset.shards[first].meta;
         let (scheme, n_channel) = (meta.scheme, meta.info.n_channel());
         let n_level = scheme.n_level;
         // Counts are whole numbers: the sum does not depend on the order in which channels come.

@@ -273,6 +273,8 @@ fn open(path: &Path) -> Result<(Checkpoint, Container)> {
     meta.model.check().map_err(|e| e.at(path))?;
     let (n_subject, n_channel) = (meta.model.n_subject, meta.model.n_channel);
     let data = &meta.data;
+    data.scheme.check().and_then(|()| data.info.check()).map_err(|e| e.at(path))?;
+    ensure_same(path, "levels", data.scheme.n_level, meta.model.n_level)?;
     ensure_same(path, "channels", data.info.n_channel(), n_channel)?;
     ensure_same(path, "subjects", data.subjects.len(), n_subject)?;
     ensure_same(path, "conditions", data.conditions.len(), meta.model.n_condition)?;
@@ -283,6 +285,11 @@ fn open(path: &Path) -> Result<(Checkpoint, Container)> {
         Ok(values.map(|x| f64::from_le_bytes(x.try_into().expect("eight bytes"))).collect())
     };
     let (centre, spread, peak) = (table("centre")?, table("spread")?, table("peak")?);
+    let finite = |table: &[f64]| table.iter().all(|x| x.is_finite());
+    let positive = |table: &[f64]| table.iter().all(|&x| x > 0.0);
+    if !(finite(&centre) && finite(&spread) && finite(&peak) && positive(&spread) && positive(&peak)) {
+        return Err(Error::new(Kind::Corrupt, "the scales make no sense").at(path));
+    }
     let row = |table: &[f64], subject: usize| table[subject * n_channel..][..n_channel].to_vec();
     let scales = (0..n_subject)
         .map(|s| Scales { centre: row(&centre, s), spread: row(&spread, s), peak: row(&peak, s) })

@@ -57,7 +57,12 @@ impl RunFolder {
     /// What `run.json` says; none if no run has started here.
     pub fn meta(&self) -> Result<Option<RunMeta>> {
         let path = self.path.join("run.json");
-        if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
+        if !path.exists() {
+            return Ok(None);
+        }
+        let meta: RunMeta = read_json(&path)?;
+        meta.model.check().and_then(|()| meta.training.check()).map_err(|e| e.at(&path))?;
+        Ok(Some(meta))
     }
 
     /// Writes `run.json`.
@@ -65,33 +70,37 @@ impl RunFolder {
         write_json(&self.path.join("run.json"), true, meta)
     }
 
+    /// What an earlier run left, `run.json` last.
+    fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for (folder, prefix) in [(self.path.join("checkpoints"), "step-"), (self.path.clone(), "events.out.tfevents.")]
+        {
+            let doing = |e| Error::io(e, "list the folder", &folder);
+            for entry in std::fs::read_dir(&folder).map_err(doing)? {
+                let entry = entry.map_err(doing)?;
+                if entry.file_name().to_string_lossy().starts_with(prefix) {
+                    found.push(entry.path());
+                }
+            }
+        }
+        let names = ["metrics.jsonl", "anchors.json", "scores.json", "run.json"].map(|name| self.path.join(name));
+        found.extend([checkpoint::best_path(&self.path)].into_iter().chain(names).filter(|path| path.exists()));
+        Ok(found)
+    }
+
+    /// Refuses a folder that holds a run, or files that a run would replace.
+    pub fn refuse_leftovers(&self) -> Result<()> {
+        let Some(last) = self.leftovers()?.pop() else { return Ok(()) };
+        let what = format!("this folder holds a run ({})", last.file_name().unwrap_or_default().display());
+        let hint = "Give --resume to go on with it, --force to replace it, or choose another --out";
+        Err(Error::new(Kind::Exists, what).at(&self.path).hint(hint))
+    }
+
     /// Removes what an earlier run left, so that a new one can start. `run.json` goes last: a crash in between leaves a
     /// folder that is still known for a run.
     pub fn clear(&self) -> Result<()> {
-        let remove = |path: &Path| match std::fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io(error, "remove a file of the earlier run", path))
-            }
-            _ => Ok(()),
-        };
-        let list = |folder: &Path| -> Result<Vec<PathBuf>> {
-            let doing = |e| Error::io(e, "list the folder", folder);
-            std::fs::read_dir(folder).map_err(doing)?.map(|entry| Ok(entry.map_err(doing)?.path())).collect()
-        };
-        let name_of = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-        for path in list(&self.path.join("checkpoints"))? {
-            if name_of(&path).is_some_and(|name| name.starts_with("step-")) {
-                remove(&path)?;
-            }
-        }
-        for path in list(&self.path)? {
-            if name_of(&path).is_some_and(|name| name.starts_with("events.out.tfevents.")) {
-                remove(&path)?;
-            }
-        }
-        remove(&checkpoint::best_path(&self.path))?;
-        for name in ["metrics.jsonl", "anchors.json", "scores.json", "run.json"] {
-            remove(&self.path.join(name))?;
+        for path in self.leftovers()? {
+            std::fs::remove_file(&path).map_err(|e| Error::io(e, "remove a file of the earlier run", &path))?;
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ impl Config {
     }
 
     /// Refuses what cannot be simulated.
-    fn check(&self, subject: usize) -> Result<()> {
+    pub fn check(&self, subject: usize) -> Result<()> {
         let rate = self.sfreq.is_finite() && (20.0..=100_000.0).contains(&self.sfreq);
         ensure!(rate, Kind::SamplingRate, "cannot simulate {} Hz: the rate must be 20 to 100000 Hz", self.sfreq);
         let length = self.seconds.is_finite() && (0.5..1e12).contains(&(self.seconds * self.sfreq));
