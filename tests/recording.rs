@@ -396,11 +396,13 @@ fn a_plain_folder_is_listed() {
 #[test]
 fn other_formats_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    for (content, name) in [(&b"\x89HDF\r\n"[..], "HDF5"), (b"0       X", "EDF"), (b"", "empty"), (b"hello", "hello")] {
+    for (content, name) in [(&b"\x89HDF\r\n"[..], "HDF5"), (b"0       X", "EDF"), (b"hello", "hello")] {
         let path = folder.path().join("x.dat");
         fs::write(&path, content).unwrap();
         let (kind, text) = error_of(open(&path, &OpenOptions::default()));
         assert!(kind == Kind::UnknownFormat && text.contains(name), "{text}");
     }
+    fs::write(folder.path().join("x.dat"), b"").unwrap();
+    assert_eq!(error_of(open(&folder.path().join("x.dat"), &OpenOptions::default())).0, Kind::EmptyRecording);
     assert_eq!(error_of(open(&folder.path().join("none"), &OpenOptions::default())).0, Kind::NotFound);
 }
