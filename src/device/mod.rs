@@ -83,8 +83,8 @@ pub struct EmbedParams {
     pub condition: Tensor,
 }
 
-/// The attention half-block: norm [E] + [E], qkv [E, 3E] + [3E] (queries, keys, values; head h at columns h·D), proj
-/// [E, E] + [E].
+/// The attention half-block: norm `[E]` + `[E]`, qkv `[E, 3E]` + `[3E]` (queries, keys, values; head h at columns h·D), proj
+/// `[E, E]` + `[E]`.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the names are GPT-2's")]
 pub struct AttentionParams {
@@ -96,7 +96,7 @@ pub struct AttentionParams {
     pub proj_bias: Tensor,
 }
 
-/// The MLP half-block: norm [E] + [E], fc [E, 4E] + [4E], proj [4E, E] + [E].
+/// The MLP half-block: norm `[E]` + `[E]`, fc `[E, 4E]` + `[4E]`, proj `[4E, E]` + `[E]`.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the names are GPT-2's")]
 pub struct MlpParams {
@@ -108,7 +108,7 @@ pub struct MlpParams {
     pub proj_bias: Tensor,
 }
 
-/// The head: final norm [E] + [E], weight [Q, E] shared by all channels or [C, Q, E]; no bias.
+/// The head: final norm `[E]` + `[E]`, weight `[Q, E]` shared by all channels or `[C, Q, E]`; no bias.
 #[derive(Debug, Clone, Copy)]
 #[expect(missing_docs, reason = "the names are GPT-2's")]
 pub struct HeadParams {
@@ -125,9 +125,9 @@ pub struct Inputs {
     pub token: Tensor,
     /// u16 [N, T]: the condition that goes with input token t; 0 adds exactly zero.
     pub condition: Tensor,
-    /// u32 [N].
+    /// u32 `[N]`.
     pub channel: Tensor,
-    /// u32 [N].
+    /// u32 `[N]`.
     pub subject: Tensor,
 }
 
@@ -227,13 +227,13 @@ pub struct AdamW {
 /// The state an update works on: four flat buffers of one layout.
 #[derive(Debug, Clone, Copy)]
 pub struct OptimizerState {
-    /// f32 [P].
+    /// f32 `[P]`.
     pub params: Tensor,
     /// f32 [grad_slots, P]; zero after the update.
     pub grads: Tensor,
-    /// First moments, f32 [P].
+    /// First moments, f32 `[P]`.
     pub m: Tensor,
-    /// Second moments, f32 [P].
+    /// Second moments, f32 `[P]`.
     pub v: Tensor,
     /// Parameters that decay applies to: the prefix of this length.
     pub n_decayed: usize,
@@ -289,11 +289,11 @@ pub struct Rollout<'a> {
     pub prompt: &'a [u8],
     /// [N, n_prompt + n_new - 1]: the condition that goes with each token that is fed.
     pub condition: &'a [u16],
-    /// [N].
+    /// `[N]`.
     pub channel: &'a [u32],
-    /// [N].
+    /// `[N]`.
     pub subject: &'a [u32],
-    /// [N]: the sequence's index in the keyed randomness ([`crate::random::Purpose::Sampling`]).
+    /// `[N]`: the sequence's index in the keyed randomness ([`crate::random::Purpose::Sampling`]).
     pub key: &'a [u64],
     /// Timestep of the first new token in the generated series: the position in the keyed randomness.
     pub timestep: u64,
@@ -334,7 +334,7 @@ pub trait Device: Send {
 
     // ---- the stages of GPT2MEG --------------------------------------------------------------------------------------
 
-    /// x[n,t] = token[id] + position[t] + channel[c] + subject[s] + (condition > 0 ? condition[y] : 0).
+    /// `x[n,t] = token[id] + position[t] + channel[c] + subject[s] + (condition > 0 ? condition[y] : 0)`.
     /// x: [N, T, E], overwritten.
     fn embed(&mut self, call: &Call, params: &EmbedParams, inputs: &Inputs, x: Tensor) -> Result<()>;
     /// Adds dx to the rows of the tables that [`Device::embed`] read, in the order of (n, t) within a slot.
@@ -366,7 +366,7 @@ pub trait Device: Send {
     ) -> Result<()>;
 
     /// Final norm, logits, softmax and cross-entropy of targets t + 1 for t in `from .. T`. Fills `scores` (f32 [N, 4],
-    /// see [`Score`]); `levels` is f32 [Q], the values for the squared error. With `backward`, (gradients of the head,
+    /// see [`Score`]); `levels` is f32 `[Q]`, the values for the squared error. With `backward`, (gradients of the head,
     /// dx [N, T, E]): adds `weight` · d(sum of nats) to the gradients and overwrites dx, rows from `from` on.
     #[expect(clippy::too_many_arguments, reason = "one fused stage, forward and backward")]
     fn head_loss(

@@ -8,7 +8,7 @@ use crate::tokens::scheme::{Scaling, Scheme};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// x(t) = Σ coefficients[k] x(t − 1 − k) + sd e(t), e standard Gaussian; the variance of x is 1.
+/// `x(t) = Σ coefficients[k] x(t − 1 − k) + sd e(t)`, e standard Gaussian; the variance of x is 1.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Autoregression {
     /// Weight of the value 1, 2, … timesteps ago.

@@ -8,7 +8,7 @@ use crate::storage::atomic;
 use crate::tokens::scheme::{Quantiser, Scales, Scheme};
 use std::path::{Path, PathBuf};
 
-/// What the levels of every channel stand for, in SI units: [n_channel][n_level].
+/// What the levels of every channel stand for, in SI units: `[n_channel][n_level]`.
 #[derive(Debug, Clone)]
 pub struct Decoder {
     values: Vec<Vec<f64>>,

@@ -14,7 +14,7 @@ use crate::train::checkpoint::{Checkpoint, DataMeta};
 pub struct Prompt {
     /// [n_channel, n_prompt]
     pub tokens: Vec<u8>,
-    /// [n_prompt], the model's conditions.
+    /// `[n_prompt]`, the model's conditions.
     pub condition: Vec<u16>,
     /// The data's conditions from here on, as the model counts them.
     pub continued: Series,

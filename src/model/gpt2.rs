@@ -41,7 +41,7 @@ pub struct Gpt2 {
     pub config: ModelConfig,
     /// The parameters.
     pub params: Parameters,
-    /// Values of the levels, f32 [Q], for the squared error.
+    /// Values of the levels, f32 `[Q]`, for the squared error.
     pub levels: Tensor,
 }
 

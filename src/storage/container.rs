@@ -49,7 +49,7 @@ pub fn write(path: &Path, force: bool, kind: &str, meta: &impl Serialize, tensor
     write_on(std::sync::Arc::new(super::disk::Os), path, force, kind, meta, tensors)
 }
 
-/// As [`write`], on a given disk.
+/// As [`write()`], on a given disk.
 pub fn write_on(
     disk: std::sync::Arc<dyn super::disk::Disk>,
     path: &Path,

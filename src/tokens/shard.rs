@@ -1,7 +1,7 @@
 //! A shard: the tokens of one recording and split, with everything needed to turn them back into signal.
 //!
-//! A container of kind `tokens` with the tensors `tokens` u8 [channel, time], `condition` u16 [time], and `centre`,
-//! `spread`, `peak` f64 [channel].
+//! A container of kind `tokens` with the tensors `tokens` u8 `[channel, time]`, `condition` u16 `[time]`, and `centre`,
+//! `spread`, `peak` f64 `[channel]`.
 
 use super::scheme::{Quantiser, Scales, Scheme};
 use crate::ensure;

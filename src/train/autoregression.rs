@@ -19,7 +19,7 @@ pub struct NormalEquations {
     sums: Vec<f64>,
 }
 
-/// x[t] = intercept + Σ weights[k] x[t − 1 − k] + a Gaussian with this standard deviation.
+/// `x[t] = intercept + Σ weights[k] x[t − 1 − k]` + a Gaussian with this standard deviation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Autoregression {
     /// Constant term.

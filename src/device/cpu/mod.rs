@@ -1,9 +1,9 @@
 //! The CPU engine: every stage of [`Device`] on the machine's cores.
 //!
 //! A sequence is one job for one thread, from one end of a half-block to the other, so that its rows stay in that core's
-//! cache; [`team`] spreads the jobs. Weights are packed for the products once in a call and shared. Nothing is
+//! cache; `team` spreads the jobs. Weights are packed for the products once in a call and shared. Nothing is
 //! allocated after the first step. Inner loops are written once, over the vectors of whichever instruction set is
-//! found at run time ([`vector`], [`gemm`]).
+//! found at run time (`vector`, `gemm`).
 
 mod attention;
 mod attention_backward;

@@ -2,13 +2,13 @@
 //!
 //! A recording is `sensors × (oscillators + background + evoked responses + artefacts) + sensor noise`:
 //!
-//! - [`helmet`]: 102 places with a magnetometer and two planar gradiometers each; fields of dipoles in a sphere.
-//! - [`states`]: 12 hidden states, one at a time; heavy-tailed lifetimes.
-//! - [`sources`]: each state switches an oscillator of its own frequency (2–40 Hz) and sets how loud the 1/f
+//! - `helmet`: 102 places with a magnetometer and two planar gradiometers each; fields of dipoles in a sphere.
+//! - `states`: 12 hidden states, one at a time; heavy-tailed lifetimes.
+//! - `sources`: each state switches an oscillator of its own frequency (2–40 Hz) and sets how loud the 1/f
 //!   background is driven.
-//! - [`trials`]: conditions with their own responses around 100, 165 and 250 ms.
-//! - [`subject`]: dipoles, phases, rates and gains; the group's, changed a little for each subject.
-//! - [`artefacts`]: bad channels, blinks, drifts and jumps, on request.
+//! - `trials`: conditions with their own responses around 100, 165 and 250 ms.
+//! - `subject`: dipoles, phases, rates and gains; the group's, changed a little for each subject.
+//! - `artefacts`: bad channels, blinks, drifts and jumps, on request.
 //!
 //! # Where the structure lies
 //!

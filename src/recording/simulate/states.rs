@@ -44,7 +44,7 @@ pub struct Visit {
     pub start: usize,
     /// Which state.
     pub state: u8,
-    /// How strong this visit's oscillation is, 1 on average; stronger is slower (see [`super::sources`]).
+    /// How strong this visit's oscillation is, 1 on average; stronger is slower (see `super::sources`).
     pub amplitude: f64,
 }
 
