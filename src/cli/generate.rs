@@ -29,7 +29,7 @@ Examples:
   gpt2meg generate run --data tokens --out trials.npy --seconds 60 --events trials.tsv --subject 03
       A minute of subject 03 with the conditions of a table (onset, duration, trial_type).
   gpt2meg generate run --data tokens --out long_raw.fif --seconds 36000 --hop 128 --resume
-      Goes on after Ctrl-C, a crash or a power cut; the file has the same bytes as if it had never stopped.";
+      Goes on after Ctrl-C or a crash; the file has the same bytes as if it had never stopped.";
 
 /// Longest recording: 35 years at 1 kHz. Every later product stays far inside 64 bits.
 const MOST_TIMESTEPS: usize = 1 << 40;
