@@ -18,6 +18,7 @@
 //! | [`count`] | what a launch cost, as JSON |
 //! | [`driver`] | the functions of `libcuda.so` |
 //! | [`standin`] | the handle a test holds: open, configure, take the reports |
+//! | [`toolkit`] | where NVRTC, its headers and `ptxas` are |
 
 pub mod arith;
 pub mod count;
@@ -30,4 +31,5 @@ pub mod settings;
 pub mod standin;
 pub mod target;
 pub mod tensor;
+pub mod toolkit;
 pub mod watch;
