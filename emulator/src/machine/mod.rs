@@ -1,1 +1,73 @@
-//! See the crate's table of rooms.
+//! Warps, blocks, grids: control flow, scheduling, execution.
+
+mod loaded;
+
+use crate::count::Counters;
+use crate::decode::Kernel;
+use crate::memory::GlobalMemory;
+use crate::settings::Settings;
+use crate::watch::Finding;
+pub use loaded::LoadedModule;
+
+/// A launch, as the driver knows it. The driver has checked its shape against the target's limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// What is launched.
+    pub kernel: &'a Kernel,
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y and z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub dynamic_shared: u32,
+    /// The parameter buffer, laid out as `kernel.parameters` says.
+    pub parameters: &'a [u8],
+    /// Whether all blocks must be resident together (a cooperative launch), so that they may wait for each other.
+    pub cooperative: bool,
+}
+
+/// What came of a launch.
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct LaunchReport {
+    /// Name of the kernel.
+    pub kernel: String,
+    /// What it cost, when settings ask for counting and the launch ran to its end.
+    pub counters: Option<Counters>,
+    /// What was found, the first first. A finding ends the launch.
+    pub findings: Vec<Finding>,
+    /// What the kernel printed.
+    pub printed: String,
+    /// Why the launch ended early, if it did.
+    pub fault: Option<Fault>,
+}
+
+/// Why a launch ended early.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Fault {
+    /// Its kind, from which the driver takes its error code.
+    pub kind: FaultKind,
+    /// The whole diagnosis.
+    pub message: String,
+}
+
+/// Kinds of faults, as the driver tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultKind {
+    /// CUDA_ERROR_ILLEGAL_ADDRESS (700).
+    IllegalAddress,
+    /// CUDA_ERROR_MISALIGNED_ADDRESS (716).
+    MisalignedAddress,
+    /// CUDA_ERROR_ASSERT (710).
+    Assert,
+    /// CUDA_ERROR_LAUNCH_TIMEOUT (702): more instructions than the settings allow.
+    Runaway,
+    /// CUDA_ERROR_LAUNCH_FAILED (719): a trap, or any finding that hardware would pass over in silence.
+    LaunchFailed,
+}
+
+/// Runs a launch to its end.
+pub fn run(module: &LoadedModule, launch: &Launch, memory: &GlobalMemory, settings: &Settings) -> LaunchReport {
+    let _ = (module, memory, settings);
+    LaunchReport { kernel: launch.kernel.name.clone(), ..LaunchReport::default() }
+}

@@ -1,0 +1,48 @@
+//! A module whose variables have their places in a device's memory.
+
+use std::sync::Arc;
+
+use crate::decode::Module;
+use crate::memory::GlobalMemory;
+
+/// A module, and where its variables lie.
+#[derive(Debug)]
+pub struct LoadedModule {
+    module: Arc<Module>,
+    /// The address of each variable, in the module's order.
+    addresses: Vec<u64>,
+}
+
+impl LoadedModule {
+    /// Takes memory for the module's variables and writes their first values. None when the memory does not suffice.
+    pub fn new(module: Arc<Module>, memory: &GlobalMemory) -> Option<Self> {
+        let mut addresses = Vec::with_capacity(module.variables().len());
+        for variable in module.variables() {
+            let Some(address) = memory.allocate(variable.bytes) else {
+                addresses.iter().for_each(|address| drop(memory.free(*address)));
+                return None;
+            };
+            addresses.push(address);
+            let mut bytes = variable.initial.clone();
+            bytes.resize(variable.bytes as usize, 0);
+            memory.write(address, &bytes).expect("just allocated with this length");
+        }
+        Some(LoadedModule { module, addresses })
+    }
+
+    /// What was loaded.
+    pub fn module(&self) -> &Arc<Module> {
+        &self.module
+    }
+
+    /// Address and bytes of a variable in global or constant memory.
+    pub fn global(&self, name: &str) -> Option<(u64, u64)> {
+        let index = self.module.variables().iter().position(|variable| variable.name == name)?;
+        Some((self.addresses[index], self.module.variables()[index].bytes))
+    }
+
+    /// Gives the variables' memory back.
+    pub fn unload(&self, memory: &GlobalMemory) {
+        self.addresses.iter().for_each(|address| drop(memory.free(*address)));
+    }
+}
