@@ -1,0 +1,1 @@
+//! Tests of the arithmetic against references that share no code with it.
