@@ -61,7 +61,7 @@ impl Exact {
     }
 
     /// The product of two numbers of at most 64 bits.
-    pub fn mul(self, other: Exact) -> Exact {
+    pub fn times(self, other: Exact) -> Exact {
         Exact {
             negative: self.negative != other.negative,
             significand: self.significand * other.significand,
@@ -70,7 +70,7 @@ impl Exact {
     }
 
     /// The sum. An exact zero is negative if both are, or if `round` is [`Round::Down`] and they differ in sign.
-    pub fn add(self, other: Exact, round: Round) -> Exact {
+    pub fn plus(self, other: Exact, round: Round) -> Exact {
         if self.significand == 0 && other.significand == 0 {
             let negative = if self.negative == other.negative { self.negative } else { round == Round::Down };
             return Exact { negative, ..self };
@@ -97,7 +97,7 @@ impl Exact {
     }
 
     /// The quotient of two numbers of at most 53 bits, the divisor not zero.
-    pub fn div(self, divisor: Exact) -> Exact {
+    pub fn over(self, divisor: Exact) -> Exact {
         let wide = self.significand << 70;
         let sticky = u128::from(!wide.is_multiple_of(divisor.significand));
         // Both subnormal or not, at least 17 + 53 bits of quotient unless the dividend is short: normalise it first.
@@ -105,11 +105,11 @@ impl Exact {
             let shift = self.significand.leading_zeros() - 75;
             let longer =
                 Exact { significand: self.significand << shift, exponent: self.exponent - shift as i32, ..self };
-            return longer.div(divisor);
+            return longer.over(divisor);
         }
         Exact {
             negative: self.negative != divisor.negative,
-            significand: wide / divisor.significand | sticky,
+            significand: (wide / divisor.significand) | sticky,
             exponent: self.exponent - 70 - divisor.exponent,
         }
     }

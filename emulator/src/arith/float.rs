@@ -49,25 +49,25 @@ fn round_f64(number: Exact, round: Round) -> f64 {
     f64::from_bits(number.round(exact::F64, round))
 }
 
-/// `a * b + c` exactly; `nearest` answers when an operand is not finite.
+/// `a * b + c` exactly, if all are finite.
 fn exact_fma(a: f64, b: f64, c: f64, round: Round) -> Option<Exact> {
     (a.is_finite() && b.is_finite() && c.is_finite())
-        .then(|| Exact::of_f64(a).mul(Exact::of_f64(b)).add(Exact::of_f64(c), round))
+        .then(|| Exact::of_f64(a).times(Exact::of_f64(b)).plus(Exact::of_f64(c), round))
 }
 
 /// `a + b` exactly.
 fn exact_add(a: f64, b: f64, round: Round) -> Option<Exact> {
-    (a.is_finite() && b.is_finite()).then(|| Exact::of_f64(a).add(Exact::of_f64(b), round))
+    (a.is_finite() && b.is_finite()).then(|| Exact::of_f64(a).plus(Exact::of_f64(b), round))
 }
 
 /// `a * b` exactly.
 fn exact_mul(a: f64, b: f64) -> Option<Exact> {
-    (a.is_finite() && b.is_finite()).then(|| Exact::of_f64(a).mul(Exact::of_f64(b)))
+    (a.is_finite() && b.is_finite()).then(|| Exact::of_f64(a).times(Exact::of_f64(b)))
 }
 
 /// `a / b` as exactly as any rounding needs.
 fn exact_div(a: f64, b: f64) -> Option<Exact> {
-    (a.is_finite() && b.is_finite() && b != 0.0).then(|| Exact::of_f64(a).div(Exact::of_f64(b)))
+    (a.is_finite() && b.is_finite() && b != 0.0).then(|| Exact::of_f64(a).over(Exact::of_f64(b)))
 }
 
 /// The square root of `a` as exactly as any rounding needs.
