@@ -1,0 +1,378 @@
+//! `mma.sync` of the `m16n8` shapes: D = A · B + C.
+//!
+//! Fragments are spread into tiles once, multiplied there in plain loops that vectorise over the eight columns, and
+//! gathered again. Products of all supported formats are exact in f64.
+
+#![allow(clippy::needless_range_loop, reason = "rows, columns and lanes index several arrays at once")]
+
+use super::WarpRegister;
+use super::layout::{a_cell, b_cell, c_cell};
+use crate::arith::convert::{NumberType, value_of};
+use crate::arith::half::{Bf16, F16, Half, round_to_odd};
+use crate::arith::{NAN_F32, approx::mix};
+
+/// Type of the elements of A or B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names of PTX")]
+pub enum Element {
+    F16,
+    Bf16,
+    /// The low 13 bits of the register are ignored.
+    Tf32,
+    E4m3,
+    E5m2,
+    S8,
+    U8,
+    S4,
+    U4,
+}
+
+/// Type of C and D.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names of PTX")]
+pub enum Accumulator {
+    F16,
+    F32,
+    S32,
+}
+
+/// A multiplication of matrices, 16 × k times k × 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mma {
+    /// Elements of A.
+    pub a: Element,
+    /// Elements of B: as wide as those of A.
+    pub b: Element,
+    /// Columns of A.
+    pub k: usize,
+    /// Type of C.
+    pub c: Accumulator,
+    /// Type of D.
+    pub d: Accumulator,
+    /// `.satfinite` of integers: the sum is clamped, it does not wrap.
+    pub saturate: bool,
+}
+
+/// How the products are added up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sums {
+    /// In index order, in f64, rounded to nearest once at the end.
+    Exact,
+    /// As tensor cores do, in a way chosen by the seed: products in another order, in groups of 4, 8 or 16; in a group
+    /// all terms are cut off at the same place, at or up to 2 bits below the last place of the largest; each group's
+    /// sum is truncated to f32.
+    Truncated(u64),
+}
+
+impl Element {
+    /// Elements to a register.
+    pub const fn per_register(self) -> usize {
+        match self {
+            Element::Tf32 => 1,
+            Element::F16 | Element::Bf16 => 2,
+            Element::E4m3 | Element::E5m2 | Element::S8 | Element::U8 => 4,
+            Element::S4 | Element::U4 => 8,
+        }
+    }
+
+    /// Whether products are of integers.
+    pub const fn is_integer(self) -> bool {
+        matches!(self, Element::S8 | Element::U8 | Element::S4 | Element::U4)
+    }
+}
+
+impl Accumulator {
+    /// Registers of a fragment.
+    pub const fn registers(self) -> usize {
+        if matches!(self, Accumulator::F16) { 2 } else { 4 }
+    }
+}
+
+impl Mma {
+    /// Registers of A's fragment.
+    pub const fn a_registers(self) -> usize {
+        self.k / (2 * self.a.per_register())
+    }
+
+    /// Registers of B's fragment.
+    pub const fn b_registers(self) -> usize {
+        self.k / (4 * self.b.per_register())
+    }
+}
+
+/// The largest k of any shape (4-bit integers).
+const K_MAX: usize = 64;
+
+/// The tiles that a warp's fragments spread into. B is held row by row, so that a row of eight is two vectors.
+struct Tiles<T> {
+    a: [[T; K_MAX]; 16],
+    b: [[T; 8]; K_MAX],
+    c: [[T; 8]; 16],
+}
+
+/// Multiplies. `a`, `b`, `c` hold the fragments' registers, `d` takes as many as [`Mma::d`] has.
+pub fn mma(
+    mma: Mma,
+    a: &[&WarpRegister],
+    b: &[&WarpRegister],
+    c: &[&WarpRegister],
+    d: &mut [WarpRegister],
+    sums: Sums,
+) {
+    debug_assert!(a.len() == mma.a_registers() && b.len() == mma.b_registers());
+    debug_assert!(c.len() == mma.c.registers() && d.len() == mma.d.registers());
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has just been found to have these instructions.
+        return unsafe { mma_avx2(mma, a, b, c, d, sums) };
+    }
+    mma_any(mma, a, b, c, d, sums);
+}
+
+/// The same code, compiled for AVX2. Without FMA: a fused product would be no different, all products being exact.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn mma_avx2(
+    mma: Mma,
+    a: &[&WarpRegister],
+    b: &[&WarpRegister],
+    c: &[&WarpRegister],
+    d: &mut [WarpRegister],
+    sums: Sums,
+) {
+    mma_any(mma, a, b, c, d, sums);
+}
+
+#[inline(always)]
+fn mma_any(
+    mma: Mma,
+    a: &[&WarpRegister],
+    b: &[&WarpRegister],
+    c: &[&WarpRegister],
+    d: &mut [WarpRegister],
+    sums: Sums,
+) {
+    // The shapes of deep learning have their own instance, with constant bounds.
+    match (mma.a, mma.k) {
+        (Element::Bf16, 16) => floats(mma, 16, a, b, c, d, sums, bf16),
+        (Element::Bf16, _) => floats(mma, 8, a, b, c, d, sums, bf16),
+        (Element::F16, 16) => floats(mma, 16, a, b, c, d, sums, f16),
+        (Element::F16, _) => floats(mma, 8, a, b, c, d, sums, f16),
+        (Element::Tf32, k) => floats(mma, k, a, b, c, d, sums, tf32),
+        _ if mma.a.is_integer() => integers(mma, a, b, c, d),
+        _ => floats(mma, mma.k, a, b, c, d, sums, f8),
+    }
+}
+
+/// Element `index` of a register of bf16.
+#[inline(always)]
+fn bf16(_: Element, word: u32, index: usize) -> f64 {
+    Bf16::to_f32(word >> (16 * index) & 0xffff).into()
+}
+
+/// Element `index` of a register of f16.
+#[inline(always)]
+fn f16(_: Element, word: u32, index: usize) -> f64 {
+    F16::to_f32(word >> (16 * index) & 0xffff).into()
+}
+
+/// A register of tf32.
+#[inline(always)]
+fn tf32(_: Element, word: u32, _: usize) -> f64 {
+    f32::from_bits(word & !0x1fff).into()
+}
+
+/// Element `index` of a register of 8-bit floats.
+#[inline(always)]
+fn f8(element: Element, word: u32, index: usize) -> f64 {
+    let kind = if element == Element::E4m3 { NumberType::E4m3 } else { NumberType::E5m2 };
+    value_of(kind, u64::from(word >> (8 * index) & 0xff), false)
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the operands of the instruction")]
+fn floats(
+    mma: Mma,
+    k: usize,
+    a: &[&WarpRegister],
+    b: &[&WarpRegister],
+    c: &[&WarpRegister],
+    d: &mut [WarpRegister],
+    sums: Sums,
+    decode: impl Fn(Element, u32, usize) -> f64,
+) {
+    let mut tiles = Tiles { a: [[0.0; K_MAX]; 16], b: [[0.0; 8]; K_MAX], c: [[0.0; 8]; 16] };
+    spread(mma, a, b, &mut tiles, decode);
+    for lane in 0..32 {
+        for index in 0..4 {
+            let cell = c_cell(lane, index);
+            tiles.c[cell.row][cell.column] = match mma.c {
+                Accumulator::F16 => F16::to_f32(c[index / 2][lane] >> (16 * (index % 2)) & 0xffff).into(),
+                _ => f32::from_bits(c[index][lane]).into(),
+            };
+        }
+    }
+    let Tiles { a, b, c: sum } = &mut tiles;
+    match sums {
+        Sums::Exact => {
+            for (row, sum) in a.iter().zip(sum.iter_mut()) {
+                for i in 0..k {
+                    for column in 0..8 {
+                        sum[column] += row[i] * b[i][column];
+                    }
+                }
+            }
+        }
+        Sums::Truncated(seed) => {
+            let way = Truncation::new(seed, mma, k);
+            for (row, sum) in a.iter().zip(sum.iter_mut()) {
+                way.add(row, b, sum, k);
+            }
+        }
+    }
+    for lane in 0..32 {
+        for index in 0..4 {
+            let cell = c_cell(lane, index);
+            let value = tiles.c[cell.row][cell.column];
+            match mma.d {
+                Accumulator::F16 => {
+                    let half = F16::from_f32(round_to_odd(value, 0.0));
+                    let register = &mut d[index / 2][lane];
+                    *register = if index % 2 == 0 { half } else { *register | half << 16 };
+                }
+                _ => d[index][lane] = if value.is_nan() { NAN_F32 } else { (value as f32).to_bits() },
+            }
+        }
+    }
+}
+
+/// Puts the elements of A and B in their places.
+#[inline(always)]
+fn spread<T>(
+    mma: Mma,
+    a: &[&WarpRegister],
+    b: &[&WarpRegister],
+    tiles: &mut Tiles<T>,
+    decode: impl Fn(Element, u32, usize) -> T,
+) {
+    let elements = mma.a.per_register();
+    for (register, words) in a.iter().enumerate() {
+        for (lane, &word) in words.iter().enumerate() {
+            for index in 0..elements {
+                let cell = a_cell(lane, register, index, elements);
+                tiles.a[cell.row][cell.column] = decode(mma.a, word, index);
+            }
+        }
+    }
+    for (register, words) in b.iter().enumerate() {
+        for (lane, &word) in words.iter().enumerate() {
+            for index in 0..elements {
+                let cell = b_cell(lane, register, index, elements);
+                tiles.b[cell.row][cell.column] = decode(mma.b, word, index);
+            }
+        }
+    }
+}
+
+/// One way in which tensor cores may add.
+struct Truncation {
+    /// The order of the products.
+    order: [u8; K_MAX],
+    /// Products added to the running sum together.
+    group: usize,
+    /// 2^-23, 2^-24 or 2^-25: the place where terms are cut off, relative to the power of two of the largest.
+    cut: f64,
+}
+
+impl Truncation {
+    fn new(seed: u64, mma: Mma, k: usize) -> Truncation {
+        let mut state = mix(seed ^ (k as u64) << 8 ^ mma.a as u64);
+        let mut next = |below: u64| {
+            state = mix(state);
+            state % below
+        };
+        let mut order: [u8; K_MAX] = std::array::from_fn(|i| i as u8);
+        for i in (1..k).rev() {
+            order.swap(i, next(i as u64 + 1) as usize);
+        }
+        let group = [4, 8, 16][next(3) as usize];
+        let cut = f64::from_bits((1023 - 23 - next(3)) << 52);
+        Truncation { order, group, cut }
+    }
+
+    /// Adds a row of A times B to a row of sums.
+    #[inline(always)]
+    fn add(&self, row: &[f64; K_MAX], b: &[[f64; 8]; K_MAX], sum: &mut [f64; 8], k: usize) {
+        for group in self.order[..k].chunks(self.group) {
+            let mut largest = sum.map(f64::abs);
+            for &i in group {
+                for column in 0..8 {
+                    largest[column] = largest[column].max((row[i as usize] * b[i as usize][column]).abs());
+                }
+            }
+            // The power of two of the largest term, and the scale that makes the cut-off place 1.
+            let quantum = largest.map(|x| f64::from_bits(x.max(1e-200).to_bits() & 0x7ff0 << 48) * self.cut);
+            let scale = quantum.map(|q| 1.0 / q);
+            let mut total: [f64; 8] = std::array::from_fn(|column| (sum[column] * scale[column]).trunc());
+            for &i in group {
+                for column in 0..8 {
+                    total[column] += (row[i as usize] * b[i as usize][column] * scale[column]).trunc();
+                }
+            }
+            for column in 0..8 {
+                // 29 bits more than f32 has go, towards zero. Infinities and NaN pass through unscaled.
+                let value = total[column] * quantum[column];
+                let cut = f64::from_bits(value.to_bits() & !0x1fff_ffff);
+                let plain = group.iter().fold(sum[column], |s, &i| s + row[i as usize] * b[i as usize][column]);
+                sum[column] = if plain.is_finite() { cut } else { plain };
+            }
+        }
+    }
+}
+
+/// Element `index` of a register of integers.
+#[inline(always)]
+fn integer(element: Element, word: u32, index: usize) -> i32 {
+    match element {
+        Element::S8 => i32::from((word >> (8 * index)) as i8),
+        Element::U8 => i32::from((word >> (8 * index)) as u8),
+        Element::S4 => ((word >> (4 * index)) << 28) as i32 >> 28,
+        _ => (word >> (4 * index) & 0xf) as i32,
+    }
+}
+
+#[inline(always)]
+fn integers(mma: Mma, a: &[&WarpRegister], b: &[&WarpRegister], c: &[&WarpRegister], d: &mut [WarpRegister]) {
+    let mut tiles = Tiles { a: [[0; K_MAX]; 16], b: [[0; 8]; K_MAX], c: [[0; 8]; 16] };
+    spread(mma, a, b, &mut tiles, integer);
+    for (row, sum) in tiles.a.iter().zip(tiles.c.iter_mut()) {
+        for i in 0..mma.k {
+            for column in 0..8 {
+                sum[column] += row[i] * tiles.b[i][column];
+            }
+        }
+    }
+    for lane in 0..32 {
+        for index in 0..4 {
+            let cell = c_cell(lane, index);
+            let (sum, start) = (tiles.c[cell.row][cell.column], c[index][lane] as i32);
+            let total = if mma.saturate { start.saturating_add(sum) } else { start.wrapping_add(sum) };
+            d[index][lane] = total as u32;
+        }
+    }
+}
+
+/// `mma.sync.m8n8k4` of f64: each lane holds one element of A, one of B and two of C. Sums in index order, each step
+/// fused.
+pub fn mma_f64(a: &[u64; 32], b: &[u64; 32], c: [&[u64; 32]; 2]) -> [[u64; 32]; 2] {
+    std::array::from_fn(|index| {
+        std::array::from_fn(|lane| {
+            let (row, column) = (lane / 4, 2 * (lane % 4) + index);
+            (0..4)
+                .fold(f64::from_bits(c[index][lane]), |sum, k| {
+                    f64::from_bits(a[4 * row + k]).mul_add(f64::from_bits(b[4 * column + k]), sum)
+                })
+                .to_bits()
+        })
+    })
+}
