@@ -9,6 +9,7 @@ use gpt2meg::train::checkpoint::{
     self, Best, Checkpoint, CheckpointMeta, DataMeta, KEEP, Moments, Progress, Which, best_path, step_path,
 };
 use gpt2meg::train::config::TrainingConfig;
+use gpt2meg::train::metrics::StepRecord;
 use std::path::Path;
 
 const N_CHANNEL: usize = 3;
@@ -185,6 +186,66 @@ fn a_header_that_does_not_fit_its_tensors() {
     assert_eq!(write(CheckpointMeta { model: huge, ..good.clone() }).kind(), Kind::ShapeMismatch);
     let more = ModelConfig { n_channel: 4, ..good.model.clone() };
     assert_eq!(write(CheckpointMeta { model: more, ..good.clone() }).kind(), Kind::ShapeMismatch);
+}
+
+#[test]
+fn progress_that_contradicts_itself_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.safetensors");
+    let load = |progress: Progress| {
+        let meta = CheckpointMeta { progress, ..meta(9) };
+        let moments = Moments { m: values(&meta, 0.0), v: values(&meta, 0.0) };
+        checkpoint::save(&path, &meta, &scales(), &values(&meta, 0.0), &moments).unwrap();
+        checkpoint::load(&path, Which::Last)
+    };
+    let record = |step| StepRecord { step, nats: 1.0, lr: 1e-4, grad_norm: 1.0, applied: true, validation: None };
+    let good = Progress { n_update: 7, n_skipped: 2, unvalidated: Some(record(9)), ..meta(9).progress };
+    load(good).unwrap();
+    load(Progress::default()).unwrap();
+    for lie in [
+        Progress { unvalidated: Some(record(0)), ..Progress::default() },
+        Progress { unvalidated: Some(record(8)), ..good },
+        Progress { best: Some(Best { step: 10, nats: 1.0 }), ..good },
+        Progress { best: Some(Best { step: 0, nats: 1.0 }), ..good },
+        Progress { n_update: 10, ..good },
+        Progress { n_update: u64::MAX, n_skipped: u64::MAX, ..good },
+        Progress { n_worse: 10, ..good },
+        Progress { step: u64::MAX, ..meta(9).progress },
+    ] {
+        assert_eq!(load(lie).unwrap_err().kind(), Kind::Corrupt, "{lie:?}");
+    }
+    let training = TrainingConfig { windows_per_step: 0, ..meta(9).training };
+    let meta = CheckpointMeta { training, ..meta(9) };
+    let moments = Moments { m: values(&meta, 0.0), v: values(&meta, 0.0) };
+    checkpoint::save(&path, &meta, &scales(), &values(&meta, 0.0), &moments).unwrap();
+    assert_eq!(checkpoint::load(&path, Which::Last).unwrap_err().kind(), Kind::Corrupt);
+}
+
+#[test]
+fn moments_that_do_not_fit_are_refused_with_the_rest() {
+    use gpt2meg::storage::container::{Container, Entry, write};
+    let run = run_with(&[3]);
+    let path = step_path(run.path(), 3);
+    let container = Container::open(&path, "checkpoint").unwrap();
+    let names: Vec<String> = container.names().into_iter().filter(|name| name != "v.wte").collect();
+    let entries: Vec<Entry> = names
+        .iter()
+        .map(|name| {
+            let (dtype, width) = match name.as_str() {
+                "centre" | "spread" | "peak" => (safetensors::Dtype::F64, 8),
+                _ => (safetensors::Dtype::F32, 4),
+            };
+            let bytes = container.bytes(name).unwrap();
+            let shape = container.shape(name, dtype).unwrap();
+            assert_eq!(bytes.len(), width * shape.iter().product::<usize>());
+            Entry { name, dtype, shape, bytes }
+        })
+        .collect();
+    write(&path, true, "checkpoint", &meta(3), &entries).unwrap();
+    assert_eq!(checkpoint::load_state(run.path()).unwrap_err().kind(), Kind::Corrupt);
+    // What only reads the parameters still can; `verify` is as strict as whoever goes on.
+    assert_eq!(checkpoint::read_state(&path).unwrap_err().kind(), Kind::Corrupt);
+    checkpoint::load(&path, Which::Last).unwrap();
 }
 
 #[test]

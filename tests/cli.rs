@@ -123,7 +123,7 @@ fn data_that_do_not_belong_together_are_refused() {
 
     world.fail(&format!("tokenize three.npy {NPY} --out two --force"), 14, "channel");
     world.fail("score run three", 14, "channel");
-    world.fail("score run authors", 17, "scheme");
+    world.fail("score run authors", 17, "tokenizer");
     world.fail("train two --out run", 73, "run");
     world.fail("train two --out long --context 4096", 16, "--context");
     world.fail("train two --out odd --d-model 10 --heads 3", 18, "n_head");

@@ -85,6 +85,9 @@ fn reference(folder: &Path, data: &Path) -> (BTreeMap<String, Vec<u8>>, Duration
     let started = Instant::now();
     assert!(train(&run, data, &[]).status().unwrap().success());
     println!("an uninterrupted run takes {:?}", started.elapsed());
+    let other = folder.join("other-threads");
+    assert!(train(&other, data, &["--threads", "3"]).status().unwrap().success());
+    assert_same(&other, &remains(&run));
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert_eq!(log.lines().count() as u64, STEPS);
     assert_eq!(log.lines().filter(|line| line.contains("validation")).count() as u64, STEPS / 10);
@@ -206,6 +209,90 @@ fn of_several_trainers_one_runs() {
         children[0].kill().unwrap();
         children[0].wait().unwrap();
         gpt2meg::storage::lock::FolderLock::acquire(&run).unwrap();
+    }
+}
+
+/// The newest checkpoint's bytes.
+fn newest(run: &Path, step: u64) -> Vec<u8> {
+    std::fs::read(step_path(run, step)).unwrap()
+}
+
+#[test]
+fn a_run_goes_on_with_its_own_recipe_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 100);
+    let run = folder.path().join("run");
+    let code = |more: &[&str]| train(&run, &data, more).status().unwrap().code();
+    let short = ["--steps", "20", "--validate-every", "10", "--checkpoint-every", "7"];
+    let command = |recipe: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+        command.arg("train").arg("--out").arg(&run).args(recipe).arg("--quiet").stderr(Stdio::null());
+        command.status().unwrap().code()
+    };
+    let shape = ["--layers", "2", "--heads", "2", "--d-model", "8", "--context", "16", "--lr", "1e-3"];
+    let start = [&[data.to_str().unwrap()], &shape[..], &short, &["--windows-per-step", "2"]].concat();
+    assert_eq!(command(&start), Some(0));
+    let before = newest(&run, 20);
+
+    // Another recipe is refused, whether run.json is there or lost, and also if it was edited.
+    let text = std::fs::read_to_string(run.join("run.json")).unwrap();
+    assert_eq!(code(&["--resume", "--weight-decay", "0.1"]), Some(2));
+    assert_eq!(code(&["--resume", "--seed", "5"]), Some(2));
+    std::fs::remove_file(run.join("run.json")).unwrap();
+    assert_eq!(code(&["--resume", "--weight-decay", "0.1"]), Some(2));
+    assert_eq!(code(&["--resume", "--seed", "5"]), Some(2));
+    assert_eq!(command(&["--resume"]), Some(66), "without run.json nobody knows where the data is");
+    let edited = text.replace("\"weight_decay\": 0.0", "\"weight_decay\": 0.5");
+    assert_ne!(edited, text);
+    std::fs::write(run.join("run.json"), edited).unwrap();
+    assert_eq!(command(&["--resume"]), Some(2));
+    std::fs::remove_file(run.join("run.json")).unwrap();
+    assert_eq!(newest(&run, 20), before);
+
+    // Its own goes on to the bits of one whole run.
+    assert_eq!(code(&["--resume"]), Some(0));
+    let (reference, _) = reference(folder.path(), &data);
+    assert_same(&run, &reference);
+}
+
+#[test]
+fn a_cosine_is_not_stretched() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 100);
+    let run = folder.path().join("run");
+    let train = |steps: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+        command.arg("train").arg(&data).arg("--out").arg(&run).args(["--steps", steps, "--quiet"]).args(more);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let shape = ["--layers", "1", "--heads", "1", "--d-model", "8", "--context", "16", "--schedule", "cosine"];
+    assert_eq!(train("6", &shape).0, Some(0));
+    let before = newest(&run, 6);
+    let (code, message) = train("12", &["--resume"]);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("cosine") && message.contains("--out"), "{message}");
+    assert_eq!((newest(&run, 6), train("6", &["--resume"]).0), (before, Some(0)));
+}
+
+#[test]
+fn validation_may_be_asked_for_in_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 100);
+    let run = folder.path().join("run");
+    // Two recordings of 400 timesteps: 2 · ((400 - 17) / 8 + 1) = 96 windows, so 48 steps of two.
+    let shape = ["--layers", "1", "--heads", "1", "--d-model", "8", "--context", "16", "--windows-per-step", "2"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+    command.arg("train").arg(&data).arg("--out").arg(&run).args(shape);
+    command.args(["--passes", "2", "--validate-passes", "0.5", "--quiet"]);
+    assert!(command.status().unwrap().success());
+    let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let validated = |line: &&str| line.contains("validation");
+    let step = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap();
+    assert_eq!(log.lines().filter(validated).map(step).collect::<Vec<_>>(), [24, 48, 72, 96]);
+    for both in [["--validate-every", "5"], ["--validate-passes", "-1"]] {
+        let status = train(&folder.path().join("none"), &data, &["--validate-passes", "1"]).args(both).status();
+        assert_eq!(status.unwrap().code(), Some(2));
     }
 }
 

@@ -14,7 +14,7 @@ use gpt2meg::model::layout::Parameters;
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::scheme::Scheme;
 use gpt2meg::tokens::shard::Split;
-use gpt2meg::train::anchors::{Anchors, NAMES};
+use gpt2meg::train::anchors::{Anchors, NAMES, named};
 use gpt2meg::train::checkpoint::{self, Checkpoint, DataMeta, Moments, Which};
 use gpt2meg::train::config::TrainingConfig;
 use gpt2meg::train::metrics::StepRecord;
@@ -309,7 +309,10 @@ const POISONS: [Poison; 7] = [
 fn bad_numbers_never_reach_the_weights() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = wave(folder.path());
-    let config = |steps| TrainingConfig { lr: 1e-3, checkpoint_every: 1, ..TrainingConfig::paper(7, steps) };
+    let config = |steps| {
+        let recipe = TrainingConfig { lr: 1e-3, checkpoint_every: 1, ..TrainingConfig::paper(7, 100) };
+        TrainingConfig { steps, ..recipe }
+    };
     let before = folder.path().join("before");
     train(&mut poisoned(vec![]), &before, &run_meta(&dataset, small(), config(3)), &dataset).0.unwrap();
     let (good, good_moments) = checkpoint::load_state(&before).unwrap().unwrap();
@@ -340,7 +343,10 @@ fn a_skipped_step_leaves_nothing_behind_for_the_next() {
     // The same with and without an interruption right after the skipped step.
     let folder = tempfile::tempdir().unwrap();
     let dataset = wave(folder.path());
-    let config = |steps| TrainingConfig { lr: 1e-3, validate_every: 2, ..TrainingConfig::paper(7, steps) };
+    let config = |steps| {
+        let recipe = TrainingConfig { lr: 1e-3, validate_every: 2, ..TrainingConfig::paper(7, 100) };
+        TrainingConfig { steps, ..recipe }
+    };
     let plan = vec![(4, Poison::Gradient(f32::NAN))];
     let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
     let (_, reference, _) =
@@ -414,7 +420,8 @@ fn anchors_are_scored_on_the_models_targets() {
     let run = run_meta(&dataset, ModelConfig { n_ctx, ..small() }, TrainingConfig::paper(0, 1));
     let windows = validation_windows(&dataset, &run).unwrap();
     assert_eq!(windows.len(), 2 * 2);
-    let anchors = Anchors::fit(&dataset).unwrap().score(&dataset, &windows, n_ctx).unwrap();
+    let fitted = Anchors::fit(&dataset).unwrap().unwrap();
+    let anchors = named(&fitted.score(&dataset, &windows, n_ctx).unwrap().unwrap());
     assert_eq!(anchors.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), NAMES);
 
     let levels = Scheme::PAPER.levels();

@@ -13,7 +13,8 @@ mod train;
 mod verify;
 
 use crate::device::DeviceChoice;
-use crate::error::Result;
+use crate::ensure;
+use crate::error::{Kind, Result};
 use clap::{Args, Parser, Subcommand};
 
 /// From recordings of the brain to tokens, a GPT-2, and generated MEG.
@@ -32,7 +33,7 @@ pub struct Globals {
     /// Where to compute.
     #[arg(long, global = true, value_enum, default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// Threads of the CPU engine; results do not depend on it [default: all cores].
+    /// Threads to compute with; results do not depend on it [default: all cores].
     #[arg(long, global = true)]
     pub threads: Option<usize>,
     /// Seed of everything random.
@@ -41,7 +42,7 @@ pub struct Globals {
     /// Print the result as JSON on standard output.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Replace files that exist.
+    /// Let commands that write replace files that exist.
     #[arg(long, global = true)]
     pub force: bool,
     /// No progress, no notes.
@@ -85,6 +86,13 @@ pub enum Exit {
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<Exit> {
     let globals = &cli.globals;
+    if let Some(threads) = globals.threads {
+        use crate::device::cpu::MAX_THREADS;
+        ensure!((1..=MAX_THREADS).contains(&threads), Kind::Usage, "{threads} threads is outside 1 to {MAX_THREADS}");
+        // For everything outside the engine, which has threads of its own. A program that calls this twice keeps those
+        // of the first call; results do not depend on it.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+    }
     match cli.command {
         Command::Demo(command) => command.run(globals),
         Command::Simulate(command) => command.run(globals),

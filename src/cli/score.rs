@@ -2,15 +2,16 @@
 
 use super::{Exit, Globals, progress};
 use crate::ensure;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
-use crate::train::anchors::{Anchor, Anchors};
-use crate::train::checkpoint::{self, Checkpoint, Which};
+use crate::train::anchors::{Anchor, Anchors, NAMES, named};
+use crate::train::checkpoint::{self, Which};
+use crate::train::numbering::{Numbering, check_alike};
 use crate::train::run_folder::write_json;
-use crate::train::scoring::{Scorer, Summary, spread};
+use crate::train::scoring::{Difference, Scorer, Summary, spread};
 use crate::train::trainer::network;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,13 @@ use std::path::PathBuf;
 ///
 /// Predicts every next level of held-out data and writes cross-entropy, accuracies and squared error to scores.json,
 /// beside what can be had without a model: uniform, unigram, bigram, repeating the last level, and AR(20).
+///
+/// The data must have the model's channels, rate and tokenizer. Subjects and conditions are matched by name; one that the
+/// model has never seen is an error.
+///
+/// The difference between the model and each anchor comes with a paired standard error: its units are the windows of the
+/// held-out part, each of which both predict. Neighbouring windows are alike, so it is rather too small; take a
+/// difference below three of them for none.
 ///
 /// Example: gpt2meg score run data
 #[derive(Args, Debug)]
@@ -78,6 +86,18 @@ pub struct Scores {
     pub model: Summary,
     /// What anybody can compute, on the same targets.
     pub anchors: Vec<Anchor>,
+    /// The model's nats minus those of each anchor that has any, over the same windows.
+    pub model_minus: Vec<ModelMinus>,
+}
+
+/// The difference between the model and one anchor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelMinus {
+    /// The anchor's name.
+    pub name: String,
+    /// The difference; negative where the model is better.
+    #[serde(flatten)]
+    pub difference: Difference,
 }
 
 impl Score {
@@ -85,7 +105,7 @@ impl Score {
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
         let dataset = Dataset::open(&self.data)?;
-        check_data(&checkpoint, &dataset).map_err(|e| e.at(&self.data))?;
+        check_alike(&checkpoint.meta.data, &dataset.shards[0])?;
         let out = self.out.clone().unwrap_or_else(|| {
             let folder = if self.run.is_dir() { Some(self.run.as_path()) } else { self.run.parent() };
             folder.map_or_else(PathBuf::new, PathBuf::from).join("scores.json")
@@ -99,19 +119,25 @@ impl Score {
         let meta = &checkpoint.meta;
         let windows = spread(&Windows::new(&dataset, split, meta.model.n_ctx)?, self.windows);
         ensure!(!windows.is_empty(), Kind::Usage, "--windows 0 leaves nothing to score");
+        let numbering = Numbering::new(&meta.data, &dataset);
+        // A subject or a condition that the model has never seen is said before any work is done.
+        let mut conditions = vec![0; meta.model.n_ctx];
+        windows.iter().try_for_each(|&window| numbering.read(&dataset, window, &mut conditions).map(drop))?;
 
         let mut device = crate::device::open(globals.device, globals.threads)?;
         let (gpt, _) = network(&mut *device, &meta.model, &meta.data.scheme, &checkpoint.params)?;
         let most = device.max_sequences();
         let work = gpt.workspace(&mut *device, most, false)?;
-        let mut scorer = Scorer::new(&mut *device, &gpt)?;
+        let mut scorer = Scorer::new(&mut *device, &gpt, &numbering)?;
         let bar = progress::bar(windows.len() as u64, "windows", globals.quiet);
         let done = |n: usize| bar.inc(n as u64);
         let scored = scorer.score(&mut *device, &gpt, &work, &dataset, &windows, done)?;
         bar.finish_and_clear();
-        let Some(scored) = scored else {
-            return Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
-        };
+        let stopped = || Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
+        let Some(scored) = scored else { return stopped() };
+        let Some(fitted) = Anchors::fit(&dataset)? else { return stopped() };
+        let Some(anchors) = fitted.score(&dataset, &windows, meta.model.n_ctx)? else { return stopped() };
+        let differences = NAMES.iter().zip(anchors.iter().map(|anchor| scored.minus(anchor)));
         let scores = Scores {
             checkpoint: checkpoint.path.clone(),
             step: meta.progress.step,
@@ -121,7 +147,11 @@ impl Score {
             n_window: windows.len(),
             n_target: meta.model.n_ctx - meta.model.first_target(),
             model: scored.summary(),
-            anchors: Anchors::fit(&dataset)?.score(&dataset, &windows, meta.model.n_ctx)?,
+            anchors: named(&anchors),
+            model_minus: differences
+                .filter(|(_, difference)| difference.nats.is_finite())
+                .map(|(name, difference)| ModelMinus { name: name.to_string(), difference })
+                .collect(),
         };
         write_json(&out, globals.force, &scores)?;
         if globals.json {
@@ -130,49 +160,22 @@ impl Score {
             let mut rows = scores.anchors.clone();
             rows.push(Anchor { name: "model".into(), scores: scores.model.clone() });
             println!("{}", table(&rows));
+            println!("\n{}", differences_table(&scores.model_minus, scores.n_window));
             println!("{}", out.display());
         }
         Ok(Exit::Done)
     }
 }
 
-/// The data must be what the model was made for: the same channels, tokenizer, rate, subjects and conditions.
-fn check_data(checkpoint: &Checkpoint, dataset: &Dataset) -> Result<()> {
-    let (ours, theirs) = (&checkpoint.meta.data, &dataset.shards[0].meta);
-    let names =
-        |info: &crate::recording::Info| -> Vec<String> { info.channels.iter().map(|c| c.name.clone()).collect() };
-    let (expected, found) = (names(&ours.info), names(&theirs.info));
-    if expected != found {
-        let differs = expected.iter().zip(&found).find(|(a, b)| a != b);
-        let what = match differs {
-            Some((a, b)) => format!("the model expects channel {a} where the data has {b}"),
-            None => format!("the model has {} channels, the data {}", expected.len(), found.len()),
-        };
-        return Err(Error::new(Kind::ChannelMismatch, what).hint("Tokenize with the same channels in the same order"));
+/// The differences for people: one line an anchor.
+fn differences_table(rows: &[ModelMinus], n_window: usize) -> String {
+    let mut lines =
+        vec![format!("  Model minus anchor, nats (below 0: the model is better), paired over {n_window} windows:")];
+    for ModelMinus { name, difference } in rows {
+        let error = difference.standard_error.map_or_else(|| "–".to_string(), |error| format!("{error:.4}"));
+        lines.push(format!("  {name:<12}{:>+9.4} ± {error}", difference.nats));
     }
-    ensure!(ours.scheme == theirs.scheme, Kind::TokenizerMismatch, "the data was tokenized with another scheme");
-    ensure!(
-        ours.info.sfreq == theirs.info.sfreq,
-        Kind::SamplingRate,
-        "the model was trained at {} Hz, the data is at {} Hz",
-        ours.info.sfreq,
-        theirs.info.sfreq
-    );
-    ensure!(
-        ours.conditions == dataset.conditions,
-        Kind::UnknownCondition,
-        "the model knows the conditions {:?}, the data has {:?}",
-        ours.conditions,
-        dataset.conditions
-    );
-    ensure!(
-        ours.subjects == dataset.subjects,
-        Kind::UnknownSubject,
-        "the model knows the subjects {:?}, the data has {:?}",
-        ours.subjects,
-        dataset.subjects
-    );
-    Ok(())
+    lines.join("\n")
 }
 
 /// A table for people: one row a predictor.

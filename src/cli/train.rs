@@ -7,8 +7,8 @@ use crate::model::layout::ParamLayout;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
-use crate::train::anchors::{Anchor, Anchors};
-use crate::train::checkpoint::DataMeta;
+use crate::train::anchors::{Anchor, Anchors, named};
+use crate::train::checkpoint::{self, CheckpointMeta, DataMeta};
 use crate::train::config::{Schedule, TrainingConfig};
 use crate::train::metrics::StepRecord;
 use crate::train::run_folder::{RunFolder, RunMeta, read_json, write_json};
@@ -36,7 +36,8 @@ pub struct Train {
     /// Folder of the run.
     #[arg(long, value_name = "RUN")]
     out: PathBuf,
-    /// Go on from the newest checkpoint; only --steps or --passes may differ then. Starts a new run where there is none.
+    /// Go on from the newest checkpoint, with the same recipe; only --steps or --passes may differ, and with the schedule
+    /// cosine not even those. Starts a new run where there is none.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -83,7 +84,7 @@ struct Recipe {
     /// Learning rate [default: 1e-4; 1e-3 for tiny].
     #[arg(long)]
     lr: Option<f32>,
-    /// How the learning rate goes: constant, or half a cosine down to a tenth [default: constant].
+    /// How the learning rate goes: constant, or half a cosine down to a tenth at the last step [default: constant].
     #[arg(long, value_enum)]
     schedule: Option<Schedule>,
     /// Steps over which the learning rate first rises [default: 0].
@@ -95,9 +96,12 @@ struct Recipe {
     /// Scale gradients with a larger norm down to it [default: never].
     #[arg(long)]
     clip_norm: Option<f32>,
-    /// Steps between validations [default: a pass, or a tenth of the run if that is shorter].
-    #[arg(long)]
+    /// Steps between validations [default: those of one pass, or a tenth of the run if that is shorter].
+    #[arg(long, conflicts_with = "validate_passes")]
     validate_every: Option<u64>,
+    /// The same in passes over the training part, such as 0.5 or 2.
+    #[arg(long, value_name = "PASSES")]
+    validate_passes: Option<f64>,
     /// Validate on so many windows, evenly spread [default: all of the validation part].
     #[arg(long)]
     validation_windows: Option<usize>,
@@ -183,13 +187,28 @@ impl Train {
     /// The run that is in the folder and is to go on; none when a new one starts.
     fn earlier(&self, folder: &RunFolder, globals: &Globals) -> Result<Option<RunMeta>> {
         if self.resume {
-            return folder.meta();
+            return match folder.meta()? {
+                Some(run) => Ok(Some(run)),
+                None => self.of_checkpoint(folder),
+            };
         }
         if !globals.force {
             folder.refuse_leftovers()?;
         }
         folder.clear()?;
         Ok(None)
+    }
+
+    /// The configuration of a run whose run.json is lost, from its newest checkpoint; none if it has none.
+    fn of_checkpoint(&self, folder: &RunFolder) -> Result<Option<RunMeta>> {
+        let Some((checkpoint, _)) = checkpoint::load_state(folder.path())? else { return Ok(None) };
+        let Some(data) = &self.data else {
+            let hint = "Give the data's folder, which run.json would have named";
+            return Err(Error::new(Kind::NotFound, "run.json is missing").at(&self.out).hint(hint));
+        };
+        let data_path = std::path::absolute(data).map_err(|e| Error::io(e, "find", data))?;
+        let CheckpointMeta { model, training, data, version, .. } = checkpoint.meta;
+        Ok(Some(RunMeta { model, training, data_path, data, version }))
     }
 
     /// The configuration of a new run.
@@ -213,7 +232,8 @@ impl Train {
         let mut training = self.recipe.apply(&base);
         let pass = n_window.div_ceil(training.windows_per_step.max(1)) as u64;
         training.steps = self.recipe.steps(pass)?.unwrap_or(10 * pass);
-        training.validate_every = self.recipe.validate_every.unwrap_or(pass.min(training.steps / 10).max(1));
+        let validate_every = self.recipe.validate_every(pass)?;
+        training.validate_every = validate_every.unwrap_or(pass.min(training.steps / 10).max(1));
         training.checkpoint_every = self.recipe.checkpoint_every.unwrap_or(training.validate_every);
         training.check()?;
         let data_path = std::path::absolute(data_path).map_err(|e| Error::io(e, "find", data_path))?;
@@ -232,16 +252,18 @@ impl Train {
         if self.shape.apply(&earlier.model) != earlier.model || self.shape.preset.is_some() {
             return refuse(Kind::ShapeMismatch, "with another shape: leave --preset and the shape's flags away");
         }
-        let same_seed = globals.seed == 0 || globals.seed == earlier.training.seed;
-        if self.recipe.apply(&earlier.training) != earlier.training || !same_seed {
-            return refuse(Kind::Usage, "with another seed or recipe: only --steps or --passes may differ");
-        }
         let n_window = Windows::new(dataset, Split::Train, earlier.model.n_ctx)?.len();
         let pass = n_window.div_ceil(earlier.training.windows_per_step) as u64;
-        let mut run = earlier.clone();
-        run.training.steps = self.recipe.steps(pass)?.unwrap_or(earlier.training.steps);
-        run.training.check()?;
-        Ok(run)
+        let mut training = self.recipe.apply(&earlier.training);
+        training.steps = self.recipe.steps(pass)?.unwrap_or(training.steps);
+        training.validate_every = self.recipe.validate_every(pass)?.unwrap_or(training.validate_every);
+        if globals.seed != 0 {
+            training.seed = globals.seed;
+        }
+        training.check()?;
+        let hint = "Start a new run with another --out";
+        training.check_goes_on(&earlier.training).map_err(|e| e.at(&self.out).hint(hint))?;
+        Ok(RunMeta { training, ..earlier.clone() })
     }
 }
 
@@ -260,7 +282,7 @@ impl Shape {
 }
 
 impl Recipe {
-    /// `base` with what the flags change, but for the number of steps.
+    /// `base` with what the flags change, but for what may be given in passes.
     fn apply(&self, base: &TrainingConfig) -> TrainingConfig {
         TrainingConfig {
             windows_per_step: self.windows_per_step.unwrap_or(base.windows_per_step),
@@ -269,7 +291,6 @@ impl Recipe {
             warmup: self.warmup.unwrap_or(base.warmup),
             weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
             clip_norm: self.clip_norm.or(base.clip_norm),
-            validate_every: self.validate_every.unwrap_or(base.validate_every),
             validation_windows: self.validation_windows.or(base.validation_windows),
             checkpoint_every: self.checkpoint_every.unwrap_or(base.checkpoint_every),
             patience: self.patience.or(base.patience),
@@ -279,11 +300,21 @@ impl Recipe {
 
     /// The number of steps asked for, where `pass` steps are one pass.
     fn steps(&self, pass: u64) -> Result<Option<u64>> {
-        match self.passes {
-            None => Ok(self.steps),
-            Some(passes) if passes.is_finite() && passes > 0.0 => Ok(Some((passes * pass as f64).ceil() as u64)),
-            Some(passes) => Err(Error::new(Kind::Usage, format!("{passes} passes make no sense"))),
-        }
+        in_steps(self.steps, self.passes, pass)
+    }
+
+    /// The steps between validations asked for, where `pass` steps are one pass.
+    fn validate_every(&self, pass: u64) -> Result<Option<u64>> {
+        in_steps(self.validate_every, self.validate_passes, pass)
+    }
+}
+
+/// What was asked for in steps or in passes, in steps.
+fn in_steps(steps: Option<u64>, passes: Option<f64>, pass: u64) -> Result<Option<u64>> {
+    match passes {
+        None => Ok(steps),
+        Some(passes) if passes.is_finite() && passes > 0.0 => Ok(Some((passes * pass as f64).ceil() as u64)),
+        Some(passes) => Err(Error::new(Kind::Usage, format!("{passes} passes make no sense"))),
     }
 }
 
@@ -308,11 +339,15 @@ fn announce(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::Device
         model.n_channel, run.data.info.sfreq, model.n_subject, model.n_condition
     ));
     say(&format!(
-        "Run: {} steps ({:.1} passes), validated every {}; on {}, {:.0} MB.",
+        "Run: {} steps ({:.1} passes), validated every {}; on {}, {}, {:.0} MB.",
         training.steps,
         (training.steps as f64 * training.windows_per_step as f64) / n_window as f64,
         training.validate_every,
         device.name(),
+        match rayon::current_num_threads() {
+            1 => "1 thread".to_string(),
+            n => format!("{n} threads"),
+        },
         trainer::n_byte(device, model, training.windows_per_step) as f64 / 1e6
     ));
     Ok(())
@@ -324,7 +359,10 @@ fn anchors(folder: &RunFolder, run: &RunMeta, dataset: &Dataset, say: impl Fn(&s
     let anchors = if path.exists() {
         read_json(&path)?
     } else {
-        let anchors = Anchors::fit(dataset)?.score(dataset, &validation_windows(dataset, run)?, run.model.n_ctx)?;
+        let windows = validation_windows(dataset, run)?;
+        let Some(fitted) = Anchors::fit(dataset)? else { return Ok(None) };
+        let Some(scored) = fitted.score(dataset, &windows, run.model.n_ctx)? else { return Ok(None) };
+        let anchors = named(&scored);
         write_json(&path, true, &anchors)?;
         anchors
     };
@@ -383,10 +421,14 @@ impl Display {
         if let Some(validation) = &record.validation {
             self.validation = format!(", validation {:.3} nats", validation.nats);
         }
-        let done = (record.step - self.first_step) as f64;
+        let mut text = format!("{:.3} nats ({bits:.3} bits){}", record.nats, self.validation);
+        // A step whose validation alone was left to do has come without any time of its own.
+        let done = record.step.saturating_sub(self.first_step) as f64;
         let seconds = self.started.elapsed().as_secs_f64();
-        let rate = done * self.tokens_per_step / seconds;
-        let mut text = format!("{:.3} nats ({bits:.3} bits){}, {:.0} tokens/s", record.nats, self.validation, rate);
+        let timed = done > 0.0 && seconds > 0.0;
+        if timed {
+            text += &format!(", {:.0} tokens/s", done * self.tokens_per_step / seconds);
+        }
         if !record.applied {
             text = format!("NOT FINITE, update skipped; {text}");
             if self.lines || !self.bar.is_hidden() {
@@ -394,8 +436,9 @@ impl Display {
             }
         }
         if self.lines && (record.validation.is_some() || self.last_line.elapsed() >= Self::INTERVAL) {
-            let left = seconds / done * (self.steps - record.step) as f64;
-            eprintln!("Step {}/{}: {text}, {left:.0} s left", record.step, self.steps);
+            let left = seconds / done * self.steps.saturating_sub(record.step) as f64;
+            let left = if timed { format!(", {left:.0} s left") } else { String::new() };
+            eprintln!("Step {}/{}: {text}{left}", record.step, self.steps);
             self.last_line = Instant::now();
         }
         self.bar.set_message(text);

@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::storage::container::Container;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::{self, Shard};
-use crate::train::checkpoint::{self, Which};
+use crate::train::checkpoint;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ fn verify(path: &Path) -> Result<String> {
     container.verify()?;
     match container.kind() {
         shard::KIND => Shard::open(path)?.verify()?,
-        checkpoint::KIND => drop(checkpoint::load(path, Which::Last)?),
+        checkpoint::KIND => drop(checkpoint::read_state(path)?),
         _ => {}
     }
     Ok(container.kind().to_string())

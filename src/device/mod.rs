@@ -305,7 +305,8 @@ pub struct Rollout<'a> {
 
 /// A machine that runs the stages. Usable as `&mut dyn Device`.
 pub trait Device: Send {
-    /// What it is, for people: instruction set, threads.
+    /// What it is, as far as that decides the bits of its results: for a processor, the instruction set it uses, but
+    /// not the number of threads.
     fn name(&self) -> String;
 
     // ---- memory -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::random::{Purpose, word_at};
 use crate::recording::Event;
+use crate::train::numbering::known;
 
 /// Where conditions come from. Timestep 0 is the first generated one; every timestep can be asked for by itself, so that
 /// hours of signal need no memory and resuming needs no state.
@@ -122,16 +123,6 @@ impl Series {
             previous = condition;
         }
         events
-    }
-}
-
-/// A hint that lists names, the first few of many.
-pub fn known(what: &str, names: &[String]) -> String {
-    const SHOWN: usize = 12;
-    match names.len() {
-        0 => format!("{what} none at all"),
-        n if n > SHOWN => format!("{what} {} … ({n} in all)", names[..SHOWN].join(", ")),
-        _ => format!("{what} {}", names.join(", ")),
     }
 }
 

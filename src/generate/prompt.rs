@@ -1,6 +1,6 @@
 //! The real tokens a generation begins with, and what goes with them: conditions, scales, sensors.
 
-use super::conditions::{Series, known};
+use super::conditions::Series;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::Info;
@@ -8,6 +8,7 @@ use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scales;
 use crate::tokens::shard::{Shard, Split};
 use crate::train::checkpoint::{Checkpoint, DataMeta};
+use crate::train::numbering::{Numbering, check_alike, known};
 
 /// The beginning of a generation.
 #[derive(Debug, Clone)]
@@ -57,10 +58,8 @@ impl Prompt {
     pub fn cut(checkpoint: &Checkpoint, dataset: &Dataset, subject: Option<usize>, place: Place) -> Result<Self> {
         let data = &checkpoint.meta.data;
         let shards = dataset.split(place.split);
-        let subject_of = |shard: usize| {
-            let label = &dataset.subjects[dataset.subject(shard)];
-            data.subjects.iter().position(|known| known == label)
-        };
+        let numbering = Numbering::new(data, dataset);
+        let subject_of = |shard: usize| numbering.subject(dataset, shard);
         let of_subject = shards.iter().find(|&&shard| match subject {
             Some(subject) => subject_of(shard) == Some(subject),
             None => subject_of(shard).is_some(),
@@ -85,7 +84,7 @@ impl Prompt {
 
         let of_another = shard_subject != Some(subject_index);
         let scales = if of_another { &checkpoint.scales[subject_index] } else { &shard.scales };
-        let (tokens, condition, continued) = read(data, dataset, shard, place)?;
+        let (tokens, condition, continued) = read(&numbering, shard, place)?;
         let info = Info { subject: Some(data.subjects[subject_index].clone()), ..shard.meta.info.clone() };
         Ok(Self {
             tokens,
@@ -101,7 +100,7 @@ impl Prompt {
 }
 
 /// Reads a prompt's tokens and the conditions of its whole part.
-fn read(data: &DataMeta, dataset: &Dataset, shard: &Shard, place: Place) -> Result<(Vec<u8>, Vec<u16>, Series)> {
+fn read(numbering: &Numbering, shard: &Shard, place: Place) -> Result<(Vec<u8>, Vec<u16>, Series)> {
     let Place { start, n_prompt, .. } = place;
     let end = start.saturating_add(n_prompt);
     ensure!(
@@ -112,50 +111,14 @@ fn read(data: &DataMeta, dataset: &Dataset, shard: &Shard, place: Place) -> Resu
         shard.meta.recording,
         shard.n_timestep()
     );
-    let mut tokens = vec![0; data.info.n_channel() * n_prompt];
+    let mut tokens = vec![0; shard.meta.info.n_channel() * n_prompt];
     for (channel, row) in tokens.chunks_exact_mut(n_prompt).enumerate() {
         shard.tokens(channel, start, row)?;
     }
     let mut series = vec![0; shard.n_timestep()];
     shard.conditions(0, &mut series)?;
     // The data may name its conditions in another order than the model, or have fewer.
-    for condition in &mut series {
-        if let Some(index) = condition.checked_sub(1) {
-            let name = &dataset.conditions[usize::from(index)];
-            let Some(known_as) = data.conditions.iter().position(|known| known == name) else {
-                let what = format!("the model knows no condition called \"{name}\"");
-                return Err(
-                    Error::new(Kind::UnknownCondition, what).hint(known("Its conditions are", &data.conditions))
-                );
-            };
-            *condition = known_as as u16 + 1;
-        }
-    }
+    numbering.conditions(&mut series)?;
     let condition = series[start..end].to_vec();
     Ok((tokens, condition, Series::Data { series, start: end }))
-}
-
-/// Checks that a shard is the like of what the model was trained on: channels, rate and tokenizer.
-fn check_alike(data: &DataMeta, shard: &Shard) -> Result<()> {
-    let (ours, theirs) = (&data.info, &shard.meta.info);
-    let hint = "Give the data the model was trained on, or tokenize this recording the same way";
-    let place = &shard.meta.recording;
-    let (n, m) = (ours.n_channel(), theirs.n_channel());
-    if n != m {
-        let what = format!("the model has {n} channels, the data {m}");
-        return Err(Error::new(Kind::ChannelMismatch, what).at(place).hint(hint));
-    }
-    if let Some((a, b)) = ours.channels.iter().zip(&theirs.channels).find(|(a, b)| a.name != b.name) {
-        let what = format!("the model has the channel {} where the data has {}", a.name, b.name);
-        return Err(Error::new(Kind::ChannelMismatch, what).at(place).hint(hint));
-    }
-    if (ours.sfreq - theirs.sfreq).abs() > 1e-6 * ours.sfreq {
-        let what = format!("the model was trained at {} Hz, the data is at {} Hz", ours.sfreq, theirs.sfreq);
-        return Err(Error::new(Kind::SamplingRate, what).at(place).hint(hint));
-    }
-    if data.scheme != shard.meta.scheme {
-        let what = "the data was made by another tokenizer than the model's";
-        return Err(Error::new(Kind::TokenizerMismatch, what).at(place).hint(hint));
-    }
-    Ok(())
 }

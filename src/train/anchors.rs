@@ -12,6 +12,7 @@ use super::autoregression::{Autoregression, LevelRanks, NormalEquations};
 use super::metrics::Sums;
 use super::scoring::{Scored, Summary};
 use crate::error::{Error, Kind, Result};
+use crate::interrupt;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scheme;
 use crate::tokens::shard::Split;
@@ -26,6 +27,8 @@ pub const ORDER: usize = 20;
 pub const PRIOR: f64 = 10.0;
 /// Timesteps that are read from a shard at once.
 const CHUNK: usize = 1 << 16;
+/// Windows of single channels that are scored at once.
+const AT_ONCE: usize = 4096;
 
 /// The anchors' names, in the order of their tables.
 pub const NAMES: [&str; 6] = ["uniform", "unigram", "bigram", "repeat-last", "ar20", "ar20-mean"];
@@ -91,8 +94,8 @@ impl Distribution {
 }
 
 impl Anchors {
-    /// Fits them to the training part.
-    pub fn fit(dataset: &Dataset) -> Result<Self> {
+    /// Fits them to the training part; none if a signal asked to stop.
+    pub fn fit(dataset: &Dataset) -> Result<Option<Self>> {
         let shards = dataset.split(Split::Train);
         let Some(&first) = shards.first() else {
             let hint = "Give the whole folder that gpt2meg tokenize wrote";
@@ -103,10 +106,11 @@ impl Anchors {
         let n_level = scheme.n_level;
         // Counts are whole numbers: the sum does not depend on the order in which channels come.
         let pairs = Mutex::new(vec![0; n_level * n_level]);
-        let counts: Vec<Counts> = (0..n_channel)
+        let counted: Option<Result<Vec<Counts>>> = (0..n_channel)
             .into_par_iter()
-            .map(|channel| count(dataset, &shards, &scheme, channel, &pairs))
-            .collect::<Result<_>>()?;
+            .map(|channel| count(dataset, &shards, &scheme, channel, &pairs).transpose())
+            .collect();
+        let Some(counts) = counted.transpose()? else { return Ok(None) };
         let pairs = pairs.into_inner().expect("no thread has panicked");
         let mut levels = vec![0; n_level];
         counts.iter().for_each(|counts| add(&mut levels, &counts.levels));
@@ -117,34 +121,47 @@ impl Anchors {
             let weights = row.iter().zip(&pooled).map(|(&n, level)| n as f64 + PRIOR * level / total);
             Distribution::new(&weights.collect::<Vec<_>>())
         });
-        Ok(Self {
+        Ok(Some(Self {
             levels: scheme.levels(),
             boundaries: scheme.boundaries(),
             unigram: counts.iter().map(|counts| Distribution::new(&half_more(&counts.levels))).collect(),
             bigram: bigram.collect(),
             autoregression: counts.iter().map(|counts| counts.equations.solve()).collect(),
-        })
+        }))
     }
 
-    /// Scores them on the last halves of `windows` of a model with context `n_ctx`, in the order of [`NAMES`].
-    pub fn score(&self, dataset: &Dataset, windows: &[Window], n_ctx: usize) -> Result<Vec<Anchor>> {
+    /// Scores them on the last halves of `windows` of a model with context `n_ctx`, in the order of [`NAMES`]; none if a
+    /// signal asked to stop.
+    pub fn score(&self, dataset: &Dataset, windows: &[Window], n_ctx: usize) -> Result<Option<Vec<Scored>>> {
         let n_channel = self.unigram.len();
-        let channels: Vec<Vec<[Sums; 6]>> = (0..n_channel)
-            .into_par_iter()
-            .map(|channel| windows.iter().map(|&w| self.score_window(dataset, w, n_ctx, channel)).collect())
-            .collect::<Result<_>>()?;
         let mut scored = vec![Scored::new(n_channel, windows.len()); NAMES.len()];
-        for (channel, by_window) in channels.iter().enumerate() {
-            for (window, by_anchor) in by_window.iter().enumerate() {
+        // As many sequences at once as keep all threads busy, so that memory does not grow with the data.
+        let at_once = AT_ONCE.div_ceil(n_channel);
+        for (part, some) in windows.chunks(at_once).enumerate() {
+            let sums: Option<Result<Vec<[Sums; 6]>>> = (0..some.len() * n_channel)
+                .into_par_iter()
+                .map(|i| self.score_window(dataset, some[i / n_channel], n_ctx, i % n_channel).transpose())
+                .collect();
+            let Some(sums) = sums.transpose()? else { return Ok(None) };
+            for (i, by_anchor) in sums.iter().enumerate() {
+                let (channel, window) = (i % n_channel, part * at_once + i / n_channel);
                 scored.iter_mut().zip(by_anchor).for_each(|(scored, sums)| scored.count(channel, window, sums));
             }
         }
-        let named = NAMES.iter().zip(scored);
-        Ok(named.map(|(name, scored)| Anchor { name: name.to_string(), scores: scored.summary() }).collect())
+        Ok(Some(scored))
     }
 
-    /// The sums of each anchor over one channel's targets in one window.
-    fn score_window(&self, dataset: &Dataset, window: Window, n_ctx: usize, channel: usize) -> Result<[Sums; 6]> {
+    /// The sums of each anchor over one channel's targets in one window; none if a signal asked to stop.
+    fn score_window(
+        &self,
+        dataset: &Dataset,
+        window: Window,
+        n_ctx: usize,
+        channel: usize,
+    ) -> Result<Option<[Sums; 6]>> {
+        if interrupt::requested().is_some() {
+            return Ok(None);
+        }
         let shard = &dataset.shards[window.shard];
         let peak = shard.scales.peak[channel];
         let first = window.start + n_ctx / 2 + 1;
@@ -156,7 +173,7 @@ impl Anchors {
         let (levels, boundaries) = (&self.levels, &self.boundaries);
         let z: Vec<f64> = tokens.iter().map(|&token| levels[usize::from(token)] * peak).collect();
         let fit = &self.autoregression[channel];
-        let mut ranks = LevelRanks::new(boundaries, peak);
+        let mut ranks = LevelRanks::new(fit, boundaries, peak);
         let n_level = levels.len() as f64;
         let nan = f64::NAN;
 
@@ -170,7 +187,7 @@ impl Anchors {
             repeat.squared += (levels[last] - levels[target]).powi(2);
 
             let mean = fit.predict(&z[..t]);
-            let (best, place) = ranks.rank(mean, fit.sigma, target);
+            let (best, place) = ranks.rank(mean, target);
             ar.nats -= fit.ln_mass(mean, boundaries[target] * peak, boundaries[target + 1] * peak);
             ar.top1 += f64::from(u8::from(place == 0));
             ar.top5 += f64::from(u8::from(place < 5));
@@ -183,7 +200,7 @@ impl Anchors {
         *repeat = Sums { nats: nan, top5: nan, ..*repeat };
         *ar_mean = Sums { nats: nan, top1: nan, top5: nan, ..*ar_mean };
         sums.iter_mut().for_each(|sums| sums.squared_z = sums.squared * peak * peak);
-        Ok(sums)
+        Ok(Some(sums))
     }
 }
 
@@ -191,14 +208,20 @@ fn add(totals: &mut [u64], counts: &[u64]) {
     totals.iter_mut().zip(counts).for_each(|(total, n)| *total += n);
 }
 
-/// Reads one channel's training tokens, in pieces; its pairs of levels are added to those of all channels.
+/// The anchors' scores under their names.
+pub fn named(scored: &[Scored]) -> Vec<Anchor> {
+    NAMES.iter().zip(scored).map(|(name, scored)| Anchor { name: name.to_string(), scores: scored.summary() }).collect()
+}
+
+/// Reads one channel's training tokens, in pieces; its pairs of levels are added to those of all channels. None if a
+/// signal asked to stop.
 fn count(
     dataset: &Dataset,
     shards: &[usize],
     scheme: &Scheme,
     channel: usize,
     all_pairs: &Mutex<Vec<u64>>,
-) -> Result<Counts> {
+) -> Result<Option<Counts>> {
     let n_level = scheme.n_level;
     let mut levels = vec![0; n_level];
     let mut pairs = vec![0; n_level * n_level];
@@ -208,6 +231,9 @@ fn count(
     for shard in shards.iter().map(|&shard| &dataset.shards[shard]) {
         let peak = shard.scales.peak[channel];
         for start in (0..shard.n_timestep()).step_by(CHUNK) {
+            if interrupt::requested().is_some() {
+                return Ok(None);
+            }
             // Each piece begins with the last values of the one before.
             let n_before = ORDER.min(start);
             let end = (start + CHUNK).min(shard.n_timestep());
@@ -223,5 +249,5 @@ fn count(
         }
     }
     add(&mut all_pairs.lock().expect("no thread has panicked"), &pairs);
-    Ok(Counts { levels, equations })
+    Ok(Some(Counts { levels, equations }))
 }

@@ -69,13 +69,6 @@ impl NormalEquations {
         }
     }
 
-    /// Adds what another set of sums has seen.
-    pub fn merge(&mut self, other: &NormalEquations) {
-        self.n += other.n;
-        self.products.iter_mut().zip(&other.products).for_each(|(total, x)| *total += x);
-        self.sums.iter_mut().zip(&other.sums).for_each(|(total, x)| *total += x);
-    }
-
     /// The least-squares solution. Where the equations are singular (a signal shorter than the order, a constant one),
     /// the smallest ridge that makes them solvable is added to the diagonal, from 1e-12 of its mean upwards.
     pub fn solve(&self) -> Autoregression {
@@ -116,51 +109,102 @@ impl Autoregression {
 
     /// ln of the probability of `low .. high` under the Gaussian around `mean`, at least ln [`FLOOR`].
     pub fn ln_mass(&self, mean: f64, low: f64, high: f64) -> f64 {
+        self.mass(mean, low, high).max(FLOOR).ln()
+    }
+
+    /// The probability of `low .. high` under the Gaussian around `mean`.
+    fn mass(&self, mean: f64, low: f64, high: f64) -> f64 {
         let scaled = |x: f64| (x - mean) / self.sigma * FRAC_1_SQRT_2;
         let (low, high) = (scaled(low), scaled(high));
         // Each tail by its own complementary function, so that nothing cancels.
-        let mass = if low >= 0.0 {
+        if low >= 0.0 {
             0.5 * (erfc(low) - erfc(high))
         } else if high <= 0.0 {
             0.5 * (erfc(-high) - erfc(-low))
         } else {
             0.5 * (erf(high) + erf(-low))
-        };
-        mass.max(FLOOR).ln()
+        }
     }
 }
 
-/// Ranks levels by the probability that a Gaussian gives them, taken as its density at their middle times their width:
-/// levels are much narrower than the residual, and only the order matters here.
+/// Ranks levels by the probability that a Gaussian gives them.
+///
+/// The probability of a level of half-width h (a = h / σ) whose middle is u standard deviations from the mean is its
+/// width times the density at its middle, times the mean of `exp(-u x - x²/2)` over |x| ≤ a. That mean is at least
+/// `exp(-a²/6)` (Jensen's inequality) and at most that of `cosh(u x)`, so at most `cosh(u a)`, which is below
+/// `exp(u² a²/2)` and `exp(|u| a)`. These bounds decide almost every comparison; the few that they do not, and those with
+/// the outermost levels, which have no middle, are decided by the probabilities themselves.
 #[derive(Debug, Clone)]
-pub struct LevelRanks {
+pub struct LevelRanks<'a> {
+    fit: &'a Autoregression,
+    /// In z units.
+    boundaries: Vec<f64>,
     middle: Vec<f64>,
     ln_width: Vec<f64>,
-    scores: Vec<f64>,
+    /// h / σ.
+    half: Vec<f64>,
+    /// For each level, what the logarithm of its probability is not below, and not above, up to a common constant.
+    bounds: Vec<(f64, f64)>,
 }
 
-impl LevelRanks {
-    /// For levels between these boundaries in [−1, 1], in z units of a channel with this `peak`.
-    pub fn new(boundaries: &[f64], peak: f64) -> Self {
-        let boundaries: Vec<f64> = boundaries.iter().map(|b| b.clamp(-1.0, 1.0) * peak).collect();
-        let middle = boundaries.windows(2).map(|pair| 0.5 * (pair[0] + pair[1])).collect::<Vec<_>>();
-        let ln_width = boundaries.windows(2).map(|pair| libm::log(pair[1] - pair[0])).collect();
-        Self { scores: vec![0.0; middle.len()], middle, ln_width }
+impl<'a> LevelRanks<'a> {
+    /// For levels between these boundaries in [−1, 1] (the outer ones infinite) of a channel with this `peak`.
+    pub fn new(fit: &'a Autoregression, boundaries: &[f64], peak: f64) -> Self {
+        let boundaries: Vec<f64> = boundaries.iter().map(|b| b * peak).collect();
+        let pairs = || boundaries.windows(2);
+        let middle: Vec<f64> = pairs().map(|pair| 0.5 * (pair[0] + pair[1])).collect();
+        let ln_width = pairs().map(|pair| libm::log(pair[1] - pair[0])).collect();
+        let half = pairs().map(|pair| 0.5 * (pair[1] - pair[0]) / fit.sigma).collect();
+        Self { fit, bounds: vec![(0.0, 0.0); middle.len()], boundaries, middle, ln_width, half }
     }
 
     /// The most probable level, and how many levels come before `target` (the lower level first at a tie).
-    pub fn rank(&mut self, mean: f64, sigma: f64, target: usize) -> (usize, usize) {
-        let half_precision = 0.5 / (sigma * sigma);
-        for ((score, middle), ln_width) in self.scores.iter_mut().zip(&self.middle).zip(&self.ln_width) {
-            *score = ln_width - (middle - mean) * (middle - mean) * half_precision;
+    pub fn rank(&mut self, mean: f64, target: usize) -> (usize, usize) {
+        self.bound(mean);
+        let mass = |level: usize| self.mass(mean, level);
+        let own = mass(target);
+        let before = |&level: &usize| {
+            let (low, high) = self.bounds[level];
+            let (own_low, own_high) = self.bounds[target];
+            if low > own_high {
+                return true;
+            }
+            if high < own_low || level == target {
+                return false;
+            }
+            let mass = mass(level);
+            mass > own || (mass == own && level < target)
+        };
+        let place = (0..self.bounds.len()).filter(before).count();
+        let least = self.bounds.iter().fold(f64::NEG_INFINITY, |least, bounds| least.max(bounds.0));
+        let candidates = (0..self.bounds.len()).filter(|&level| self.bounds[level].1 >= least);
+        let better = |best: (usize, f64), level: usize| {
+            let mass = mass(level);
+            if mass > best.1 { (level, mass) } else { best }
+        };
+        (candidates.fold((0, f64::NEG_INFINITY), better).0, place)
+    }
+
+    /// Bounds every level's probability under the Gaussian around `mean`.
+    fn bound(&mut self, mean: f64) {
+        /// Far above what rounding does to the sums below.
+        const ROUNDING: f64 = 1e-12;
+        let last = self.middle.len() - 1;
+        for (level, bounds) in self.bounds.iter_mut().enumerate() {
+            if level == 0 || level == last {
+                *bounds = (f64::NEG_INFINITY, f64::INFINITY);
+                continue;
+            }
+            let (u, a) = ((self.middle[level] - mean) / self.fit.sigma, self.half[level]);
+            let middle = self.ln_width[level] - 0.5 * u * u;
+            let slack = ROUNDING * (1.0 + middle.abs());
+            let ua = u.abs() * a;
+            *bounds = (middle - a * a / 6.0 - slack, middle + (0.5 * ua * ua).min(ua) + slack);
         }
-        let own = self.scores[target];
-        let above = self.scores.iter().map(|&score| usize::from(score > own)).sum::<usize>();
-        let ties = self.scores[..target].iter().filter(|&&score| score == own).count();
-        let highest =
-            self.scores.iter().fold(f64::NEG_INFINITY, |best, &score| if score > best { score } else { best });
-        let best = self.scores.iter().position(|&score| score == highest).unwrap_or(target);
-        (best, above + ties)
+    }
+
+    fn mass(&self, mean: f64, level: usize) -> f64 {
+        self.fit.mass(mean, self.boundaries[level], self.boundaries[level + 1])
     }
 }
 
@@ -214,12 +258,10 @@ mod tests {
                 assert!((got - want).abs() < 300.0 * 25.0 * 300.0 * f64::EPSILON, "order {order}, {len} values");
             }
         }
-        let (mut whole, mut parts, mut rest) =
-            (NormalEquations::new(4), NormalEquations::new(4), NormalEquations::new(4));
+        let (mut whole, mut parts) = (NormalEquations::new(4), NormalEquations::new(4));
         whole.add(&x);
         parts.add(&x[..100]);
-        rest.add(&x[96..]);
-        parts.merge(&rest);
+        parts.add(&x[96..]);
         assert_eq!(whole.n, parts.n);
         assert!(whole.products.iter().zip(&parts.products).all(|(a, b)| (a - b).abs() < 1e-9));
     }
@@ -267,21 +309,32 @@ mod tests {
         assert_eq!(fit.ln_mass(0.0, 50.0, f64::INFINITY), FLOOR.ln());
     }
 
+    /// By the definition: every level's probability, sorted, the lower level first at a tie.
+    fn plain_order(fit: &Autoregression, boundaries: &[f64], peak: f64, mean: f64) -> Vec<usize> {
+        let mass: Vec<f64> = boundaries.windows(2).map(|b| fit.mass(mean, b[0] * peak, b[1] * peak)).collect();
+        let mut order: Vec<usize> = (0..mass.len()).collect();
+        order.sort_by(|&a, &b| mass[b].total_cmp(&mass[a]));
+        order
+    }
+
     #[test]
-    fn ranks_follow_the_masses() {
-        let fit = Autoregression { intercept: 0.0, weights: vec![], sigma: 0.6 };
-        let boundaries = Scheme::PAPER.boundaries();
-        let mut ranks = LevelRanks::new(&boundaries, 10.0);
-        // Not at 0, where two levels are the heaviest.
-        for mean in [0.01, 0.05, -0.4, 1.5, 6.0] {
-            let mass: Vec<f64> = boundaries.windows(2).map(|b| fit.ln_mass(mean, b[0] * 10.0, b[1] * 10.0)).collect();
-            let heaviest = (0..256).max_by(|&a, &b| mass[a].total_cmp(&mass[b])).unwrap();
-            let (best, _) = ranks.rank(mean, 0.6, 0);
-            // The middle's density times the width is the mass but for the curvature over the level.
-            assert!(best.abs_diff(heaviest) <= 1, "{mean}: {best} for {heaviest}");
-            assert_eq!(ranks.rank(mean, 0.6, best), (best, 0));
-            let places: std::collections::BTreeSet<_> = (0..256).map(|q| ranks.rank(mean, 0.6, q).1).collect();
-            assert_eq!(places.len(), 256, "every level has a place of its own");
+    fn ranks_are_those_of_the_probabilities() {
+        let schemes = [Scheme::PAPER, Scheme { n_level: 16, ..Scheme::PAPER }];
+        for (scheme, sigma) in schemes.iter().flat_map(|scheme| [0.02, 0.3, 0.6, 3.0, 40.0].map(|s| (scheme, s))) {
+            let fit = Autoregression { intercept: 0.0, weights: vec![], sigma };
+            let boundaries = scheme.boundaries();
+            let mut ranks = LevelRanks::new(&fit, &boundaries, 10.0);
+            // In the middle of the range, at its ends and beyond, where an outermost level is the heaviest.
+            for mean in [0.0, 0.01, 0.05, -0.4, 1.5, 6.0, 9.8, 10.5, -30.0] {
+                let order = plain_order(&fit, &boundaries, 10.0, mean);
+                for (place, &level) in order.iter().enumerate() {
+                    // Beyond 37 standard deviations probabilities are 0 in f64, and levels are ranked by their bounds.
+                    let edge = (boundaries[level] * 10.0 - mean).abs().min((boundaries[level + 1] * 10.0 - mean).abs());
+                    if edge < 37.0 * sigma {
+                        assert_eq!(ranks.rank(mean, level), (order[0], place), "σ {sigma}, mean {mean}, level {level}");
+                    }
+                }
+            }
         }
     }
 }

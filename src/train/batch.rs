@@ -1,5 +1,6 @@
 //! From windows to the tensors a device reads.
 
+use super::numbering::Numbering;
 use crate::device::Dtype::{U8, U16, U32};
 use crate::device::{Device, Inputs};
 use crate::error::Result;
@@ -19,11 +20,12 @@ pub struct Batch {
     condition: Vec<u16>,
     channel: Vec<u32>,
     subject: Vec<u32>,
+    numbering: Numbering,
 }
 
 impl Batch {
-    /// Room for `n_window` windows of a model.
-    pub fn new(device: &mut dyn Device, config: &ModelConfig, n_window: usize) -> Result<Self> {
+    /// Room for `n_window` windows of a model, from the data set whose `numbering` this is.
+    pub fn new(device: &mut dyn Device, config: &ModelConfig, n_window: usize, numbering: &Numbering) -> Result<Self> {
         let (n_channel, n_time) = (config.n_channel, config.n_ctx);
         let n = n_window * n_channel;
         let inputs = Inputs {
@@ -40,6 +42,7 @@ impl Batch {
             condition: vec![0; n * n_time],
             channel: (0..n).map(|sequence| (sequence % n_channel) as u32).collect(),
             subject: vec![0; n],
+            numbering: numbering.clone(),
         })
     }
 
@@ -67,9 +70,9 @@ impl Batch {
             }
             // The condition is the window's: the same for all its channels.
             let (first, others) = conditions.split_at_mut(n_time);
-            shard.conditions(window.start, first)?;
+            let subject = self.numbering.read(dataset, window, first)?;
             others.chunks_exact_mut(n_time).for_each(|channel| channel.copy_from_slice(first));
-            subjects.fill(dataset.subject(window.shard) as u32);
+            subjects.fill(subject as u32);
         }
         let inputs = self.inputs.sequences(0, n, n_time);
         device.upload(inputs.token, &self.token[..n * (n_time + 1)])?;

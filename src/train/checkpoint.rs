@@ -9,6 +9,7 @@
 
 use super::config::TrainingConfig;
 use super::metrics::StepRecord;
+use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::ModelConfig;
 use crate::model::layout::ParamLayout;
@@ -67,6 +68,20 @@ pub struct Progress {
     pub unvalidated: Option<StepRecord>,
 }
 
+impl Progress {
+    /// Checks that the numbers fit together: those of a file made by somebody else need not.
+    fn check(&self) -> Result<()> {
+        let Self { step, n_update, n_skipped, n_worse, .. } = *self;
+        let counted = n_update.checked_add(n_skipped).is_some_and(|n| n <= step) && n_worse <= step;
+        let possible = step <= TrainingConfig::MAX_STEPS
+            && counted
+            && self.best.is_none_or(|best| (1..=step).contains(&best.step) && best.nats.is_finite())
+            && self.unvalidated.is_none_or(|record| step > 0 && record.step == step);
+        ensure!(possible, Kind::Corrupt, "its counts of steps contradict each other");
+        Ok(())
+    }
+}
+
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointMeta {
@@ -80,7 +95,8 @@ pub struct CheckpointMeta {
     pub progress: Progress,
     /// Version of gpt2meg that wrote it.
     pub version: String,
-    /// What computed it: bits are the same for any number of threads, but not for another instruction set.
+    /// What computed it (see [`crate::device::Device::name`]): bits are the same for any number of threads, but not for
+    /// another instruction set.
     pub device: String,
 }
 
@@ -203,18 +219,20 @@ pub fn load(path: &Path, which: Which) -> Result<Checkpoint> {
     find(path, which, |path| open(path).map(|(checkpoint, _)| checkpoint))
 }
 
+/// One file with all that a trainer needs to go on.
+pub fn read_state(path: &Path) -> Result<(Checkpoint, Moments)> {
+    let (checkpoint, container) = open(path)?;
+    let layout = ParamLayout::new(&checkpoint.meta.model);
+    let moments = Moments { m: flat(&container, &layout, "m.", path)?, v: flat(&container, &layout, "v.", path)? };
+    Ok((checkpoint, moments))
+}
+
 /// The newest whole state of a run folder, to go on from; none if no checkpoint was written yet.
 pub fn load_state(run: &Path) -> Result<Option<(Checkpoint, Moments)>> {
     if listed(run)?.is_empty() {
         return Ok(None);
     }
-    let open_state = |path: &Path| {
-        let (checkpoint, container) = open(path)?;
-        let layout = ParamLayout::new(&checkpoint.meta.model);
-        let moments = Moments { m: flat(&container, &layout, "m.", path)?, v: flat(&container, &layout, "v.", path)? };
-        Ok((checkpoint, moments))
-    };
-    find(run, Which::Last, open_state).map(Some)
+    find(run, Which::Last, read_state).map(Some)
 }
 
 /// Tries `open` on a file, or on the candidates of a folder until one succeeds.
@@ -271,6 +289,8 @@ fn open(path: &Path) -> Result<(Checkpoint, Container)> {
     container.verify()?;
     let meta: CheckpointMeta = container.meta().map_err(|e| e.at(path))?;
     meta.model.check().map_err(|e| e.at(path))?;
+    let made_up = |e: Error| Error::new(Kind::Corrupt, e.to_string()).at(path);
+    meta.training.check().and_then(|()| meta.progress.check()).map_err(made_up)?;
     let (n_subject, n_channel) = (meta.model.n_subject, meta.model.n_channel);
     let data = &meta.data;
     data.scheme.check().and_then(|()| data.info.check()).map_err(|e| e.at(path))?;

@@ -51,6 +51,11 @@ pub struct TrainingConfig {
 }
 
 impl TrainingConfig {
+    /// The longest run, so that no product of counts can overflow.
+    pub const MAX_STEPS: u64 = 1 << 40;
+    /// The most windows in one step.
+    pub const MAX_WINDOWS: usize = 1 << 16;
+
     /// Adam as PyTorch has it (paper 2.3), a constant rate of 1e-4, one window a step.
     pub fn paper(seed: u64, steps: u64) -> Self {
         Self {
@@ -98,6 +103,33 @@ impl TrainingConfig {
         ] {
             ensure!(count > 0, Kind::Usage, "{name} is 0");
         }
+        let (steps, windows) = (self.steps, self.windows_per_step);
+        ensure!(steps <= Self::MAX_STEPS, Kind::Usage, "{steps} steps are more than {}", Self::MAX_STEPS);
+        ensure!(
+            windows <= Self::MAX_WINDOWS,
+            Kind::Usage,
+            "{windows} windows per step are more than {}",
+            Self::MAX_WINDOWS
+        );
+        Ok(())
+    }
+
+    /// Refuses to go on with this what was trained with `earlier`, where the result would not be that of one whole run:
+    /// only the number of steps may differ, and not even that where the learning rate depends on it.
+    pub fn check_goes_on(&self, earlier: &Self) -> Result<()> {
+        let same_but_steps = Self { steps: self.steps, ..earlier.clone() } == *self;
+        ensure!(
+            same_but_steps,
+            Kind::Usage,
+            "a run cannot go on with another seed or recipe: only --steps or --passes may differ"
+        );
+        ensure!(
+            self.steps == earlier.steps || self.schedule == Schedule::Constant,
+            Kind::Usage,
+            "a run with the schedule cosine cannot go on to {} steps: its learning rate was to end with step {}",
+            self.steps,
+            earlier.steps
+        );
         Ok(())
     }
 
@@ -172,6 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn a_run_goes_on_with_its_own_recipe() {
+        let earlier = TrainingConfig::paper(3, 100);
+        let longer = TrainingConfig { steps: 200, ..earlier.clone() };
+        assert!(earlier.check_goes_on(&earlier).is_ok() && longer.check_goes_on(&earlier).is_ok());
+        for other in [
+            TrainingConfig { seed: 4, ..earlier.clone() },
+            TrainingConfig { lr: 2e-4, ..longer.clone() },
+            TrainingConfig { beta2: 0.99, ..earlier.clone() },
+            TrainingConfig { validate_every: 3, ..earlier.clone() },
+        ] {
+            assert_eq!(other.check_goes_on(&earlier).unwrap_err().kind(), Kind::Usage, "{other:?}");
+        }
+        let [cosine, longer] = [earlier, longer].map(|c| TrainingConfig { schedule: Schedule::Cosine, ..c });
+        assert!(cosine.check_goes_on(&cosine).is_ok());
+        let error = longer.check_goes_on(&cosine).unwrap_err();
+        assert!(error.to_string().contains("cosine"), "{error}");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         let good = TrainingConfig::paper(0, 10);
         assert!(good.check().is_ok());
@@ -183,6 +234,8 @@ mod tests {
             TrainingConfig { windows_per_step: 0, ..good.clone() },
             TrainingConfig { weight_decay: -1.0, ..good.clone() },
             TrainingConfig { patience: Some(0), ..good.clone() },
+            TrainingConfig { steps: u64::MAX, ..good.clone() },
+            TrainingConfig { windows_per_step: usize::MAX, ..good.clone() },
         ] {
             assert_eq!(bad.check().unwrap_err().kind(), Kind::Usage, "{bad:?}");
         }

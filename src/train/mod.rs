@@ -8,6 +8,7 @@ pub mod config;
 pub mod init;
 pub mod log;
 pub mod metrics;
+pub mod numbering;
 pub mod run_folder;
 pub mod scoring;
 pub mod session;

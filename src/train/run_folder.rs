@@ -61,7 +61,8 @@ impl RunFolder {
             return Ok(None);
         }
         let meta: RunMeta = read_json(&path)?;
-        meta.model.check().and_then(|()| meta.training.check()).map_err(|e| e.at(&path))?;
+        let made_up = |e: Error| Error::new(Kind::Corrupt, e.to_string()).at(&path);
+        meta.model.check().and_then(|()| meta.training.check()).map_err(made_up)?;
         Ok(Some(meta))
     }
 

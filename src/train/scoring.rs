@@ -3,6 +3,7 @@
 
 use super::batch::Batch;
 use super::metrics::{Metrics, Sums};
+use super::numbering::Numbering;
 use crate::device::{Device, Dtype, Score, Tensor};
 use crate::error::Result;
 use crate::interrupt;
@@ -33,6 +34,16 @@ pub struct Summary {
     pub channels: Vec<Metrics>,
 }
 
+/// How much better or worse one prediction is than another, window by window.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// Mean difference in nats a token, over all windows; negative where the first is better.
+    pub nats: f64,
+    /// Its standard error: the windows' differences are the units, the root of their number divides their spread. As
+    /// neighbouring windows are alike, it is rather too small. None for a single window.
+    pub standard_error: Option<f64>,
+}
+
 impl Scored {
     /// Nothing yet, for so many channels and windows.
     pub fn new(n_channel: usize, n_window: usize) -> Self {
@@ -54,14 +65,33 @@ impl Scored {
 
     /// Means, for all and for each channel, and the standard error over windows.
     pub fn summary(&self) -> Summary {
-        let nats: Vec<f64> = self.windows.iter().map(|window| window.metrics().nats).collect();
-        let n = nats.len() as f64;
-        let mean = nats.iter().sum::<f64>() / n;
-        let variance = nats.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
-        let nats_standard_error = Some((variance / n).sqrt()).filter(|error| error.is_finite());
+        let (_, nats_standard_error) = mean_and_error(&self.nats());
         let channels = self.channels.iter().map(Sums::metrics).collect();
         Summary { all: self.metrics(), nats_standard_error, channels }
     }
+}
+
+impl Scored {
+    /// Each window's mean nats.
+    fn nats(&self) -> Vec<f64> {
+        self.windows.iter().map(|window| window.metrics().nats).collect()
+    }
+
+    /// What `self` needs more than `other` on the same windows. What is hard for both does not count into the standard
+    /// error, which is that of the windows' differences.
+    pub fn minus(&self, other: &Self) -> Difference {
+        let differences: Vec<f64> = self.nats().iter().zip(other.nats()).map(|(a, b)| a - b).collect();
+        let (nats, standard_error) = mean_and_error(&differences);
+        Difference { nats, standard_error }
+    }
+}
+
+/// The mean, and its standard error where there are at least two values.
+fn mean_and_error(values: &[f64]) -> (f64, Option<f64>) {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (mean, Some((variance / n).sqrt()).filter(|error| error.is_finite()))
 }
 
 /// `n` of a split's windows in file order, evenly spread; all of them if `n` is none or more than there are.
@@ -80,12 +110,12 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// Room for as many windows as it takes to keep the device busy.
-    pub fn new(device: &mut dyn Device, gpt: &Gpt2) -> Result<Self> {
+    /// Room for as many windows as it takes to keep the device busy, from the data set whose `numbering` this is.
+    pub fn new(device: &mut dyn Device, gpt: &Gpt2, numbering: &Numbering) -> Result<Self> {
         let n_channel = gpt.config.n_channel;
         let n_window = device.max_sequences().div_ceil(n_channel);
         let len = n_window * n_channel * Score::LEN;
-        let batch = Batch::new(device, &gpt.config, n_window)?;
+        let batch = Batch::new(device, &gpt.config, n_window, numbering)?;
         Ok(Self { batch, scores: device.alloc(Dtype::F32, len)?, rows: vec![0.0; len] })
     }
 
@@ -152,4 +182,29 @@ pub fn forward_backward(
         gpt.loss(device, &gpt.call(first, part), &inputs, work, scores, backward)?;
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored(nats: &[f64]) -> Scored {
+        let mut scored = Scored::new(1, nats.len());
+        for (window, &nats) in nats.iter().enumerate() {
+            scored.count(0, window, &Sums { n_target: 2.0, nats: 2.0 * nats, ..Sums::default() });
+        }
+        scored
+    }
+
+    #[test]
+    fn differences_are_paired() {
+        // Windows differ by units, the two predictions by hundredths: means 0.02, deviations 0.01, 0, -0.01.
+        let (a, b) = (scored(&[3.03, 5.02, 4.01]), scored(&[3.0, 5.0, 4.0]));
+        let difference = a.minus(&b);
+        assert!((difference.nats - 0.02).abs() < 1e-12);
+        assert!((difference.standard_error.unwrap() - 0.01 / 3f64.sqrt()).abs() < 1e-12);
+        assert!((b.minus(&a).nats + 0.02).abs() < 1e-12);
+        assert!((a.summary().nats_standard_error.unwrap() - (1.0201f64 / 3.0).sqrt()).abs() < 1e-4);
+        assert_eq!(scored(&[1.0]).minus(&scored(&[2.0])), Difference { nats: -1.0, standard_error: None });
+    }
 }

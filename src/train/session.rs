@@ -8,6 +8,7 @@ use super::checkpoint::{self, Best, Checkpoint, CheckpointMeta, Moments, Progres
 use super::init;
 use super::log::StepLog;
 use super::metrics::{Metrics, StepRecord};
+use super::numbering::Numbering;
 use super::run_folder::{RunFolder, RunMeta};
 use super::scoring::spread;
 use super::tensorboard::EventWriter;
@@ -87,7 +88,8 @@ impl<'a> Session<'a> {
             }
         };
         let n_window = run.training.windows_per_step;
-        let trainer = Trainer::new(device, &run.model, &run.data.scheme, &params, &moments, n_window)?;
+        let numbering = Numbering::new(&run.data, dataset);
+        let trainer = Trainer::new(device, &run.model, &run.data.scheme, &params, &moments, n_window, &numbering)?;
         // A step whose validation was interrupted has no line yet.
         let logged = progress.step - u64::from(progress.unvalidated.is_some());
         Ok(Self {
@@ -299,5 +301,5 @@ fn check_same(checkpoint: &Checkpoint, run: &RunMeta) -> Result<()> {
         "{}: this checkpoint was trained on other data than run.json says",
         checkpoint.path.display()
     );
-    Ok(())
+    run.training.check_goes_on(&meta.training).map_err(|e| e.at(&checkpoint.path))
 }

@@ -2,6 +2,7 @@
 
 use super::batch::Batch;
 use super::checkpoint::Moments;
+use super::numbering::Numbering;
 use super::scoring::{Scored, Scorer, forward_backward};
 use crate::device::Dtype::F32;
 use crate::device::{AdamW, Device, OptimizerState, Score, Tensor};
@@ -54,7 +55,7 @@ pub fn network(
 }
 
 impl<'d> Trainer<'d> {
-    /// Puts everything on the device, for steps of `n_window` windows.
+    /// Puts everything on the device, for steps of `n_window` windows from the data set whose `numbering` this is.
     pub fn new(
         device: &'d mut dyn Device,
         config: &ModelConfig,
@@ -62,6 +63,7 @@ impl<'d> Trainer<'d> {
         params: &[f32],
         moments: &Moments,
         n_window: usize,
+        numbering: &Numbering,
     ) -> Result<Self> {
         let layout = ParamLayout::new(config);
         let (gpt, params) = network(device, config, scheme, params)?;
@@ -76,10 +78,10 @@ impl<'d> Trainer<'d> {
         Ok(Self {
             backward: Backward { grads: layout.bind(grads), weight: 1.0 / n_target as f32 },
             state: OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() },
-            batch: Batch::new(device, config, n_window)?,
+            batch: Batch::new(device, config, n_window, numbering)?,
             scores: device.alloc(F32, n * Score::LEN)?,
             rows: vec![0.0; n * Score::LEN],
-            scorer: Scorer::new(device, &gpt)?,
+            scorer: Scorer::new(device, &gpt, numbering)?,
             device,
             gpt,
             work,

@@ -38,7 +38,7 @@ pub const GRAD_SLOTS: usize = 16;
 const ROWS: usize = 64;
 
 /// No machine has more, and a slip of the keyboard should not start a million.
-const MAX_THREADS: usize = 4096;
+pub const MAX_THREADS: usize = 4096;
 
 /// The CPU as a device.
 pub struct Cpu {
@@ -97,8 +97,7 @@ impl Shape {
 
 impl Device for Cpu {
     fn name(&self) -> String {
-        let threads = self.team.threads();
-        format!("CPU ({}, {threads} thread{})", self.team.instructions(), if threads == 1 { "" } else { "s" })
+        format!("CPU ({})", self.team.instructions())
     }
 
     fn alloc(&mut self, dtype: Dtype, len: usize) -> Result<Tensor> {
