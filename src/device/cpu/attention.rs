@@ -6,7 +6,10 @@
 //! weighted values are a second product. What lies beyond the diagonal is never computed, but for the block's corner.
 
 use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::memory::{Cuts, Memory};
 use super::norm::{normalize, scale_and_shift};
+use super::sequences::Sequences;
+use super::team::Team;
 use super::vector::{LOG2_E, exp2};
 use super::{Cpu, ROWS, Shape};
 use crate::device::{AttentionParams, Call, Tensor};
@@ -47,6 +50,50 @@ impl<'a> Saved<'a> {
     }
 }
 
+/// The half-block's parameters, the weights packed for products and beside their biases. Queries are apart from keys and
+/// values, because fewer rows may need them.
+pub(super) struct Weights<'a> {
+    norm: (&'a [f32], &'a [f32]),
+    query: (&'a [f32], &'a [f32]),
+    key_value: (&'a [f32], &'a [f32]),
+    proj: (&'a [f32], &'a [f32]),
+}
+
+impl<'a> Weights<'a> {
+    /// Room that [`Self::pack`] takes.
+    pub(super) fn lens(team: &Team, e: usize) -> [usize; 7] {
+        let [query, key_value, proj] = [e, 2 * e, e].map(|n| team.packed_len(e, n));
+        [query, key_value, proj, e, e, 3 * e, e]
+    }
+
+    /// Packs the parameters of a half-block of width `e`.
+    pub(super) fn pack(
+        memory: &Memory,
+        team: &Team,
+        e: usize,
+        params: &AttentionParams,
+        room: &mut Cuts<'a>,
+    ) -> Result<Self> {
+        let [query, key_value, proj, norm_weight, norm_bias, qkv_bias, proj_bias] =
+            Self::lens(team, e).map(|len| room.take(len));
+        let qkv_weight = memory.floats(params.qkv_weight, 3 * e * e)?;
+        team.pack(e, e, Matrix::Rows(&qkv_weight, 3 * e), query);
+        team.pack(e, 2 * e, Matrix::Rows(&qkv_weight[e..], 3 * e), key_value);
+        team.pack(e, e, Matrix::Rows(&memory.floats(params.proj_weight, e * e)?, e), proj);
+        norm_weight.copy_from_slice(&memory.floats(params.norm_weight, e)?);
+        norm_bias.copy_from_slice(&memory.floats(params.norm_bias, e)?);
+        qkv_bias.copy_from_slice(&memory.floats(params.qkv_bias, 3 * e)?);
+        proj_bias.copy_from_slice(&memory.floats(params.proj_bias, e)?);
+        let (query_bias, key_value_bias) = qkv_bias.split_at(e);
+        Ok(Self {
+            norm: (norm_weight, norm_bias),
+            query: (query, query_bias),
+            key_value: (key_value, key_value_bias),
+            proj: (proj, proj_bias),
+        })
+    }
+}
+
 /// Runs the stage on every sequence of the call.
 pub(super) fn forward(
     cpu: &mut Cpu,
@@ -56,56 +103,20 @@ pub(super) fn forward(
     saved: Option<Tensor>,
 ) -> Result<()> {
     let shape = Shape::new(call)?;
-    let (e, te) = (shape.e, shape.t * shape.e);
-    let (memory, team) = (&cpu.memory, &cpu.team);
-    let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
-    let (qkv_weight, qkv_bias) = (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.qkv_bias, 3 * e)?);
-    let (proj_weight, proj_bias) = (memory.floats(params.proj_weight, e * e)?, memory.floats(params.proj_bias, e)?);
-    let kept = saved_len(&shape);
-    let mut x = memory.first_mut(x, shape.n * te)?;
-    let mut saved = saved.map(|saved| memory.first_mut(saved, shape.n * kept)).transpose()?;
-
-    // Queries are packed apart from keys and values, because fewer rows may need them.
-    let [query, key_value, proj] = cpu.packed.split([e, 2 * e, e].map(|n| team.packed_len(e, n)));
-    team.pack(e, e, Matrix::Rows(&qkv_weight, 3 * e), query);
-    team.pack(e, 2 * e, Matrix::Rows(&qkv_weight[e..], 3 * e), key_value);
-    team.pack(e, e, Matrix::Rows(&proj_weight, e), proj);
-    let forward = Forward {
-        shape,
-        norm: (&norm_weight, &norm_bias),
-        query: (query, &qkv_bias[..e]),
-        key_value: (key_value, &qkv_bias[e..]),
-        proj: (proj, &proj_bias),
-    };
-
-    let block = team.columns(Width::Narrow);
-    let unsaved = if saved.is_some() { 0 } else { kept };
-    let mut keep = saved.as_mut().map(|saved| saved.chunks_exact_mut(kept));
-    let jobs = x.chunks_exact_mut(te).map(|x| (x, keep.as_mut().and_then(Iterator::next)));
-    team.each(jobs, |(x, saved), scratch| {
-        let d = shape.d();
-        let [unsaved, tile, queries, scores, answers] =
-            scratch.split([unsaved, ROWS * e, d * block, shape.t * block, d * block]);
-        let saved = Saved::split(&shape, saved.unwrap_or(unsaved));
-        team.arch.dispatch(ForwardOne { all: &forward, x, saved, tile, queries, scores, answers });
-    });
-    Ok(())
-}
-
-/// What the sequences of a call share. Weights are packed, and stand with their biases.
-struct Forward<'a> {
-    shape: Shape,
-    norm: (&'a [f32], &'a [f32]),
-    query: (&'a [f32], &'a [f32]),
-    key_value: (&'a [f32], &'a [f32]),
-    proj: (&'a [f32], &'a [f32]),
+    let (memory, team, kept) = (&cpu.memory, &cpu.team, saved_len(&shape));
+    let weights = &Weights::pack(memory, team, shape.e, params, &mut cpu.packed.cuts(Weights::lens(team, shape.e)))?;
+    Sequences { memory, team, shape, kept }.forward(x, saved, |x, saved, scratch| {
+        let mut room = scratch.cuts(Forward::lens(team, &shape));
+        team.arch.dispatch(Forward::new(team, weights, shape, x, saved, &mut room));
+    })
 }
 
 /// One sequence.
-struct ForwardOne<'a> {
-    all: &'a Forward<'a>,
+pub(super) struct Forward<'a> {
+    shape: Shape,
+    weights: &'a Weights<'a>,
     x: &'a mut [f32],
-    saved: Saved<'a>,
+    pub(super) saved: Saved<'a>,
     /// Rows of the norm's output, [ROWS, E].
     tile: &'a mut [f32],
     /// A block of queries, transposed, [D, block].
@@ -116,34 +127,73 @@ struct ForwardOne<'a> {
     answers: &'a mut [f32],
 }
 
-impl WithSimd for ForwardOne<'_> {
+impl<'a> Forward<'a> {
+    /// Room that a sequence is computed in: what it keeps, where nobody else wants that, then its own.
+    pub(super) fn lens(team: &Team, shape: &Shape) -> [usize; 5] {
+        let (d, block) = (shape.d(), team.columns(Width::Narrow));
+        [saved_len(shape), ROWS * shape.e, d * block, shape.t * block, d * block]
+    }
+
+    /// The sequence `x`, [T, E]; with `saved` ([`saved_len`] elements) the backward pass can follow.
+    pub(super) fn new(
+        team: &Team,
+        weights: &'a Weights<'a>,
+        shape: Shape,
+        x: &'a mut [f32],
+        saved: Option<&'a mut [f32]>,
+        room: &mut Cuts<'a>,
+    ) -> Self {
+        let [unsaved, tile, queries, scores, answers] = Self::lens(team, &shape).map(|len| room.take(len));
+        let saved = Saved::split(&shape, saved.unwrap_or(unsaved));
+        Self { shape, weights, x, saved, tile, queries, scores, answers }
+    }
+}
+
+impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let Forward { shape, proj, .. } = *self.all;
-        let Shape { t, e, from, .. } = shape;
-        for first in (0..t).step_by(ROWS) {
-            self.project(simd, first, ROWS.min(t - first));
-        }
-        for head in 0..shape.h {
+        self.run(simd);
+    }
+}
+
+impl Forward<'_> {
+    /// The whole half-block.
+    #[inline(always)]
+    pub(super) fn run<S: Simd>(&mut self, simd: S) {
+        self.project(simd);
+        for head in 0..self.shape.h {
             match Width::Narrow.vectors::<S>() {
                 1 => self.answer::<S, 1>(simd, head),
                 _ => self.answer::<S, 2>(simd, head),
             }
         }
-        let (m, left, onto) = (shape.rows(), Matrix::Rows(self.saved.answer, e), Onto::OutAndBias(proj.1));
+        self.finish(simd);
+    }
+
+    /// Norm, queries, keys and values of every timestep.
+    #[inline(always)]
+    pub(super) fn project<S: Simd>(&mut self, simd: S) {
+        for first in (0..self.shape.t).step_by(ROWS) {
+            self.project_rows(simd, first, ROWS.min(self.shape.t - first));
+        }
+    }
+
+    /// Projects the heads' answers and adds them to the residual stream.
+    #[inline(always)]
+    pub(super) fn finish<S: Simd>(&mut self, simd: S) {
+        let (Shape { e, from, .. }, proj) = (self.shape, self.weights.proj);
+        let (m, left, onto) = (self.shape.rows(), Matrix::Rows(self.saved.answer, e), Onto::OutAndBias(proj.1));
         let out = &mut self.x[from * e..];
         Product { m, k: e, n: e, left, right: proj.0, width: Width::Wide, onto, out, ld: e }.run(simd);
     }
-}
 
-impl ForwardOne<'_> {
     /// Norm, queries, keys and values of `rows` timesteps from `first` on.
     #[inline(always)]
-    fn project<S: Simd>(&mut self, simd: S, first: usize, rows: usize) {
-        let Forward { shape, norm, query, key_value, .. } = *self.all;
-        let Shape { e, from, .. } = shape;
+    fn project_rows<S: Simd>(&mut self, simd: S, first: usize, rows: usize) {
+        let Weights { norm, query, key_value, .. } = *self.weights;
+        let Shape { e, from, .. } = self.shape;
         for row in 0..rows {
             let at = (first + row) * e;
             let normal = &mut self.saved.normal[at..][..e];
@@ -164,8 +214,8 @@ impl ForwardOne<'_> {
     /// One head: block after block of queries, as wide as `NV` vectors.
     #[inline(always)]
     fn answer<S: Simd, const NV: usize>(&mut self, simd: S, head: usize) {
-        let Shape { t, e, from, .. } = self.all.shape;
-        let (d, width, onto) = (self.all.shape.d(), Width::Narrow, Onto::Nothing);
+        let Shape { t, e, from, .. } = self.shape;
+        let (d, width, onto) = (self.shape.d(), Width::Narrow, Onto::Nothing);
         let (block, ld) = (NV * S::F32_LANES, 3 * e);
         let [q, k, v] = [0, e, 2 * e].map(|part| part + head * d);
         for first in (from..t).step_by(block) {

@@ -8,6 +8,7 @@ use super::attention::{Saved, lanes, saved_len};
 use super::gemm::{Matrix, Onto, Product, Width, pack};
 use super::memory::{part, parts};
 use super::norm::{normalize_backward, scale_and_shift};
+use super::sequences::Sequences;
 use super::vector::{LOG2_E, add, add_rows, exp2};
 use super::{Cpu, Shape};
 use crate::device::{AttentionParams, Call, Tensor};
@@ -24,31 +25,27 @@ pub(super) fn backward(
     dx: Tensor,
 ) -> Result<()> {
     let shape = Shape::new(call)?;
-    let (e, te, rows, block) = (shape.e, shape.t * shape.e, shape.rows(), cpu.team.columns(Width::Narrow));
-    let (memory, team) = (&cpu.memory, &cpu.team);
+    let (memory, team, kept) = (&cpu.memory, &cpu.team, saved_len(&shape));
+    let (e, te, rows, block) = (shape.e, shape.t * shape.e, shape.rows(), team.columns(Width::Narrow));
     let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
     let (qkv_weight, proj_weight) =
         (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.proj_weight, e * e)?);
-    let kept = saved_len(&shape);
-    let mut saved = memory.first_mut(saved, shape.n * kept)?;
-    let mut dx = memory.first_mut(dx, shape.n * te)?;
-    let mut slots = memory.slots(&[
-        (grads.norm_weight, e),
-        (grads.norm_bias, e),
-        (grads.qkv_weight, 3 * e * e),
-        (grads.qkv_bias, 3 * e),
-        (grads.proj_weight, e * e),
-        (grads.proj_bias, e),
-    ])?;
-
     let [query, key_value, proj] = cpu.packed.split([e, 2 * e, e].map(|k| team.packed_len(k, e)));
     team.pack(e, e, Matrix::Columns(&qkv_weight, 3 * e), query);
     team.pack(2 * e, e, Matrix::Columns(&qkv_weight[e..], 3 * e), key_value);
     team.pack(e, e, Matrix::Columns(&proj_weight, e), proj);
     let backward = Backward { shape, grads, norm: (&norm_weight, &norm_bias), query, key_value, proj };
 
-    let jobs = dx.chunks_exact_mut(te).zip(saved.chunks_exact_mut(kept)).zip(slots.of(call.first));
-    team.each(jobs, |((dx, saved), grads), scratch| {
+    let lens = [
+        (grads.norm_weight, e),
+        (grads.norm_bias, e),
+        (grads.qkv_weight, 3 * e * e),
+        (grads.qkv_bias, 3 * e),
+        (grads.proj_weight, e * e),
+        (grads.proj_bias, e),
+    ];
+    let sequences = Sequences { memory, team, shape, kept };
+    sequences.backward(call.first, dx, saved, &lens, |dx, saved, grads, scratch| {
         let d = shape.d();
         let packed = team.packed_len(shape.t, 2 * e);
         let panel = block * d.next_multiple_of(block);
@@ -58,8 +55,7 @@ pub(super) fn backward(
         let one =
             BackwardOne { all: &backward, dx, saved, grads, d_answer, dqkv, normed, packed, left, right, p, ds, sums };
         team.arch.dispatch(one);
-    });
-    Ok(())
+    })
 }
 
 /// What the sequences of a call share. Weights are packed, transposed.

@@ -54,18 +54,44 @@ pub(super) fn forward(cpu: &mut Cpu, call: &Call, params: &EmbedParams, inputs: 
     let (token, position) = (memory.read::<f32>(params.token)?, memory.read::<f32>(params.position)?);
     let (channel, subject) = (memory.read::<f32>(params.channel)?, memory.read::<f32>(params.subject)?);
     let condition = memory.read::<f32>(params.condition)?;
-    let tables = [&*token, &*position, &*channel, &*subject, &*condition];
+    let tables = Tables { e: shape.e, tables: [&token, &position, &channel, &subject, &condition] };
     let mut x = memory.first_mut(x, shape.n * shape.t * shape.e)?;
     let jobs = x.chunks_exact_mut(shape.t * shape.e).zip(indices.sequences(shape.t));
-    team.each(jobs, |(x, sequence), _| team.arch.dispatch(Forward { e: shape.e, tables, sequence, x }));
+    team.each(jobs, |(x, sequence), _| team.arch.dispatch(Forward { tables, sequence, x }));
     Ok(())
+}
+
+/// The tables, with rows of width E.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a> {
+    pub(super) e: usize,
+    /// Token, position, channel, subject, condition.
+    pub(super) tables: [&'a [f32]; 5],
+}
+
+impl Tables<'_> {
+    /// x = the sum of these rows of the tables; the condition 0 adds nothing.
+    #[inline(always)]
+    pub(super) fn row<S: Simd>(
+        &self,
+        simd: S,
+        [token, position, channel, subject, condition]: [usize; 5],
+        x: &mut [f32],
+    ) {
+        let row = |table: usize, index: usize| &self.tables[table][index * self.e..][..self.e];
+        x.copy_from_slice(row(0, token));
+        add(simd, row(1, position), x);
+        add(simd, row(2, channel), x);
+        add(simd, row(3, subject), x);
+        if condition > 0 {
+            add(simd, row(4, condition), x);
+        }
+    }
 }
 
 /// One sequence.
 struct Forward<'a> {
-    e: usize,
-    /// Token, position, channel, subject, condition.
-    tables: [&'a [f32]; 5],
+    tables: Tables<'a>,
     sequence: (&'a [u8], &'a [u16], usize, usize),
     x: &'a mut [f32],
 }
@@ -75,16 +101,9 @@ impl WithSimd for Forward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { e, tables, sequence: (token, condition, channel, subject), x } = self;
-        let row = |table: usize, index: usize| &tables[table][index * e..][..e];
-        for (t, x) in x.chunks_exact_mut(e).enumerate() {
-            x.copy_from_slice(row(0, usize::from(token[t])));
-            add(simd, row(1, t), x);
-            add(simd, row(2, channel), x);
-            add(simd, row(3, subject), x);
-            if condition[t] > 0 {
-                add(simd, row(4, usize::from(condition[t])), x);
-            }
+        let Self { tables, sequence: (token, condition, channel, subject), x } = self;
+        for (t, x) in x.chunks_exact_mut(tables.e).enumerate() {
+            tables.row(simd, [token[t].into(), t, channel, subject, condition[t].into()], x);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The head: final norm, logits, and softmax cross-entropy fused with its backward pass, [`ROWS`] timesteps at a time.
 
 use super::gemm::{Matrix, Onto, Product, Width, pack};
-use super::memory::{part, parts};
+use super::memory::{Cuts, part, parts};
 use super::norm::{normalize, normalize_backward, scale_and_shift};
 use super::vector::{exponentials, load, store};
 use super::{Cpu, ROWS, Shape};
@@ -37,6 +37,42 @@ impl Levels {
         let len = self.q * shape.e;
         ensure!(which < self.matrices, Kind::Internal, "channel {channel} has no head among {}", self.matrices);
         Ok(which * len..(which + 1) * len)
+    }
+}
+
+/// Norm and logits, [`ROWS`] rows at a time.
+pub(super) struct Logits<'a> {
+    q: usize,
+    norm: (&'a [f32], &'a [f32]),
+    /// Normalised rows, and the norm's output, [ROWS, E].
+    normal: &'a mut [f32],
+    normed: &'a mut [f32],
+    /// The norm's factors.
+    scale: [f32; ROWS],
+}
+
+impl<'a> Logits<'a> {
+    /// Room that [`Self::new`] takes.
+    pub(super) fn lens(e: usize) -> [usize; 2] {
+        [ROWS * e; 2]
+    }
+
+    /// For heads of `q` levels after this norm.
+    pub(super) fn new(q: usize, norm: (&'a [f32], &'a [f32]), room: &mut Cuts<'a>) -> Self {
+        let [normal, normed] = Self::lens(norm.0.len()).map(|len| room.take(len));
+        Self { q, norm, normal, normed, scale: [0.0; ROWS] }
+    }
+
+    /// The logits of the `m` first rows of `x`, [m, Q], with a packed weight.
+    #[inline(always)]
+    pub(super) fn rows<S: Simd>(&mut self, simd: S, right: &[f32], x: &[f32], m: usize, out: &mut [f32]) {
+        let (norm, e) = (self.norm, self.norm.0.len());
+        for (row, (x, normal)) in x.chunks_exact(e).zip(self.normal.chunks_exact_mut(e)).take(m).enumerate() {
+            self.scale[row] = normalize(simd, x, normal);
+            scale_and_shift(simd, normal, norm.0, norm.1, &mut self.normed[row * e..][..e]);
+        }
+        let (left, onto) = (Matrix::Rows(self.normed, e), Onto::Nothing);
+        Product { m, k: e, n: self.q, left, right, width: Width::Wide, onto, out, ld: self.q }.run(simd);
     }
 }
 
@@ -91,21 +127,17 @@ pub(super) fn loss(
     team.each(jobs, |(x, tokens, channel, score, grads), scratch| {
         let matrix = head.matrix(&shape, channel).expect("checked above");
         let back = if grads.is_some() { 1 } else { 0 };
-        let [right, right_backward, normal, normed, logits, packed] = scratch.split([
-            team.packed_len(e, q),
-            back * team.packed_len(q, e),
-            ROWS * e,
-            ROWS * e,
-            ROWS * q,
-            back * team.packed_len(ROWS, e),
-        ]);
+        let lens = [team.packed_len(e, q), back * team.packed_len(q, e), ROWS * q, back * team.packed_len(ROWS, e)];
+        let mut room = scratch.cuts(lens.into_iter().chain(Logits::lens(e)));
+        let [right, right_backward, logits, packed] = lens.map(|len| room.take(len));
         let columns = team.columns(Width::Wide);
         pack(columns, e, q, Matrix::Columns(&weight[matrix.clone()], e), right);
         let backward = grads.zip(backward).map(|((grads, dx), call)| {
             pack(columns, q, e, Matrix::Rows(&weight[matrix.clone()], e), right_backward);
             BackwardOne { call, grads, dx, matrix: matrix.clone(), right: right_backward, packed }
         });
-        let one = LossOne { all: &all, x, tokens, right, normal, normed, logits, scale: [0.0; ROWS], backward };
+        let head = Logits::new(q, all.norm, &mut room);
+        let one = LossOne { all: &all, x, tokens, right, head, logits, backward };
         score.copy_from_slice(&team.arch.dispatch(one));
     });
     Ok(())
@@ -119,18 +151,16 @@ struct Loss<'a> {
     levels: &'a [f32],
 }
 
-/// One sequence. The weights are packed.
+/// One sequence.
 struct LossOne<'a> {
     all: &'a Loss<'a>,
     x: &'a [f32],
     tokens: &'a [u8],
+    /// The weight, packed.
     right: &'a [f32],
-    /// Normalised rows, and the norm's output, [ROWS, E].
-    normal: &'a mut [f32],
-    normed: &'a mut [f32],
+    head: Logits<'a>,
     /// Logits, then their gradient, [ROWS, Q].
     logits: &'a mut [f32],
-    scale: [f32; ROWS],
     backward: Option<BackwardOne<'a>>,
 }
 
@@ -154,18 +184,7 @@ impl WithSimd for LossOne<'_> {
         let mut score = [0.0; Score::LEN];
         for first in (from..t).step_by(ROWS) {
             let m = ROWS.min(t - first);
-            logits(
-                simd,
-                self.all.norm,
-                self.right,
-                self.all.q,
-                &self.x[first * self.all.shape.e..],
-                m,
-                self.normal,
-                self.normed,
-                &mut self.scale,
-                self.logits,
-            );
+            self.head.rows(simd, self.right, &self.x[first * self.all.shape.e..], m, self.logits);
             for row in 0..m {
                 self.target(simd, row, usize::from(self.tokens[first + row + 1]), &mut score);
             }
@@ -175,31 +194,6 @@ impl WithSimd for LossOne<'_> {
         }
         score.map(|sum| sum as f32)
     }
-}
-
-/// Norm and logits of `m` rows of `x`.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "the loss and the bare logits share it")]
-fn logits<S: Simd>(
-    simd: S,
-    norm: (&[f32], &[f32]),
-    right: &[f32],
-    q: usize,
-    x: &[f32],
-    m: usize,
-    normal: &mut [f32],
-    normed: &mut [f32],
-    scale: &mut [f32],
-    out: &mut [f32],
-) {
-    let e = norm.0.len();
-    for row in 0..m {
-        let normal = &mut normal[row * e..][..e];
-        scale[row] = normalize(simd, &x[row * e..][..e], normal);
-        scale_and_shift(simd, normal, norm.0, norm.1, &mut normed[row * e..][..e]);
-    }
-    let left = Matrix::Rows(normed, e);
-    Product { m, k: e, n: q, left, right, width: Width::Wide, onto: Onto::Nothing, out, ld: q }.run(simd);
 }
 
 impl LossOne<'_> {
@@ -239,7 +233,7 @@ impl LossOne<'_> {
         let Some(backward) = &mut self.backward else { return };
         let grads = &backward.call.grads;
 
-        pack(Width::Wide.columns::<S>(), m, e, Matrix::Rows(self.normed, e), backward.packed);
+        pack(Width::Wide.columns::<S>(), m, e, Matrix::Rows(self.head.normed, e), backward.packed);
         let out = &mut part(backward.grads, grads.weight)[backward.matrix.clone()];
         let (left, onto) = (Matrix::Columns(self.logits, q), Onto::Out);
         Product { m: q, k: m, n: e, left, right: backward.packed, width, onto, out, ld: e }.run(simd);
@@ -249,8 +243,8 @@ impl LossOne<'_> {
         Product { m, k: q, n: e, left, right: backward.right, width, onto, out: dx, ld: e }.run(simd);
         let [weight, bias] = parts(backward.grads, [grads.norm_weight, grads.norm_bias]);
         for (row, dx) in dx.chunks_exact_mut(e).enumerate() {
-            let normal = &self.normal[row * e..][..e];
-            normalize_backward(simd, normal, self.scale[row], norm.0, dx, weight, bias);
+            let normal = &self.head.normal[row * e..][..e];
+            normalize_backward(simd, normal, self.head.scale[row], norm.0, dx, weight, bias);
         }
     }
 }
@@ -282,9 +276,10 @@ pub(super) fn bare_logits(
     let jobs = x.chunks_exact(te).zip(channels.iter()).zip(out.chunks_exact_mut(shape.rows() * q));
     team.each(jobs, |((x, &channel), out), scratch| {
         let matrix = head.matrix(&shape, channel).expect("checked above");
-        let [right, normal, normed, scale] = scratch.split([team.packed_len(e, q), ROWS * e, ROWS * e, ROWS]);
+        let mut room = scratch.cuts([team.packed_len(e, q)].into_iter().chain(Logits::lens(e)));
+        let right = room.take(team.packed_len(e, q));
         pack(team.columns(Width::Wide), e, q, Matrix::Columns(&weight[matrix], e), right);
-        team.arch.dispatch(LogitsOne { shape, q, norm, x, right, normal, normed, scale, out });
+        team.arch.dispatch(LogitsOne { shape, right, head: Logits::new(q, norm, &mut room), x, out });
     });
     Ok(())
 }
@@ -292,13 +287,10 @@ pub(super) fn bare_logits(
 /// One sequence's bare logits.
 struct LogitsOne<'a> {
     shape: Shape,
-    q: usize,
-    norm: (&'a [f32], &'a [f32]),
-    x: &'a [f32],
+    /// The weight, packed.
     right: &'a [f32],
-    normal: &'a mut [f32],
-    normed: &'a mut [f32],
-    scale: &'a mut [f32],
+    head: Logits<'a>,
+    x: &'a [f32],
     out: &'a mut [f32],
 }
 
@@ -306,12 +298,12 @@ impl WithSimd for LogitsOne<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let Shape { e, from, .. } = self.shape;
         for first in (0..self.shape.rows()).step_by(ROWS) {
             let m = ROWS.min(self.shape.rows() - first);
-            let (x, out) = (&self.x[(from + first) * e..], &mut self.out[first * self.q..]);
-            logits(simd, self.norm, self.right, self.q, x, m, self.normal, self.normed, self.scale, out);
+            let (x, out) = (&self.x[(from + first) * e..], &mut self.out[first * self.head.q..]);
+            self.head.rows(simd, self.right, x, m, out);
         }
     }
 }

@@ -18,6 +18,11 @@ pub(crate) struct Line([u64; 8]);
 
 impl Line {
     const BYTES: usize = size_of::<Self>();
+
+    /// Lines that hold `len` floats.
+    fn of_floats(len: usize) -> usize {
+        len.div_ceil(Self::BYTES / size_of::<f32>())
+    }
 }
 
 /// Elements that live in a buffer.
@@ -201,17 +206,36 @@ impl Scratch {
     /// Stretches of at least `lens` elements each, every one beginning on a cache line; their content is whatever was
     /// left there.
     pub(crate) fn split<const N: usize>(&mut self, lens: [usize; N]) -> [&mut [f32]; N] {
-        const PER_LINE: usize = Line::BYTES / size_of::<f32>();
-        let total: usize = lens.iter().map(|len| len.div_ceil(PER_LINE)).sum();
+        let mut cuts = self.cuts(lens);
+        lens.map(|len| cuts.take(len))
+    }
+
+    /// Room for stretches of these lengths, to be taken one after the other.
+    pub(crate) fn cuts(&mut self, lens: impl IntoIterator<Item = usize>) -> Cuts<'_> {
+        let total: usize = lens.into_iter().map(Line::of_floats).sum();
         if self.lines.len() < total {
             self.lines.resize(total, Line::zeroed());
         }
-        let mut rest: &mut [Line] = &mut self.lines;
-        lens.map(|len| {
-            let (part, others) = std::mem::take(&mut rest).split_at_mut(len.div_ceil(PER_LINE));
-            rest = others;
-            &mut bytemuck::cast_slice_mut(part)[..len]
-        })
+        Cuts { rest: &mut self.lines }
+    }
+}
+
+/// Memory that is handed out in stretches, every one beginning on a cache line; their content is whatever was left there.
+pub(crate) struct Cuts<'a> {
+    rest: &'a mut [Line],
+}
+
+impl<'a> Cuts<'a> {
+    /// The next `len` elements.
+    pub(crate) fn take(&mut self, len: usize) -> &'a mut [f32] {
+        let (part, others) = std::mem::take(&mut self.rest).split_at_mut(Line::of_floats(len));
+        self.rest = others;
+        &mut bytemuck::cast_slice_mut(part)[..len]
+    }
+
+    /// What is left, lent: it can be cut again and again.
+    pub(crate) fn rest(&mut self) -> Cuts<'_> {
+        Cuts { rest: self.rest }
     }
 }
 

@@ -1,8 +1,10 @@
 //! The MLP half-block: x += proj(gelu(fc(norm(x)))), forward and backward, [`ROWS`] timesteps at a time.
 
 use super::gemm::{Matrix, Onto, Product, Width, pack};
-use super::memory::{part, parts};
+use super::memory::{Cuts, Memory, part, parts};
 use super::norm::{normalize, normalize_backward, scale_and_shift};
+use super::sequences::Sequences;
+use super::team::Team;
 use super::vector::{add, add_rows, gelu, gelu_and_slope, load, map, store};
 use super::{Cpu, ROWS, Shape};
 use crate::device::{Call, MlpParams, Tensor};
@@ -32,45 +34,53 @@ impl<'a> Saved<'a> {
     }
 }
 
-/// Runs the stage on every sequence of the call.
-pub(super) fn forward(cpu: &mut Cpu, call: &Call, params: &MlpParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
-    let shape = Shape::new(call)?;
-    let (e, te) = (shape.e, shape.t * shape.e);
-    let (memory, team) = (&cpu.memory, &cpu.team);
-    let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
-    let (fc_weight, fc_bias) = (memory.floats(params.fc_weight, 4 * e * e)?, memory.floats(params.fc_bias, 4 * e)?);
-    let (proj_weight, proj_bias) = (memory.floats(params.proj_weight, 4 * e * e)?, memory.floats(params.proj_bias, e)?);
-    let kept = saved_len(&shape);
-    let mut x = memory.first_mut(x, shape.n * te)?;
-    let mut saved = saved.map(|saved| memory.first_mut(saved, shape.n * kept)).transpose()?;
-
-    let [fc, proj] = cpu.packed.split([team.packed_len(e, 4 * e), team.packed_len(4 * e, e)]);
-    team.pack(e, 4 * e, Matrix::Rows(&fc_weight, 4 * e), fc);
-    team.pack(4 * e, e, Matrix::Rows(&proj_weight, e), proj);
-    let forward = Forward { shape, norm: (&norm_weight, &norm_bias), fc: (fc, &fc_bias), proj: (proj, &proj_bias) };
-
-    let unsaved = if saved.is_some() { 0 } else { kept };
-    let mut keep = saved.as_mut().map(|saved| saved.chunks_exact_mut(kept));
-    let jobs = x.chunks_exact_mut(te).map(|x| (x, keep.as_mut().and_then(Iterator::next)));
-    team.each(jobs, |(x, saved), scratch| {
-        let [unsaved, normed, active] = scratch.split([unsaved, ROWS * e, ROWS * 4 * e]);
-        let saved = Saved::split(&shape, saved.unwrap_or(unsaved));
-        team.arch.dispatch(ForwardOne { all: &forward, x, saved, normed, active });
-    });
-    Ok(())
-}
-
-/// What the sequences of a call share. Weights are packed, and stand with their biases.
-struct Forward<'a> {
-    shape: Shape,
+/// The half-block's parameters, the weights packed for products and beside their biases.
+pub(super) struct Weights<'a> {
     norm: (&'a [f32], &'a [f32]),
     fc: (&'a [f32], &'a [f32]),
     proj: (&'a [f32], &'a [f32]),
 }
 
+impl<'a> Weights<'a> {
+    /// Room that [`Self::pack`] takes.
+    pub(super) fn lens(team: &Team, e: usize) -> [usize; 6] {
+        [team.packed_len(e, 4 * e), team.packed_len(4 * e, e), e, e, 4 * e, e]
+    }
+
+    /// Packs the parameters of a half-block of width `e`.
+    pub(super) fn pack(
+        memory: &Memory,
+        team: &Team,
+        e: usize,
+        params: &MlpParams,
+        room: &mut Cuts<'a>,
+    ) -> Result<Self> {
+        let [fc, proj, norm_weight, norm_bias, fc_bias, proj_bias] = Self::lens(team, e).map(|len| room.take(len));
+        team.pack(e, 4 * e, Matrix::Rows(&memory.floats(params.fc_weight, 4 * e * e)?, 4 * e), fc);
+        team.pack(4 * e, e, Matrix::Rows(&memory.floats(params.proj_weight, 4 * e * e)?, e), proj);
+        norm_weight.copy_from_slice(&memory.floats(params.norm_weight, e)?);
+        norm_bias.copy_from_slice(&memory.floats(params.norm_bias, e)?);
+        fc_bias.copy_from_slice(&memory.floats(params.fc_bias, 4 * e)?);
+        proj_bias.copy_from_slice(&memory.floats(params.proj_bias, e)?);
+        Ok(Self { norm: (norm_weight, norm_bias), fc: (fc, fc_bias), proj: (proj, proj_bias) })
+    }
+}
+
+/// Runs the stage on every sequence of the call.
+pub(super) fn forward(cpu: &mut Cpu, call: &Call, params: &MlpParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
+    let shape = Shape::new(call)?;
+    let (memory, team, kept) = (&cpu.memory, &cpu.team, saved_len(&shape));
+    let weights = &Weights::pack(memory, team, shape.e, params, &mut cpu.packed.cuts(Weights::lens(team, shape.e)))?;
+    Sequences { memory, team, shape, kept }.forward(x, saved, |x, saved, scratch| {
+        let mut room = scratch.cuts(Forward::lens(&shape));
+        team.arch.dispatch(Forward::new(weights, shape, x, saved, &mut room));
+    })
+}
+
 /// One sequence.
-struct ForwardOne<'a> {
-    all: &'a Forward<'a>,
+pub(super) struct Forward<'a> {
+    shape: Shape,
+    weights: &'a Weights<'a>,
     x: &'a mut [f32],
     saved: Saved<'a>,
     /// Rows of the norm's output, [ROWS, E].
@@ -79,12 +89,32 @@ struct ForwardOne<'a> {
     active: &'a mut [f32],
 }
 
-impl WithSimd for ForwardOne<'_> {
+impl<'a> Forward<'a> {
+    /// Room that a sequence is computed in: what it keeps, where nobody else wants that, then its own.
+    pub(super) fn lens(shape: &Shape) -> [usize; 3] {
+        [saved_len(shape), ROWS * shape.e, ROWS * 4 * shape.e]
+    }
+
+    /// The sequence `x`, [T, E]; with `saved` ([`saved_len`] elements) the backward pass can follow.
+    pub(super) fn new(
+        weights: &'a Weights<'a>,
+        shape: Shape,
+        x: &'a mut [f32],
+        saved: Option<&'a mut [f32]>,
+        room: &mut Cuts<'a>,
+    ) -> Self {
+        let [unsaved, normed, active] = Self::lens(&shape).map(|len| room.take(len));
+        let saved = Saved::split(&shape, saved.unwrap_or(unsaved));
+        Self { shape, weights, x, saved, normed, active }
+    }
+}
+
+impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Forward { shape, norm, fc, proj } = *self.all;
+        let (shape, &Weights { norm, fc, proj }) = (self.shape, self.weights);
         let (e, width) = (shape.e, Width::Wide);
         let x = &mut self.x[shape.from * e..];
         for first in (0..shape.rows()).step_by(ROWS) {
@@ -115,37 +145,30 @@ pub(super) fn backward(
     dx: Tensor,
 ) -> Result<()> {
     let shape = Shape::new(call)?;
-    let (e, te) = (shape.e, shape.t * shape.e);
-    let (memory, team) = (&cpu.memory, &cpu.team);
-    let norm_weight = memory.floats(params.norm_weight, e)?;
-    let norm_bias = memory.floats(params.norm_bias, e)?;
+    let (e, memory, team, kept) = (shape.e, &cpu.memory, &cpu.team, saved_len(&shape));
+    let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
     let fc_weight = memory.floats(params.fc_weight, 4 * e * e)?;
     let proj_weight = memory.floats(params.proj_weight, 4 * e * e)?;
-    let kept = saved_len(&shape);
-    let mut saved = memory.first_mut(saved, shape.n * kept)?;
-    let mut dx = memory.first_mut(dx, shape.n * te)?;
-    let mut slots = memory.slots(&[
+    let [fc, proj] = cpu.packed.split([team.packed_len(4 * e, e), team.packed_len(e, 4 * e)]);
+    team.pack(4 * e, e, Matrix::Columns(&fc_weight, 4 * e), fc);
+    team.pack(e, 4 * e, Matrix::Columns(&proj_weight, e), proj);
+    let backward = Backward { shape, grads, norm: (&norm_weight, &norm_bias), fc, proj };
+
+    let lens = [
         (grads.norm_weight, e),
         (grads.norm_bias, e),
         (grads.fc_weight, 4 * e * e),
         (grads.fc_bias, 4 * e),
         (grads.proj_weight, 4 * e * e),
         (grads.proj_bias, e),
-    ])?;
-
-    let [fc, proj] = cpu.packed.split([team.packed_len(4 * e, e), team.packed_len(e, 4 * e)]);
-    team.pack(4 * e, e, Matrix::Columns(&fc_weight, 4 * e), fc);
-    team.pack(e, 4 * e, Matrix::Columns(&proj_weight, e), proj);
-    let backward = Backward { shape, grads, norm: (&norm_weight, &norm_bias), fc, proj };
-
-    let jobs = dx.chunks_exact_mut(te).zip(saved.chunks_exact_mut(kept)).zip(slots.of(call.first));
-    team.each(jobs, |((dx, saved), grads), scratch| {
+    ];
+    let sequences = Sequences { memory, team, shape, kept };
+    sequences.backward(call.first, dx, saved, &lens, |dx, saved, grads, scratch| {
         let [normed, active, gradient, packed] =
             scratch.split([ROWS * e, ROWS * 4 * e, ROWS * 4 * e, team.packed_len(ROWS, 4 * e)]);
         let saved = Saved::split(&shape, saved);
         team.arch.dispatch(BackwardOne { all: &backward, dx, saved, grads, normed, active, gradient, packed });
-    });
-    Ok(())
+    })
 }
 
 /// What the sequences of a call share. Weights are packed, transposed.

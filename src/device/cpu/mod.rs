@@ -15,6 +15,7 @@ mod mlp;
 mod norm;
 mod rollout;
 pub mod sampler;
+mod sequences;
 mod team;
 mod update;
 mod vector;

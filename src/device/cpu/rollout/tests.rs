@@ -1,9 +1,7 @@
-//! The rollout against a plain float64 network without a cache, and against itself: in other batches, on other threads,
-//! with the tokens read instead of drawn.
+//! The bits of a rollout: in other batches, on other threads, with the tokens read instead of drawn.
 
-use super::super::team::Team;
-use super::{BlockWeights, Job, Weights};
-use crate::device::{Rollout, Sampler};
+use super::Cpu;
+use crate::device::{Device, Dtype, Rollout, Sampler};
 use crate::error::{Kind, Result};
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
@@ -30,97 +28,6 @@ impl Model {
         let mut noise = keyed(3, Purpose::Init, n_ctx as u64);
         let flat = (0..layout.len()).map(|_| (noise.next_u32() as f64 / u32::MAX as f64 - 0.5) as f32).collect();
         Self { config, layout, flat }
-    }
-
-    fn get(&self, name: &str) -> &[f32] {
-        let entry = self.layout.entry(name);
-        &self.flat[entry.offset..][..entry.len]
-    }
-
-    fn weights(&self) -> Weights<'_> {
-        let pair = |name: String| (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
-        let block = |layer: usize| BlockWeights {
-            norm_1: pair(format!("h.{layer}.ln_1")),
-            qkv: pair(format!("h.{layer}.attn.c_attn")),
-            attention_proj: pair(format!("h.{layer}.attn.c_proj")),
-            norm_2: pair(format!("h.{layer}.ln_2")),
-            fc: pair(format!("h.{layer}.mlp.c_fc")),
-            mlp_proj: pair(format!("h.{layer}.mlp.c_proj")),
-        };
-        Weights {
-            token: self.get("wte"),
-            position: self.get("wpe"),
-            channel: self.get("wce"),
-            subject: self.get("wse"),
-            condition: self.get("wye"),
-            blocks: (0..self.config.n_layer).map(block).collect(),
-            norm: pair("ln_f".into()),
-            head: self.get("lm_head"),
-            head_per_channel: self.config.head == Head::PerChannel,
-        }
-    }
-
-    /// x · weight + bias in float64.
-    fn project(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let (weight, bias) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
-        let column = |j: usize| (0..x.len()).map(|i| x[i] * f64::from(weight[i * bias.len() + j])).sum::<f64>();
-        (0..bias.len()).map(|j| column(j) + f64::from(bias[j])).collect()
-    }
-
-    fn norm(&self, name: &str, x: &[f64]) -> Vec<f64> {
-        let (weight, bias) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
-        let mean = x.iter().sum::<f64>() / x.len() as f64;
-        let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / x.len() as f64;
-        let scale = 1.0 / (variance + 1e-5).sqrt();
-        (0..x.len()).map(|i| (x[i] - mean) * scale * f64::from(weight[i]) + f64::from(bias[i])).collect()
-    }
-
-    /// The logits that follow the last of `tokens`, and for each the sum of the absolute products it is made of: the
-    /// paper's formulas, one after the other.
-    fn oracle(&self, tokens: &[u8], condition: &[u16], channel: u32, subject: u32) -> Vec<(f64, f64)> {
-        let e = self.config.d_model;
-        let row = |name: &str, i: usize| self.get(name)[i * e..][..e].iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-        let add = |x: &mut Vec<f64>, y: Vec<f64>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
-        let mut xs: Vec<Vec<f64>> = Vec::new();
-        for (t, &token) in tokens.iter().enumerate() {
-            let mut x = row("wte", token.into());
-            add(&mut x, row("wpe", t));
-            add(&mut x, row("wce", channel as usize));
-            add(&mut x, row("wse", subject as usize));
-            if condition[t] > 0 {
-                add(&mut x, row("wye", condition[t].into()));
-            }
-            xs.push(x);
-        }
-        let d = self.config.d_head();
-        for layer in 0..self.config.n_layer {
-            let name = |part: &str| format!("h.{layer}.{part}");
-            let qkv: Vec<Vec<f64>> =
-                xs.iter().map(|x| self.project(&name("attn.c_attn"), &self.norm(&name("ln_1"), x))).collect();
-            for t in 0..xs.len() {
-                let mut answer = vec![0.0; e];
-                for head in (0..e).step_by(d) {
-                    let score = |s: usize| (0..d).map(|i| qkv[t][head + i] * qkv[s][e + head + i]).sum::<f64>();
-                    let exp: Vec<f64> = (0..=t).map(|s| (score(s) / (d as f64).sqrt()).exp()).collect();
-                    let sum: f64 = exp.iter().sum();
-                    for i in 0..d {
-                        answer[head + i] = (0..=t).map(|s| exp[s] / sum * qkv[s][2 * e + head + i]).sum();
-                    }
-                }
-                add(&mut xs[t], self.project(&name("attn.c_proj"), &answer));
-                let gelu = |x: f64| 0.5 * x * (1.0 + (0.797_884_560_802_865_4 * (x + 0.044715 * x.powi(3))).tanh());
-                let hidden: Vec<f64> =
-                    self.project(&name("mlp.c_fc"), &self.norm(&name("ln_2"), &xs[t])).into_iter().map(gelu).collect();
-                add(&mut xs[t], self.project(&name("mlp.c_proj"), &hidden));
-            }
-        }
-        let last = self.norm("ln_f", xs.last().unwrap());
-        let n_level = self.config.n_level;
-        let first = if self.config.head == Head::PerChannel { channel as usize * n_level } else { 0 };
-        let products =
-            |q: usize| row("lm_head", first + q).into_iter().zip(&last).map(|(w, x)| w * x).collect::<Vec<_>>();
-        let sums = |products: Vec<f64>| (products.iter().sum(), products.iter().map(|p| p.abs()).sum());
-        (0..n_level).map(|q| sums(products(q))).collect()
     }
 }
 
@@ -203,16 +110,10 @@ impl Batch {
             seed: 11,
             sampler,
         };
-        let team = Team::new(pulp::Arch::new(), n_thread).unwrap();
-        let job = Job {
-            config: &model.config,
-            weights: model.weights(),
-            rollout: &rollout,
-            tokens: &mut tokens,
-            logits: Some(&mut logits),
-            team: &team,
-        };
-        team.arch.dispatch(job)?;
+        let mut cpu = Cpu::new(Some(n_thread)).unwrap();
+        let buffer = cpu.alloc(Dtype::F32, model.flat.len()).unwrap();
+        cpu.upload(buffer, bytemuck::cast_slice(&model.flat)).unwrap();
+        cpu.rollout(&model.config, &model.layout.bind(buffer), &rollout, &mut tokens, Some(&mut logits))?;
         Ok((tokens, logits))
     }
 }
@@ -230,35 +131,6 @@ fn cases() -> Vec<(Model, usize, usize, usize)> {
         (Model::new(2, 1, 20, 130, 31, shared), 2, 65, 66),
         (Model::new(2, 2, 16, 130, 256, shared), 1, 129, 2),
     ]
-}
-
-#[test]
-fn logits_are_the_networks_at_every_position() {
-    for (model, n, n_prompt, n_new) in cases() {
-        let config = &model.config;
-        let batch = Batch::new(config, n, n_prompt, n_new);
-        let (tokens, logits) = batch.run(&model, NUCLEUS, 2).unwrap();
-        let mut worst = 0.0f64;
-        for i in 0..n.min(3) {
-            let one = batch.alone(i);
-            let all = [&one.prompt, &tokens[i * n_new..][..n_new]].concat();
-            for step in [0, 1, n_new / 2, n_new - 1].into_iter().filter(|&step| step < n_new) {
-                let known = n_prompt + step;
-                let expected = model.oracle(&all[..known], &one.condition, one.channel[0], one.subject[0]);
-                let row = &logits[(i * n_new + step) * config.n_level..][..config.n_level];
-                for (got, (want, absolute)) in row.iter().zip(expected) {
-                    // The longest sum of products is the MLP's, 4E, or attention's, T. Each of the 2L + 1 half-blocks
-                    // passes on a relative error of that many roundings; norms keep it relative.
-                    let longest = (4 * config.d_model).max(config.n_ctx) as f64;
-                    let bound = (2 * config.n_layer + 1) as f64 * longest / 16_777_216.0 * absolute;
-                    let error = (f64::from(*got) - want).abs();
-                    worst = worst.max(error / bound);
-                    assert!(error <= bound, "{config:?} step {step}: {got} for {want}, bound {bound:e}");
-                }
-            }
-        }
-        eprintln!("E {} T {}: at worst {worst:.3} of the bound", config.d_model, config.n_ctx);
-    }
 }
 
 #[test]
