@@ -53,6 +53,33 @@ fn add_half_block(grads: &mut Table, layer: usize, [norm, first, proj]: [&str; 3
 const ATTENTION: [&str; 3] = ["ln_1", "attn.c_attn", "attn.c_proj"];
 const MLP: [&str; 3] = ["ln_2", "mlp.c_fc", "mlp.c_proj"];
 
+/// The logits after each token of one sequence, [T, Q], with `lm_head` [Q, E]; no cache, nothing left out.
+pub fn logits(
+    params: &Table,
+    shape: &Shape,
+    lm_head: &Matrix,
+    token: &[u8],
+    condition: &[u16],
+    who: [u32; 2],
+) -> Matrix {
+    let [channel, subject] = who.map(|index| index as usize);
+    let width = params["wte"].columns;
+    let mut x = Matrix::from_fn(token.len(), width, |s, j| {
+        let tables = [("wte", token[s] as usize), ("wpe", s), ("wce", channel), ("wse", subject)];
+        let condition = (condition[s] > 0).then_some(("wye", condition[s] as usize));
+        tables.into_iter().chain(condition).map(|(table, row)| params[table].at(row, j)).sum()
+    });
+    for layer in 0..shape.n_layer {
+        let [a, b, c] = ATTENTION;
+        x = attention(&half_block(params, layer, a, b, c), &x, shape.n_head, 0).out;
+        let [a, b, c] = MLP;
+        x = mlp(&half_block(params, layer, a, b, c), &x).out;
+    }
+    let final_norm = Affine { weight: params["ln_f.weight"].clone(), bias: params["ln_f.bias"].data.clone() };
+    let levels = vec![0.0; lm_head.rows];
+    head(&final_norm, lm_head, &x, &[], &levels, 1.0).logits
+}
+
 /// Loss and gradients; every block answers all timesteps, as PyTorch's do.
 pub fn run(params: &Table, shape: &Shape, batch: &Batch) -> Outcome {
     let Shape { n_layer, n_head, n_ctx: t } = *shape;
