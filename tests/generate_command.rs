@@ -186,21 +186,19 @@ fn labels(world: &World, table: &str) -> Vec<String> {
     text.lines().skip(1).map(|line| line.split('\t').take(3).collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// The file holds the levels' centres of the tokens that the library generates, in SI units, and the conditions that the
-/// data goes on with; FIF and npy hold the same.
-#[test]
-fn a_recording_is_the_decoded_tokens_with_their_conditions() {
-    let world = World::new();
-    let bytes = world.succeed("x.npy", "--timesteps 45 --hop 10 --seed 5 --subject 02");
-    let n_prompt = N_CTX - 10;
+/// Timesteps of the prompt at the hop that [`by_library`] uses.
+const N_PROMPT: usize = N_CTX - 10;
+
+/// What the library generates for subject 02 with seed 5, decoded: 50 timesteps of each channel.
+fn by_library(series: Series, prompt_condition: Vec<u16>) -> Vec<Vec<f32>> {
     let plan = Plan {
         config: config(),
         hop: 10,
         n_rollout: 1,
         subject: 1,
-        prompt: (0..N_CHANNEL).flat_map(|c| (0..n_prompt).map(move |t| token(c, t))).collect(),
-        prompt_condition: (0..n_prompt).map(condition).collect(),
-        series: Series::Data { series: (0..N_DATA).map(condition).collect(), start: n_prompt },
+        prompt: (0..N_CHANNEL).flat_map(|c| (0..N_PROMPT).map(move |t| token(c, t))).collect(),
+        prompt_condition,
+        series,
         seed: 5,
         sampler: Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false },
     };
@@ -218,6 +216,17 @@ fn a_recording_is_the_decoded_tokens_with_their_conditions() {
         }
         generator.advance(&tokens);
     }
+    expected
+}
+
+/// The file holds the levels' centres of the tokens that the library generates, in SI units, and the conditions that the
+/// data goes on with; FIF and npy hold the same.
+#[test]
+fn a_recording_is_the_decoded_tokens_with_their_conditions() {
+    let world = World::new();
+    let bytes = world.succeed("x.npy", "--timesteps 45 --hop 10 --seed 5 --subject 02");
+    let series = Series::Data { series: (0..N_DATA).map(condition).collect(), start: N_PROMPT };
+    let expected = by_library(series, (0..N_PROMPT).map(condition).collect());
     let got = samples(&bytes);
     assert_eq!(got.len(), 45 * N_CHANNEL);
     for (at, value) in got.iter().enumerate() {
@@ -323,6 +332,27 @@ fn an_interrupted_recording_is_valid_and_goes_on() {
     assert!(resumed == samples(&whole));
 }
 
+/// The prompt is real signal: whatever conditions follow, it goes with those it was recorded under.
+#[test]
+fn the_prompt_keeps_its_own_conditions() {
+    let world = World::new();
+    let random = Series::Random { seed: 5, n_condition: 2, pause: 50, trial: 6 };
+    for (arguments, series) in
+        [("--conditions none", Series::None), ("--conditions random --trial-seconds 0.06", random)]
+    {
+        let got = world.succeed("x.npy", &format!("--timesteps 50 --seed 5 --subject 02 --force {arguments}"));
+        let interleaved = |rows: Vec<Vec<f32>>| {
+            (0..50).flat_map(|t| rows.iter().map(|row| row[t]).collect::<Vec<_>>()).collect::<Vec<_>>()
+        };
+        let told = interleaved(by_library(series.clone(), (0..N_PROMPT).map(condition).collect()));
+        assert!(samples(&got) == told, "{arguments}");
+        assert!(
+            told != interleaved(by_library(series, vec![0; N_PROMPT])),
+            "{arguments}: the prompt's conditions matter"
+        );
+    }
+}
+
 #[test]
 fn conditions_come_from_a_table() {
     let world = World::new();
@@ -352,6 +382,9 @@ fn mistakes_are_named() {
         ("x.npy", "--seconds 1 --top-p 0", 2, "top-p"),
         ("x.npy", "--seconds 1 --temperature nan", 2, "temperature"),
         ("x.npy", "--seconds -1", 2, ""),
+        ("x.npy", "--seconds 1 --conditions random --trial-seconds 1e30", 2, "make no sense"),
+        ("x.npy", "--seconds 1 --conditions random --trial-seconds 0.001", 2, "shorter than a timestep"),
+        ("x.npy", "--seconds 1 --conditions random --trial-seconds nan", 2, "shorter than a timestep"),
         ("x.npy", "--seconds 1 --prompt-from test", 16, "test part"),
         ("x.npy", "--seconds 1 --prompt-start 1.9", 16, "200"),
         ("x.npy", "--seconds 1 --resume", 66, "leave out --resume"),

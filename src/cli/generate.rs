@@ -37,8 +37,12 @@ const MOST_TIMESTEPS: usize = 1 << 40;
 /// Generate a recording from a trained model.
 ///
 /// Reads a prompt from real data, then draws every channel's next level from what the model expects of it, again and
-/// again. Tokens go to OUT.tokens.partial as they come, so Ctrl-C or a crash loses nothing; the recording takes its name
-/// when it is whole.
+/// again. Tokens go to OUT.tokens.partial as they come, so Ctrl-C or a crash loses nothing, and a power cut a second or
+/// two; the recording takes its name when it is whole.
+///
+/// The prompt, which is not in the recording, is fed with the conditions it was recorded under, whatever comes after it:
+/// the model is told the truth about real signal. The first generated timesteps may therefore still answer a stimulus
+/// of the prompt; choose --prompt-start where there is none, or leave out the first seconds, if that matters.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Generate {
@@ -110,9 +114,9 @@ pub struct Generate {
 enum Conditions {
     /// The data's own, continued from the prompt; from the beginning again where the data ends.
     Data,
-    /// 0.5 s of none, then a trial of a random condition, and so on.
+    /// 0.5 s of none after the prompt, then a trial of a random condition, and so on.
     Random,
-    /// None: rest.
+    /// None after the prompt: rest.
     None,
 }
 
@@ -303,8 +307,9 @@ impl Generate {
                     let what = "the model was trained without conditions";
                     return Err(Error::new(Kind::UnknownCondition, what).hint("Generate with --conditions none"));
                 }
-                let trial = timesteps(self.trial_seconds);
-                ensure!(trial > 0, Kind::Usage, "trials of {} s are shorter than a timestep", self.trial_seconds);
+                let (seconds, trial) = (self.trial_seconds, timesteps(self.trial_seconds));
+                ensure!(trial > 0, Kind::Usage, "trials of {seconds} s are shorter than a timestep");
+                ensure!(trial <= MOST_TIMESTEPS, Kind::Usage, "trials of {seconds} s make no sense");
                 Ok(Series::Random { seed, n_condition: conditions.len(), pause: timesteps(HOLD), trial })
             }
         }
@@ -370,7 +375,7 @@ fn fill(
         bar.set_position(generator.timestep().min(n_timestep) as u64);
     }
     bar.finish_and_clear();
-    Ok(())
+    partial.sync()
 }
 
 /// What a generated recording says of itself: the prompt's sensors, its own length and events.

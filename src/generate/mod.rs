@@ -30,7 +30,9 @@ pub struct Plan {
     pub subject: u32,
     /// The real tokens that come first, [n_channel, n_ctx − hop].
     pub prompt: Vec<u8>,
-    /// The condition that goes with each of them, [n_ctx − hop].
+    /// The condition that each of them was recorded under, [n_ctx − hop], whatever `series` says of what comes after. (The
+    /// authors' code feeds none here when it draws random conditions: the model then hears answers to stimuli that, it
+    /// is told, were not there.)
     pub prompt_condition: Vec<u16>,
     /// The conditions of the generated timesteps.
     pub series: Series,

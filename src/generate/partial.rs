@@ -3,19 +3,26 @@
 //! A line of JSON pins everything the tokens are a function of; then come records of equal size, one a chunk: the tokens
 //! [sequence, hop] and a CRC-32C over that line, the record's number and the tokens. Records are only ever appended.
 //! After any crash the file is a whole number of good records and perhaps a torn one, which is cut off. The tokens so
-//! far are the whole state, so going on gives the same bytes as never having stopped.
+//! far are the whole state, so going on gives the same bytes as never having stopped. Every second or so what has been
+//! appended is synced to the disk: a power cut costs the records since, whatever of them arrived.
 
 use crate::error::{Error, Kind, Result};
+use crate::storage::atomic;
+use crate::storage::disk::{Disk, Os};
 use serde_json::{Map, Value};
 use std::fs::{File, TryLockError};
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Bytes of a record's checksum.
 const CRC: usize = 4;
 /// Longest line of JSON that is read back: the line holds no table that grows.
 const LONGEST_PIN: u64 = 1 << 16;
+
+/// A power cut costs no more than this and one chunk.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// An open partial file; nobody else has it open for writing.
 #[derive(Debug)]
@@ -28,6 +35,7 @@ pub struct Partial {
     n_token: usize,
     /// Whole records in the file.
     n_record: u64,
+    synced: Instant,
 }
 
 impl Partial {
@@ -50,7 +58,11 @@ impl Partial {
         let line = pin_line(pins);
         let written = file.set_len(0).and_then(|()| file.write_all_at(&line, 0));
         written.map_err(|e| Error::io(e, "begin the partial file", path))?;
-        Ok(Self { file, path: path.into(), line, n_token, n_record: 0 })
+        let mut partial = Self { file, path: path.into(), line, n_token, n_record: 0, synced: Instant::now() };
+        partial.sync()?;
+        let folder = atomic::folder_of(path);
+        Os.sync_folder(folder).map_err(|e| Error::io(e, "sync the folder", folder))?;
+        Ok(partial)
     }
 
     /// Opens what an interrupted generation left, hands its records to `each` in order, and cuts off what is torn. It is
@@ -61,7 +73,7 @@ impl Partial {
         })?;
         let line = pin_line(pins);
         check_pins(&file, path, pins, &line)?;
-        let mut partial = Self { file, path: path.into(), line, n_token, n_record: 0 };
+        let mut partial = Self { file, path: path.into(), line, n_token, n_record: 0, synced: Instant::now() };
 
         let reader = partial.file.try_clone().map_err(|e| Error::io(e, "read the partial file", path))?;
         let mut reader = BufReader::with_capacity(1 << 20, reader);
@@ -98,6 +110,13 @@ impl Partial {
             Error::io(e, &what, &self.path).hint("Make room, then go on with --resume")
         })?;
         self.n_record += 1;
+        if self.synced.elapsed() >= SYNC_EVERY { self.sync() } else { Ok(()) }
+    }
+
+    /// Makes what has been appended durable.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_data().map_err(|e| Error::io(e, "sync the tokens to disk", &self.path))?;
+        self.synced = Instant::now();
         Ok(())
     }
 
