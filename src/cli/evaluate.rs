@@ -2,12 +2,14 @@
 
 use super::progress;
 use super::{Exit, Globals};
+use crate::device::Sampler;
 use crate::error::{Error, Kind, Result};
 use crate::evaluate::measure::Source;
 use crate::evaluate::next_step;
 use crate::evaluate::report::{Inputs, Report};
 use crate::interrupt;
 use crate::recording::Recording;
+use crate::recording::npy::{Layout, NpyOptions};
 use crate::recording::open::{self, OpenOptions};
 use crate::recording::pick::{self, Pick, Picks};
 use crate::tokens::dataset::Dataset;
@@ -26,6 +28,8 @@ use std::path::{Path, PathBuf};
 ///
 /// Example: gpt2meg evaluate --real data --generated p1_raw.fif p08_raw.fif --label "p = 1" "p = 0.8"
 /// --scores run/scores.json --out report
+///
+/// Arrays of your own: gpt2meg evaluate --real real.npy --generated mine.npy --layout time-first --rate 100 --out report
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct Evaluate {
@@ -47,6 +51,15 @@ pub struct Evaluate {
     /// The recording of tokenized data that is compared with [default: all of them].
     #[arg(long, value_name = "NAME")]
     recording: Option<String>,
+    /// Which axis of .npy files is time, where no .json file beside them says so.
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// Sampling rate of .npy files in Hz, where no .json file beside them says so.
+    #[arg(long, value_name = "HZ")]
+    rate: Option<f64>,
+    /// Nuclei for the sampler's control, which shows what drawing with them does to a known process; 1 is always shown.
+    #[arg(long, value_name = "P", value_delimiter = ',', default_value = "0.9,0.8")]
+    control_p: Vec<f32>,
     /// The report's folder.
     #[arg(long, value_name = "REPORT")]
     out: PathBuf,
@@ -86,6 +99,9 @@ impl Evaluate {
             return Ok(Exit::Signal(signal));
         }
         let report = report?;
+        if !globals.quiet {
+            eprintln!("gpt2meg: {}", report.lengths());
+        }
         report.write(&self.out, globals.force)?;
         if globals.json {
             println!("{}", report.json());
@@ -97,14 +113,35 @@ impl Evaluate {
 
     fn inputs(&self, globals: &Globals) -> Result<Inputs> {
         let labels = self.labels()?;
+        for &top_p in &self.control_p {
+            Sampler { temperature: 1.0, top_k: 0, top_p, greedy: false }.check()?;
+        }
         let mut generated = Vec::new();
         for (path, label) in self.generated.iter().zip(labels) {
-            generated.push(Source { label, pieces: vec![signals_only(open_one(path)?)?] });
+            generated.push(Source { label, pieces: vec![signals_only(self.open_one(path)?)?] });
         }
         let names = generated[0].info().channels.iter().map(|channel| channel.name.clone()).collect();
         let (real, scheme) = self.real(names)?;
+        let scheme_is_known = scheme.is_some();
+        if !scheme_is_known && !globals.quiet {
+            eprintln!("gpt2meg: nothing says which tokenizer was used: the sampler's control takes the paper's");
+        }
         let scores = self.scores.iter().map(|path| Ok((scores_name(path), next_step::read(path)?)));
-        Ok(Inputs { real, generated, scores: scores.collect::<Result<_>>()?, scheme, seed: globals.seed })
+        Ok(Inputs {
+            real,
+            generated,
+            scores: scores.collect::<Result<_>>()?,
+            scheme: scheme.unwrap_or(Scheme::PAPER),
+            scheme_is_known,
+            top_p: self.control_p.clone(),
+            seed: globals.seed,
+        })
+    }
+
+    /// Opens one recording, of any format that is read.
+    fn open_one(&self, path: &Path) -> Result<Recording> {
+        let npy = NpyOptions { layout: self.layout, sfreq: self.rate, ..NpyOptions::default() };
+        Ok(open::Source::at(path)?.open(&OpenOptions { npy, ..OpenOptions::default() })?.recording)
     }
 
     /// One label a generated recording, all different.
@@ -125,14 +162,13 @@ impl Evaluate {
         Ok(labels)
     }
 
-    /// The real recording, and the tokenizer that the control of the sampler uses. Of a recording that is not tokenized,
-    /// the channels called `names`.
-    fn real(&self, names: Vec<String>) -> Result<(Source, Scheme)> {
+    /// The real recording, and its tokenizer. Of a recording that is not tokenized, the channels called `names`.
+    fn real(&self, names: Vec<String>) -> Result<(Source, Option<Scheme>)> {
         let tokenized = self.real.is_dir() || self.real.extension().is_some_and(|e| e == "safetensors");
         if !tokenized {
             let picks = Picks { include: names.into_iter().map(Pick::Name).collect(), ..Picks::default() };
-            let recording = pick::pick(open_one(&self.real)?, &picks).map_err(|e| e.at(&self.real))?;
-            return Ok((Source { label: "real".into(), pieces: vec![recording] }, Scheme::PAPER));
+            let recording = pick::pick(self.open_one(&self.real)?, &picks).map_err(|e| e.at(&self.real))?;
+            return Ok((Source { label: "real".into(), pieces: vec![recording] }, None));
         }
         let mut shards = Dataset::open(&self.real)?.shards;
         let wanted = |split: Split| match self.part {
@@ -166,13 +202,8 @@ impl Evaluate {
             piece.info.source = self.real.display().to_string();
             pieces.push(piece);
         }
-        Ok((Source { label: "real".into(), pieces }, scheme))
+        Ok((Source { label: "real".into(), pieces }, Some(scheme)))
     }
-}
-
-/// Opens one recording, of any format that is read.
-fn open_one(path: &Path) -> Result<Recording> {
-    Ok(open::Source::at(path)?.open(&OpenOptions::default())?.recording)
 }
 
 /// Everything but trigger lines: they have no spectrum worth comparing.

@@ -207,7 +207,7 @@ fn figure(c: &Comparison) -> Figure {
     let caption = "Left: how often each value occurs, logarithmic, so that rare large values can be seen. Right: share of \
                    values below each value, generated minus real. A curve that is negative left of zero and positive \
                    right of it has too few large values (or too small a scale); one with the opposite signs too many. \
-                   The grey band is the same difference between the two halves of the real recording.";
+                   The grey band is the same difference between two stretches of the real recording.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
 }
 

@@ -191,7 +191,7 @@ fn figure(c: &Comparison) -> Figure {
     let mut legend = c.legend();
     legend.push(("ceiling".into(), "real against real".into()));
     let caption = "Left: autocorrelation, median over channels (line) and 10–90 % of channels (shaded). Right: generated \
-                   minus real, channel by channel; the grey band is the same difference between the two halves of the \
+                   minus real, channel by channel; the grey band is the same difference between two stretches of the \
                    real recording.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
 }

@@ -19,20 +19,22 @@ use serde_json::json;
 const ORDER: usize = 20;
 /// At most this many channels lend their autocorrelation.
 const CHANNELS: usize = 8;
-/// The nuclei shown.
-const TOP_P: [f32; 3] = [1.0, 0.9, 0.8];
-
 /// The control, measured like any recordings.
 pub struct Control {
     /// The process ("real"), another run of it (the ceiling), and what the sampler made of it at each p.
     comparison: Comparison,
     scheme: Scheme,
-    n_level: usize,
+    /// The nuclei shown: 1, then the others from the largest to the smallest.
+    top_p: Vec<f32>,
 }
 
 impl Control {
-    /// Fits processes to channels spread over the real recording, and draws from them.
-    pub fn new(c: &Comparison, scheme: &Scheme, seed: u64) -> Result<Self> {
+    /// Fits processes to channels spread over the real recording, and draws from them: with p = 1, and with each of
+    /// `top_p`.
+    pub fn new(c: &Comparison, scheme: &Scheme, top_p: &[f32], seed: u64) -> Result<Self> {
+        let mut top_p = [&[1.0], top_p].concat();
+        top_p.sort_by(|a, b| b.total_cmp(a));
+        top_p.dedup();
         let picked = c.spread_channels(CHANNELS);
         let fit = |&channel: &usize| Autoregression::fit(&c.real.autocorrelations[channel], ORDER);
         let processes: Vec<Autoregression> = picked.iter().map(fit).collect();
@@ -56,7 +58,7 @@ impl Control {
         let scale = truth.scale(|_| Ok(()))?;
         let measure = |source: &mut Source| source.measure(&scale, |_| Ok(()));
         let mut generated: Vec<Measured> = Vec::new();
-        for (run, top_p) in (2..).zip(TOP_P) {
+        for (run, &top_p) in (2..).zip(&top_p) {
             let how = Sampler { temperature: 1.0, top_k: 0, top_p, greedy: false };
             let draw = |p: &Autoregression, index| p.draw_levels(&levels, &how, n, settle, seed, index);
             generated.push(measure(&mut source(&format!("p = {top_p}"), run, &draw)?)?);
@@ -67,7 +69,7 @@ impl Control {
         let sides = ("the process", "sampled");
         let stretches = generated.clone();
         let comparison = Comparison { sides, channels, sfreq, scale, real, halves, generated, stretches, excerpts };
-        Ok(Self { comparison, scheme: *scheme, n_level: scheme.n_level })
+        Ok(Self { comparison, scheme: *scheme, top_p })
     }
 
     /// The section on the control.
@@ -103,13 +105,13 @@ impl Control {
 
     fn text(&self, quantities: &[super::section::Quantity]) -> Vec<String> {
         let of = |key: &str| quantities.iter().find(|q| q.key == key).expect("a quantity of the three sections");
-        let last = TOP_P.len() - 1;
+        let last = self.top_p.len() - 1;
         let (small, sd) = (of("small"), of("sd"));
         let percent = |x: f64| format!("{} %", significant(100.0 * x));
         let highest = quantities.iter().rfind(|q| q.key.starts_with("power_ratio"));
         let fast = highest.map_or(String::new(), |q| {
-            let (at_1, at_08) = (significant(q.generated[0].median), significant(q.generated[last].median));
-            format!("; the power in the {} band changes by {at_08} dB (at p = 1 by {at_1} dB)", q.name)
+            let (at_1, at_least) = (significant(q.generated[0].median), significant(q.generated[last].median));
+            format!("; the power in the {} band changes by {at_least} dB (at p = 1 by {at_1} dB)", q.name)
         });
         vec![
             "Sampling with p below 1 changes a signal even when the model is perfect: of the levels that could come \
@@ -124,7 +126,7 @@ impl Control {
                  <b>Read the report with this in mind:</b> where a recording generated with p below 1 differs as the \
                  control with the same p does, the sampler did it; what remains, and all of what differs at p = 1, is \
                  the model’s.",
-                TOP_P[last],
+                self.top_p[last],
                 percent(small.generated[last].median),
                 percent(small.real.median),
                 significant(sd.generated[last].median),
@@ -143,7 +145,7 @@ impl Control {
         let mut legend = c.legend();
         legend.push(("ceiling".into(), "the process against itself".into()));
         let caption = "Spectra and amplitude distribution of autoregressive processes fitted to channels of the real \
-                       recording, and of what the sampler makes of them at three values of p. Left: median over \
+                       recording, and of what the sampler makes of them at each p. Left: median over \
                        processes (line) and 10–90 % (shaded). Right: difference from the process itself; grey is the \
                        difference between two independent runs of the process.";
         Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
@@ -158,7 +160,7 @@ impl Control {
              mass of that Gaussian on the level’s interval. The program’s own sampler draws a level, the level’s value \
              is what the process continues from. {} timesteps, after 10 s that are thrown away.",
             c.channels.len(),
-            self.n_level,
+            self.scheme.n_level,
             c.real.n_timestep
         )
     }

@@ -137,7 +137,7 @@ fn numbers(html: &mut String, head: &Head, section: &Section) {
         let columns: &[&str] = if control {
             &["", "the process", "and again"]
         } else {
-            &["", "real", "real, first half", "real, second half"]
+            &["", "real", "real, one stretch", "real, another"]
         };
         let rows: Vec<Vec<String>> = section.quantities.iter().map(|q| quantity_row(q, control)).collect();
         table(html, caption, &names(columns), &rows);
@@ -170,7 +170,7 @@ fn quantity_row(q: &Quantity, control: bool) -> Vec<String> {
     std::iter::once(named(q.name, q.unit)).chain(fixed.into_iter().chain(&q.generated).map(spread_cell)).collect()
 }
 
-/// How far is far, as a CSS class: within, near, or beyond five times the ceiling's reach.
+/// How far is far, as a CSS class: at the ceiling but for chance, up to three times as far, or farther.
 pub fn class(ratio: f64) -> &'static str {
     match ratio {
         r if r <= 1.25 => "good",

@@ -26,6 +26,10 @@ pub struct Inputs {
     pub scores: Vec<(String, Scores)>,
     /// The tokenizer that the control of the sampler uses.
     pub scheme: Scheme,
+    /// False if nothing says that this is the generated recordings' tokenizer.
+    pub scheme_is_known: bool,
+    /// Nuclei that the control of the sampler shows beside p = 1.
+    pub top_p: Vec<f32>,
     /// Seed of the control.
     pub seed: u64,
 }
@@ -34,13 +38,14 @@ pub struct Inputs {
 pub struct Report {
     comparison: Comparison,
     sections: Vec<Section>,
+    scheme_is_known: bool,
     seed: u64,
 }
 
 impl Report {
     /// Measures everything. `progress` hears of every timestep read (see [`Inputs::work`]) and may end it with an error.
     pub fn new(inputs: Inputs, progress: &mut dyn FnMut(usize) -> Result<()>) -> Result<Self> {
-        let Inputs { mut real, mut generated, scores, scheme, seed } = inputs;
+        let Inputs { mut real, mut generated, scores, scheme, scheme_is_known, top_p, seed } = inputs;
         for source in &generated {
             check_alike(&real, source)?;
         }
@@ -77,7 +82,7 @@ impl Report {
             stretches,
             excerpts,
         };
-        let control = Control::new(&comparison, &scheme, seed)?;
+        let control = Control::new(&comparison, &scheme, &top_p, seed)?;
         let mut sections = vec![
             traces::section(&comparison),
             spectrum::section(&comparison),
@@ -88,7 +93,7 @@ impl Report {
         if !scores.is_empty() {
             sections.push(next_step::section(&scores));
         }
-        Ok(Self { comparison, sections, seed })
+        Ok(Self { comparison, sections, scheme_is_known, seed })
     }
 
     /// All numbers. Keys are sorted, so equal comparisons give equal files.
@@ -118,6 +123,8 @@ impl Report {
             "channels": c.channels.iter().map(|channel| &channel.name).collect::<Vec<_>>(),
             "real": describe(&c.real),
             "generated": c.generated.iter().map(describe).collect::<Vec<_>>(),
+            "compared_n_timestep": c.halves[0].n_timestep,
+            "scheme_is_known": self.scheme_is_known,
             "ceiling": {"first_n_timestep": c.halves[0].n_timestep, "second_n_timestep": c.halves[1].n_timestep},
             "sections": sections.collect::<Map<String, Value>>(),
         })
@@ -153,8 +160,8 @@ impl Report {
         let lead = format!(
             "{} compared with the real recording <code>{}</code>, channel by channel. Beside every distance stands what \
              the real recording differs by from itself: its first {} against {} of its second half. Generated signal is \
-             held against the same stretch, over the same length: a perfect model comes out at 1.0 times that ceiling, \
-             but for chance.",
+             held against the same first stretch, over the same length: a perfect model comes out at 1.0 times that \
+             ceiling, but for chance.",
             listed(&names),
             escape(&c.real.origin),
             length(&c.halves[0]),
@@ -243,27 +250,32 @@ impl Report {
         Figure { panels: vec![chart.finish()], layout: Layout::Single, legend, caption }
     }
 
-    fn notes(&self) -> Vec<String> {
+    /// How long the stretches are that distances are taken between, and what of each recording is in none of them.
+    pub fn lengths(&self) -> String {
         let c = &self.comparison;
-        let short: Vec<String> = c
-            .generated
-            .iter()
-            .filter(|m| 2 * m.n_timestep < c.real.n_timestep)
-            .map(|m| format!("{} ({})", escape(&m.label), duration(m.n_timestep as f64 / c.sfreq)))
-            .collect();
+        let seconds = |n: usize| duration(n as f64 / c.sfreq);
+        let n = c.halves[0].n_timestep;
+        let left = |name: &str, left: usize| (left > 0).then(|| format!("{} of {name}", seconds(left)));
+        let of_real = left("the real recording", c.real.n_timestep - 2 * n);
+        let of_generated = c.generated.iter().map(|m| left(&m.label, m.n_timestep - n));
+        let cut: Vec<String> = std::iter::once(of_real).chain(of_generated).flatten().collect();
+        let cut = if cut.is_empty() { "nothing".into() } else { listed(&cut) };
+        format!("Distances are between stretches of {}; for them {cut} is left out.", seconds(n))
+    }
+
+    fn notes(&self) -> Vec<String> {
         let mut notes = vec![
             "Where a recording was generated with p below 1, part of its difference is made by the sampler and would be \
              there with a perfect model: see <a href=\"#control\">what the sampler does by itself</a>."
                 .to_string(),
+            format!("{} Spectra and other properties are those of whole recordings.", escape(&self.lengths())),
         ];
-        if !short.is_empty() {
-            notes.push(format!(
-                "{} {} shorter than half of the real recording, and so noisier; the first stretch of the ceiling was cut \
-                 to {} to be as noisy.",
-                listed(&short),
-                if short.len() == 1 { "is" } else { "are" },
-                duration(c.halves[0].n_timestep as f64 / c.sfreq)
-            ));
+        if !self.scheme_is_known {
+            notes.push(
+                "Nothing says which tokenizer the generated recordings went through: the sampler’s control takes the \
+                 paper’s."
+                    .into(),
+            );
         }
         notes
     }

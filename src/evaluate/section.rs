@@ -66,9 +66,9 @@ pub struct Measure {
     pub name: &'static str,
     /// Unit of the numbers.
     pub unit: &'static str,
-    /// The first half of the real recording against the second.
+    /// One stretch of the real recording against another.
     pub ceiling: Spread,
-    /// The real recording against each generated one.
+    /// The first of them against as much of each generated recording.
     pub generated: Vec<Spread>,
 }
 

@@ -123,7 +123,7 @@ fn spectra(c: &Comparison) -> Figure {
     legend.push(("ceiling".into(), "real against real".into()));
     let caption = "Left: spectra, median over channels (line) and 10–90 % of channels (shaded). Right: power of each \
                    generated recording over power of the real one, channel by channel, median and 10–90 % of channels; \
-                   the grey band is the same ratio between the two halves of the real recording. A generated recording \
+                   the grey band is the same ratio between two stretches of the real recording. A generated recording \
                    that stays in the grey band cannot be told from the real one by its power at that frequency.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
 }
