@@ -8,6 +8,8 @@ static REQUESTED: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 /// Installs the handlers. Called once, by the program; the library alone never touches signals.
 pub fn install() -> std::io::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    // A write beyond the limit on the size of files (ulimit -f) is then an error that is reported, not the end.
+    signal_hook::flag::register(libc::SIGXFSZ, Arc::default())?;
     let requested = REQUESTED.get_or_init(Arc::default);
     let seen = Arc::new(std::sync::atomic::AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {

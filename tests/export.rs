@@ -1,13 +1,18 @@
 //! What `export` writes is what Hugging Face's GPT-2 computes with: equal logits, from files that its loader reads.
 //!
-//! The expected logits were computed by `tests/fixtures/make_export.py` from the files this test writes; the parameters
-//! are a formula, so both sides know them.
+//! The expected logits were computed by `tests/fixtures/make_export.py` from the files this test writes, by the very lines
+//! of Python in the folder's README.md; the parameters are a formula, so both sides know them.
+
+#[path = "oracle/mod.rs"]
+mod oracle;
 
 use gpt2meg::device::{self, Call, Device, Dtype, Inputs, Tensor};
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::export;
 use gpt2meg::model::gpt2::Gpt2;
-use gpt2meg::model::layout::ParamLayout;
+use gpt2meg::model::layout::{Entry, ParamLayout};
+use oracle::network::{self, Batch, Shape, Table};
+use oracle::number::{Matrix, U};
 use std::path::Path;
 
 const N_TIME: usize = 16;
@@ -42,7 +47,36 @@ fn upload<T: bytemuck::Pod>(device: &mut dyn Device, dtype: Dtype, values: &[T])
     tensor
 }
 
-/// Our logits of four sequences, one for each channel; subject = channel modulo 2.
+/// Four sequences, one for each channel; subject = channel modulo 2.
+fn batch() -> Batch {
+    Batch {
+        token: (0..4).map(|n| (0..=N_TIME).map(|t| token(n, t)).collect()).collect(),
+        condition: (0..4).map(|n| (0..N_TIME).map(|t| condition(n, t)).collect()).collect(),
+        channel: (0..4).collect(),
+        subject: (0..4).map(|c| c % 2).collect(),
+    }
+}
+
+/// The logits of the float64 reference, which know how far any f32 computation of them may be off.
+fn reference(config: &ModelConfig) -> Vec<Matrix> {
+    let layout = ParamLayout::new(config);
+    let params = params(&layout);
+    let matrix = |entry: &Entry| {
+        let columns = *entry.shape.last().unwrap();
+        Matrix::exact(entry.len / columns, columns, &params[entry.offset..][..entry.len])
+    };
+    let table: Table = layout.entries().iter().map(|entry| (entry.name.clone(), matrix(entry))).collect();
+    let ModelConfig { n_layer, n_head, n_ctx, n_level, .. } = *config;
+    let (shape, batch) = (Shape { n_layer, n_head, n_ctx, n_level }, batch());
+    let one = |i: usize| {
+        let (channel, subject) = (batch.channel[i], batch.subject[i]);
+        let (_, head) = network::output(&table, &shape, channel);
+        network::logits(&table, &shape, &head, &batch.token[i][..N_TIME], &batch.condition[i], [channel, subject])
+    };
+    (0..batch.token.len()).map(one).collect()
+}
+
+/// Our logits of the same sequences.
 fn logits(config: &ModelConfig) -> Vec<f32> {
     let layout = ParamLayout::new(config);
     let device = &mut *device::open(device::DeviceChoice::Cpu, Some(2)).unwrap();
@@ -51,13 +85,12 @@ fn logits(config: &ModelConfig) -> Vec<f32> {
     let model = Gpt2 { config: config.clone(), params: layout.bind(buffer), levels };
 
     let n = config.n_channel;
-    let tokens: Vec<u8> = (0..n).flat_map(|n| (0..=N_TIME).map(move |t| token(n, t))).collect();
-    let conditions: Vec<u16> = (0..n).flat_map(|n| (0..N_TIME).map(move |t| condition(n, t))).collect();
+    let batch = batch();
     let inputs = Inputs {
-        token: upload(device, Dtype::U8, &tokens),
-        condition: upload(device, Dtype::U16, &conditions),
-        channel: upload(device, Dtype::U32, &(0..n as u32).collect::<Vec<_>>()),
-        subject: upload(device, Dtype::U32, &(0..n as u32).map(|c| c % 2).collect::<Vec<_>>()),
+        token: upload(device, Dtype::U8, &batch.token.concat()),
+        condition: upload(device, Dtype::U16, &batch.condition.concat()),
+        channel: upload(device, Dtype::U32, &batch.channel),
+        subject: upload(device, Dtype::U32, &batch.subject),
     };
     let work = model.workspace(device, n, false).unwrap();
     let out = device.alloc(Dtype::F32, n * N_TIME * config.n_level).unwrap();
@@ -91,13 +124,25 @@ fn check(head: Head, name: &str) {
     let expected: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let ours = logits(&config);
     assert_eq!(ours.len(), expected.len());
-    // Both sides compute in f32, in different orders. Each of the 2 · 2 half-blocks and the head sums at most 4E = 96
-    // products, so a logit's relative rounding is of order 5 · 96 · 2⁻²⁴ = 3e-5 of the sums' absolute size, which the
-    // largest logit stands for.
-    let size = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    let worst = ours.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0f32, f32::max);
-    assert!(size > 1.0, "the fixture's logits are ordinary numbers");
-    assert!(worst <= 3e-5 * size, "{name}: {worst} of {size}");
+    let reference = reference(&config);
+    let exact: Vec<_> = reference.iter().flat_map(|sequence| &sequence.data).collect();
+    assert_eq!(exact.len(), ours.len());
+    let mut bounds = Vec::new();
+    for (i, ((&ours, &theirs), exact)) in ours.iter().zip(&expected).zip(exact).enumerate() {
+        // Python's are float64, rounded to f32 once: half a unit in the last place, and 1e-9 for two orders of summation.
+        let theirs = f64::from(theirs);
+        let stored = 1e-9 + U * exact.v.abs();
+        assert!((theirs - exact.v).abs() <= stored, "{name}, logit {i}: {theirs} in Python, {} by the book", exact.v);
+        // Ours are f32, within the bound that the reference derives from the very numbers.
+        assert!(exact.allows(ours, 1), "{name}, logit {i}: {ours} for {} ± {:e}", exact.v, exact.deviation());
+        bounds.push(exact.deviation());
+    }
+    bounds.sort_by(f64::total_cmp);
+    let size = expected.iter().fold(0.0f32, |size, x| size.max(x.abs()));
+    assert!(size > 1.0 && bounds[bounds.len() / 2] < 1e-3, "bounds like {:e} prove little", bounds[bounds.len() / 2]);
+    // The lines of Python that computed them are the ones that are written.
+    let card = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(card(&dir.path().join("README.md")), card(&fixture(&format!("{name}.md"))), "run make_export.py again");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Network {
             Matrix::new(n_level, all.columns, all.data[own * all.columns..][..n_level * all.columns].to_vec());
         oracle::network::logits(
             &params,
-            &Shape { n_layer, n_head, n_ctx },
+            &Shape { n_layer, n_head, n_ctx, n_level },
             &lm_head,
             tokens,
             condition,

@@ -31,8 +31,14 @@ fn numbers<T: bytemuck::Pod>(file: &SafeTensors, name: &str) -> Vec<T> {
 }
 
 impl Fixture {
-    fn read() -> Self {
-        let bytes = include_bytes!("fixtures/pytorch/small.safetensors");
+    /// One output projection for all channels, and one for each.
+    fn both() -> [Self; 2] {
+        let shared = include_bytes!("fixtures/pytorch/small.safetensors");
+        let per_channel = include_bytes!("fixtures/pytorch/per_channel.safetensors");
+        [Self::read(shared, Head::Shared), Self::read(per_channel, Head::PerChannel)]
+    }
+
+    fn read(bytes: &[u8], head: Head) -> Self {
         let file = SafeTensors::deserialize(bytes).unwrap();
         let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
         let metadata = header.metadata().clone().unwrap();
@@ -47,8 +53,9 @@ impl Fixture {
             n_channel: size("n_channel"),
             n_subject: size("n_subject"),
             n_condition: size("n_condition"),
-            head: Head::Shared,
+            head,
         };
+        assert_eq!(file.tensor("param.lm_head").unwrap().shape().len(), if head == Head::Shared { 2 } else { 3 });
         let (mut params, mut grads) = (Table::new(), Vec::new());
         for name in file.names() {
             if let Some(name) = name.strip_prefix("param.") {
@@ -76,11 +83,16 @@ impl Fixture {
 }
 
 fn shape(config: &ModelConfig) -> Shape {
-    Shape { n_layer: config.n_layer, n_head: config.n_head, n_ctx: config.n_ctx }
+    Shape { n_layer: config.n_layer, n_head: config.n_head, n_ctx: config.n_ctx, n_level: config.n_level }
 }
 
 #[test]
 fn the_oracles_gradients_are_finite_differences() {
+    finite_differences(Head::Shared);
+    finite_differences(Head::PerChannel);
+}
+
+fn finite_differences(head: Head) {
     let config = ModelConfig {
         n_layer: 2,
         n_head: 2,
@@ -90,7 +102,7 @@ fn the_oracles_gradients_are_finite_differences() {
         n_channel: 2,
         n_subject: 2,
         n_condition: 2,
-        head: Head::Shared,
+        head,
     };
     // Values that look random, large enough that nothing is near linear.
     let mut state = 1u64;
@@ -125,14 +137,18 @@ fn the_oracles_gradients_are_finite_differences() {
             let slope = (8.0 * (loss(step) - loss(-step)) - (loss(2.0 * step) - loss(-2.0 * step))) / (12.0 * step);
             // 1/T of the batch's targets is an f32 in the oracle, so 2⁻²⁴ relative beside those.
             let bound = 1e-9 + 1e-7 * slope.abs();
-            assert!((slope - grad.data[i].v).abs() < bound, "{name}[{i}]: {slope} and {}", grad.data[i].v);
+            let found = grad.data[i].v;
+            assert!((slope - found).abs() < bound, "{head:?}, {name}[{i}]: {slope} and {found}");
         }
     }
 }
 
 #[test]
 fn the_oracle_is_pytorch() {
-    let fixture = Fixture::read();
+    Fixture::both().iter().for_each(oracle_is_pytorch);
+}
+
+fn oracle_is_pytorch(fixture: &Fixture) {
     let outcome = run(&fixture.params, &shape(&fixture.config), &fixture.batch);
     // Both are f64; the factor 1 / targets is an f32 here, 2⁻²⁴ off.
     let near = |ours: f64, theirs: f64| (ours - theirs).abs() <= 1e-12 + 1e-7 * theirs.abs();
@@ -231,9 +247,12 @@ impl Trainer {
 
 #[test]
 fn devices_have_pytorchs_loss_gradients_and_ten_steps() {
-    let fixture = Fixture::read();
+    Fixture::both().iter().for_each(device_has_pytorchs);
+}
+
+fn device_has_pytorchs(fixture: &Fixture) {
     let outcome = run(&fixture.params, &shape(&fixture.config), &fixture.batch);
-    let mut trainer = Trainer::new(Box::new(Cpu::new(Some(2)).unwrap()), &fixture);
+    let mut trainer = Trainer::new(Box::new(Cpu::new(Some(2)).unwrap()), fixture);
 
     let logits = trainer.logits();
     let expected = outcome.logits.iter().flat_map(|logits| &logits.data);
@@ -279,11 +298,14 @@ fn devices_have_pytorchs_loss_gradients_and_ten_steps() {
 
 #[test]
 fn nothing_not_finite_hides_on_its_way_to_the_loss() {
-    let fixture = Fixture::read();
+    Fixture::both().iter().for_each(nothing_hides);
+}
+
+fn nothing_hides(fixture: &Fixture) {
     let names: Vec<_> = ParamLayout::new(&fixture.config).entries().iter().map(|entry| entry.name.clone()).collect();
     for name in names.iter().filter(|name| *name != "wye") {
         for poison in [f32::NAN, f32::INFINITY] {
-            let mut trainer = Trainer::new(Box::new(Cpu::new(Some(1)).unwrap()), &fixture);
+            let mut trainer = Trainer::new(Box::new(Cpu::new(Some(1)).unwrap()), fixture);
             let entry = trainer.layout.entry(name).clone();
             let at = trainer.state.params.slice(entry.offset, 1);
             trainer.device.upload(at, bytemuck::bytes_of(&poison)).unwrap();

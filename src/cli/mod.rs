@@ -91,7 +91,8 @@ pub fn run(cli: Cli) -> Result<Exit> {
         ensure!((1..=MAX_THREADS).contains(&threads), Kind::Usage, "{threads} threads is outside 1 to {MAX_THREADS}");
         // For everything outside the engine, which has threads of its own. A program that calls this twice keeps those
         // of the first call; results do not depend on it.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("common-{i}"));
+        let _ = pool.build_global();
     }
     match cli.command {
         Command::Demo(command) => command.run(globals),

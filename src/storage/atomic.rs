@@ -109,11 +109,16 @@ impl AtomicFile {
 
     /// The error, and on a full disk how many bytes are missing.
     fn failed(&self, error: io::Error, doing: &str) -> Error {
-        use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
         let is_full = matches!(error.kind(), StorageFull | QuotaExceeded | WriteZero);
+        let is_limited = error.kind() == FileTooLarge;
         let error = Error::io(error, doing, &self.target);
-        let Some(free) = self.disk.free_bytes(folder_of(&self.target)).filter(|_| is_full) else { return error };
         let wanted = self.expected.max(self.len);
+        if is_limited {
+            return error
+                .hint(format!("The file needs {wanted} bytes in all; see the limit on one file's (ulimit -f)"));
+        }
+        let Some(free) = self.disk.free_bytes(folder_of(&self.target)).filter(|_| is_full) else { return error };
         let missing = (wanted - self.len).saturating_sub(free);
         error.hint(format!("The file needs {wanted} bytes in all; {free} are free, {missing} more are missing"))
     }

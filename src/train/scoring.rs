@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 pub struct Scored {
     /// For each channel, over all windows.
     pub channels: Vec<Sums>,
-    /// For each window, over all channels.
-    pub windows: Vec<Sums>,
+    /// For each window, nats over all channels: one number a window, so that hours of data take little memory.
+    pub window_nats: Vec<f64>,
 }
 
 /// [`Scored`] as it goes into a file.
@@ -47,19 +47,19 @@ pub struct Difference {
 impl Scored {
     /// Nothing yet, for so many channels and windows.
     pub fn new(n_channel: usize, n_window: usize) -> Self {
-        Self { channels: vec![Sums::default(); n_channel], windows: vec![Sums::default(); n_window] }
+        Self { channels: vec![Sums::default(); n_channel], window_nats: vec![0.0; n_window] }
     }
 
     /// Counts the sums of one channel of one window.
     pub fn count(&mut self, channel: usize, window: usize, sums: &Sums) {
         self.channels[channel].add(sums);
-        self.windows[window].add(sums);
+        self.window_nats[window] += sums.nats;
     }
 
     /// Means over all targets.
     pub fn metrics(&self) -> Metrics {
         let mut all = Sums::default();
-        self.windows.iter().for_each(|window| all.add(window));
+        self.channels.iter().for_each(|channel| all.add(channel));
         all.metrics()
     }
 
@@ -72,9 +72,11 @@ impl Scored {
 }
 
 impl Scored {
-    /// Each window's mean nats.
+    /// Each window's mean nats: all windows have as many targets.
     fn nats(&self) -> Vec<f64> {
-        self.windows.iter().map(|window| window.metrics().nats).collect()
+        let n_target: f64 = self.channels.iter().map(|channel| channel.n_target).sum();
+        let n_target = n_target / self.window_nats.len() as f64;
+        self.window_nats.iter().map(|nats| nats / n_target).collect()
     }
 
     /// What `self` needs more than `other` on the same windows. What is hard for both does not count into the standard

@@ -1,5 +1,7 @@
 //! Small data sets for the tests of training.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use gpt2meg::recording::{Channel, ChannelKind, Info};
 use gpt2meg::tokens::scheme::{Scales, Scheme};
 use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split};
@@ -12,6 +14,19 @@ pub fn write_recording(
     recording: &str,
     n_channel: usize,
     lengths: [usize; 3],
+    value: impl Fn(usize, usize) -> f64,
+) {
+    write_named(folder, recording, n_channel, lengths, ["face", "house"], |time| (time / 25 % 3) as u16, value);
+}
+
+/// As [`write_recording`], with these names of conditions, and the condition at each timestep of a part.
+pub fn write_named(
+    folder: &Path,
+    recording: &str,
+    n_channel: usize,
+    lengths: [usize; 3],
+    names: [&str; 2],
+    condition: impl Fn(usize) -> u16,
     value: impl Fn(usize, usize) -> f64,
 ) {
     let channel = |i: usize| Channel {
@@ -43,7 +58,7 @@ pub fn write_recording(
             split,
             recording: recording.into(),
             scheme: Scheme::PAPER,
-            conditions: vec!["face".into(), "house".into()],
+            conditions: names.map(String::from).to_vec(),
             version: "test".into(),
         };
         let scales =
@@ -54,7 +69,7 @@ pub fn write_recording(
             let encode = |time| Scheme::PAPER.encode(value(channel, time));
             writer.tokens(channel, 0, &(first..first + n_timestep).map(encode).collect::<Vec<_>>()).unwrap();
         }
-        let conditions: Vec<u16> = (0..n_timestep).map(|time| (time / 25 % 3) as u16).collect();
+        let conditions: Vec<u16> = (0..n_timestep).map(&condition).collect();
         writer.conditions(0, &conditions).unwrap();
         writer.seal().unwrap();
         writer.publish().unwrap();
