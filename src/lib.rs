@@ -11,6 +11,7 @@ pub mod interrupt;
 pub mod model;
 pub mod random;
 pub mod recording;
+pub mod statistics;
 pub mod storage;
 pub mod tokens;
 pub mod train;

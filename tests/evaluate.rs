@@ -3,8 +3,8 @@
 use gpt2meg::error::{Kind, Result};
 use gpt2meg::evaluate::measure::Source;
 use gpt2meg::evaluate::report::{Inputs, Report};
-use gpt2meg::evaluate::welch::segment_len;
 use gpt2meg::recording::{Block, Channel, ChannelKind, InMemory, Info, Recording};
+use gpt2meg::statistics::welch::segment_len;
 use gpt2meg::tokens::scheme::Scheme;
 use serde_json::Value;
 

@@ -9,7 +9,7 @@ use gpt2meg::random::{Purpose, keyed};
 use gpt2meg::recording::{Channel, ChannelKind, Event, Info, fif};
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::scheme::{Quantiser, Scales, Scheme};
-use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split};
+use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split, Tokenization};
 use gpt2meg::train::checkpoint::{self, CheckpointMeta, DataMeta, Moments, Progress};
 use gpt2meg::train::config::TrainingConfig;
 use rand::Rng;
@@ -69,6 +69,8 @@ fn write_data(folder: &Path, subjects: &[&str], channels: &[&str]) {
             recording: format!("sub-{subject}"),
             scheme: Scheme::PAPER,
             conditions: vec!["face".into(), "house".into()],
+            excluded: vec![],
+            tokenization: Tokenization::default(),
             version: "test".into(),
         };
         let path = folder.join(format!("sub-{subject}_train.safetensors"));

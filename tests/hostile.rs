@@ -7,7 +7,7 @@ use gpt2meg::model::layout::ParamLayout;
 use gpt2meg::recording::{Channel, ChannelKind, Event, Info};
 use gpt2meg::storage::container::{Container, Entry, write};
 use gpt2meg::tokens::scheme::{Scales, Scheme};
-use gpt2meg::tokens::shard::{Shard, ShardMeta, ShardWriter, Split};
+use gpt2meg::tokens::shard::{Shard, ShardMeta, ShardWriter, Split, Tokenization};
 use gpt2meg::train::checkpoint::{self, Best, CheckpointMeta, DataMeta, Moments, Progress, Which};
 use gpt2meg::train::config::TrainingConfig;
 use gpt2meg::train::metrics::StepRecord;
@@ -91,6 +91,8 @@ fn small_shard(folder: &Path) -> PathBuf {
         recording: "s".into(),
         scheme: Scheme::PAPER,
         conditions: vec!["a".into()],
+        excluded: vec![],
+        tokenization: Tokenization::default(),
         version: "0".into(),
     };
     let scales = Scales { centre: vec![0.0; N_CHANNEL], spread: vec![1e-13; N_CHANNEL], peak: vec![10.0; N_CHANNEL] };

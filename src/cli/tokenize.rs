@@ -3,29 +3,24 @@
 use super::{Exit, Globals, progress};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
-use crate::recording::events::{ClassMap, HOLD, Trial, conditions};
+use crate::recording::events::{ClassMap, HOLD};
 use crate::recording::filter::Band;
 use crate::recording::npy::{Layout, NpyOptions};
 use crate::recording::open::{EventsFrom, OpenOptions, Opened, Source, list};
 use crate::recording::pick::Picks;
-use crate::recording::prepare::{PrepareOptions, Prepared, prepare};
+use crate::recording::prepare::PrepareOptions;
 use crate::recording::resample::AntiAlias;
-use crate::recording::split::split;
-use crate::storage::atomic;
-use crate::tokens::dataset::{Dataset, belong_together};
-use crate::tokens::encode::Plan;
-use crate::tokens::report::Report;
+use crate::tokens::publish::{Batch, Settings};
 use crate::tokens::scheme::{Companding, Scaling, Scheme};
-use crate::tokens::shard::{Shard, ShardMeta, ShardWriter, Split};
 use clap::{Args, ValueEnum};
-use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Turn recordings into tokens, and say what that costs.
 ///
 /// Filters, resamples and quantises recordings. Each becomes three files in DATA, one for training, one for validation
 /// and one for testing, which numpy's and PyTorch's safetensors open. The scales are fitted on the training part only.
+/// Stretches that annotations mark BAD, and gaps in the acquisition, stay in the files but are excluded: no window of
+/// training or scoring touches them, and no scale or statistic is computed from them.
 /// What quantising costs is printed, and written to DATA/tokenize.json for every channel.
 ///
 /// Examples:
@@ -44,7 +39,8 @@ pub struct Tokenize {
     /// Folder for the tokens; made when it is not there.
     #[arg(long, value_name = "DATA")]
     out: PathBuf,
-    /// Print what it would cost, write nothing.
+    /// Print what it would cost, write nothing. (The prepared signal, four bytes a sample, goes to a nameless file that
+    /// vanishes, in DATA or the nearest folder above it that exists.)
     #[arg(long)]
     dry_run: bool,
     /// Refuse recordings of which a channel loses more than this (relative root mean square; 0.05 is 5 %).
@@ -162,15 +158,6 @@ fn parse_band(text: &str) -> std::result::Result<PassBand, String> {
     }
 }
 
-/// The content of `tokenize.json`.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Summary {
-    version: String,
-    /// Conditions are numbered from 1 in this order.
-    conditions: Vec<String>,
-    recordings: BTreeMap<String, Report>,
-}
-
 /// A recording waiting for its turn.
 struct Pending {
     name: String,
@@ -185,22 +172,42 @@ impl Tokenize {
         for (option, value) in [("--max-error", self.max_error), ("--hold", self.events.hold)] {
             ensure!(value.is_finite() && value >= 0.0, Kind::Usage, "{option} {value} makes no sense");
         }
-        let summary_path = self.out.join("tokenize.json");
-        if !self.dry_run {
-            atomic::refuse_existing(&summary_path, globals.force)?;
-        }
         let pending = self.open_all(globals)?;
-        let classes = self.classes(&pending)?;
-        let made = !self.dry_run && !self.out.exists();
-        if !self.dry_run {
-            std::fs::create_dir_all(&self.out).map_err(|e| Error::io(e, "make the folder", &self.out))?;
+        let settings = Settings {
+            prepare: self.prepare_options(),
+            scheme,
+            classes: self.classes(&pending)?,
+            hold: self.events.hold,
+        };
+        let names: Vec<&str> = pending.iter().map(|pending| pending.name.as_str()).collect();
+        let mut batch = Batch::begin(&settings, &self.out, &names, self.dry_run, globals.force)?;
+        for Pending { name, opened } in pending {
+            let source = opened.recording.info.source.clone();
+            let bar = progress::bar(0, "timesteps", globals.quiet);
+            bar.set_message(name.clone());
+            let report = batch.add(&name, opened, |done, n_timestep| {
+                bar.set_length(n_timestep as u64);
+                bar.set_position(done as u64);
+            })?;
+            bar.finish_and_clear();
+            let Some(report) = report else {
+                return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
+            };
+            report.check(self.max_error).map_err(|e| {
+                // The table says which channels and bands it is.
+                eprintln!("{report}");
+                e.at(&source)
+            })?;
+            if !globals.json && !globals.quiet {
+                println!("{report}");
+            }
         }
-        let done = self.tokenize_all(pending, &classes, scheme, &summary_path, globals);
-        if made && !matches!(done, Ok(Exit::Done)) {
-            // Only goes when it is empty.
-            let _ = std::fs::remove_dir(&self.out);
+        let summary = batch.publish()?;
+        if globals.json {
+            let text = serde_json::to_string_pretty(&summary);
+            println!("{}", text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?);
         }
-        done
+        Ok(Exit::Done)
     }
 
     /// Opens every recording, so that all problems with files and events come before hours of work.
@@ -243,107 +250,6 @@ impl Tokenize {
             unused.join(", ")
         );
         Ok(classes)
-    }
-
-    /// Everything is written under temporary names first; nothing gets its own before all recordings are whole.
-    fn tokenize_all(
-        &self,
-        pending: Vec<Pending>,
-        classes: &ClassMap,
-        scheme: Scheme,
-        summary_path: &Path,
-        globals: &Globals,
-    ) -> Result<Exit> {
-        let mut shards = Vec::new();
-        let mut summary = Summary {
-            version: env!("CARGO_PKG_VERSION").into(),
-            conditions: classes.names.clone(),
-            recordings: BTreeMap::new(),
-        };
-        let mut first: Option<ShardMeta> = self.beside(&pending)?;
-        for Pending { name, opened } in pending {
-            let Some((report, writers)) = self.one(&name, opened, classes, scheme, &mut first, globals)? else {
-                return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
-            };
-            if !globals.json && !globals.quiet {
-                println!("{report}");
-            }
-            summary.recordings.insert(name, report);
-            shards.extend(writers);
-        }
-        if !self.dry_run {
-            shards.into_iter().try_for_each(ShardWriter::publish)?;
-            write_summary(&mut summary, summary_path, globals.force)?;
-        }
-        if globals.json {
-            let text = serde_json::to_string_pretty(&summary);
-            println!("{}", text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?);
-        }
-        Ok(Exit::Done)
-    }
-
-    /// A shard that is in DATA already and will stay: what is new must fit it.
-    fn beside(&self, pending: &[Pending]) -> Result<Option<ShardMeta>> {
-        let is_there = self.out.read_dir().is_ok_and(|mut entries| {
-            entries.any(|entry| entry.is_ok_and(|e| e.path().extension().is_some_and(|x| x == "safetensors")))
-        });
-        if self.dry_run || !is_there {
-            return Ok(None);
-        }
-        let stays = |shard: &Shard| !pending.iter().any(|pending| pending.name == shard.meta.recording);
-        Ok(Dataset::open(&self.out)?.shards.into_iter().find(stays).map(|shard| shard.meta))
-    }
-
-    /// One recording: its report and its three shards, sealed but nameless. `None` when asked to stop.
-    fn one(
-        &self,
-        name: &str,
-        opened: Opened,
-        classes: &ClassMap,
-        scheme: Scheme,
-        first: &mut Option<ShardMeta>,
-        globals: &Globals,
-    ) -> Result<Option<(Report, Vec<ShardWriter>)>> {
-        let source = opened.recording.info.source.clone();
-        let mut recording = prepare(opened.recording, &self.prepare_options())?;
-        let bar = progress::bar(recording.info.n_timestep as u64, "timesteps", globals.quiet);
-        bar.set_message(name.to_string());
-        let scratch = if self.dry_run { std::env::temp_dir() } else { self.out.clone() };
-        let prepared = Prepared::new(&mut recording, &scratch, |done| bar.set_position(done as u64))?;
-        bar.finish_and_clear();
-        let Some(prepared) = prepared else { return Ok(None) };
-        let trials = classes.trials(&prepared.info.events);
-        let parts = split(prepared.info.n_timestep, &trials, &classes.names).map_err(|e| e.at(&source))?;
-        let plan = Plan { scheme, parts: &parts, trials: &trials, conditions: &classes.names };
-        let scales = plan.fit(&prepared)?;
-        let mut writers = Vec::new();
-        for part in Split::ALL.into_iter().filter(|_| !self.dry_run) {
-            let meta = shard_meta(name, &prepared, &plan, part);
-            match first {
-                Some(first) => belong_together(first, &meta, &first.recording).map_err(|e| e.at(&source))?,
-                None => *first = Some(meta.clone()),
-            }
-            let path = self.out.join(format!("{name}_{}.safetensors", part.name()));
-            writers.push((plan.part(part), ShardWriter::create(&path, globals.force, &meta, &scales)?));
-        }
-        let report = plan.encode(name, &prepared, &scales, |channel, tokens| {
-            let mut put = |(range, writer): &mut (std::ops::Range<usize>, ShardWriter)| {
-                writer.tokens(channel, 0, &tokens[range.clone()])
-            };
-            writers.iter_mut().try_for_each(&mut put)
-        })?;
-        let Some(report) = report else { return Ok(None) };
-        report.check(self.max_error).map_err(|e| {
-            // The table says which channels and bands it is.
-            eprintln!("{report}");
-            e.at(&source)
-        })?;
-        let condition = condition_series(&prepared, &trials, self.events.hold);
-        for (range, writer) in &mut writers {
-            writer.conditions(0, &condition[range.clone()])?;
-            writer.seal()?;
-        }
-        Ok(Some((report, writers.into_iter().map(|(_, writer)| writer).collect())))
     }
 
     fn prepare_options(&self) -> PrepareOptions {
@@ -397,46 +303,4 @@ fn unique_names(sources: &[Source]) -> Result<Vec<String>> {
         ensure!(!twice, Kind::Usage, "two of the recordings would be called {name}: rename one or leave it out");
     }
     Ok(names)
-}
-
-fn condition_series(prepared: &Prepared, trials: &[Trial], hold: f64) -> Vec<u16> {
-    conditions(prepared.info.n_timestep, prepared.info.sfreq, trials, hold)
-}
-
-/// What a part of a recording says of itself.
-fn shard_meta(name: &str, prepared: &Prepared, plan: &Plan, part: Split) -> ShardMeta {
-    let mut info = prepared.info.clone();
-    let range = plan.part(part);
-    (info.n_timestep, info.first_timestep) = (range.len(), range.start as u64);
-    info.events.retain(|event| range.contains(&event.onset));
-    for event in &mut info.events {
-        event.duration = event.duration.min(range.end - event.onset);
-        event.onset -= range.start;
-    }
-    ShardMeta {
-        info,
-        split: part,
-        recording: name.into(),
-        scheme: plan.scheme,
-        conditions: plan.conditions.to_vec(),
-        version: env!("CARGO_PKG_VERSION").into(),
-    }
-}
-
-/// Writes `tokenize.json`; reports on recordings that stay in the folder are kept.
-fn write_summary(summary: &mut Summary, path: &Path, force: bool) -> Result<()> {
-    let mut old = BTreeMap::new();
-    if path.exists() {
-        let text = std::fs::read(path).map_err(|e| Error::io(e, "read", path))?;
-        let damaged = |e| Error::new(Kind::Corrupt, format!("not what tokenize wrote: {e}")).at(path);
-        old = serde_json::from_slice::<Summary>(&text).map_err(damaged)?.recordings;
-    }
-    for (name, report) in old {
-        summary.recordings.entry(name).or_insert(report);
-    }
-    let text = serde_json::to_string_pretty(summary);
-    let text = text.map_err(|e| Error::new(Kind::Internal, e.to_string()))? + "\n";
-    atomic::write(path, force, |file| {
-        file.write_all(text.as_bytes()).map_err(|e| Error::io(e, &format!("write {} bytes", text.len()), path))
-    })
 }

@@ -3,10 +3,10 @@
 
 use super::amplitude::Amplitude;
 use super::autocorrelation::{CorrelationSum, Correlator};
-use super::welch::{Welch, WelchSum};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::{Block, Info, Recording};
+use crate::statistics::welch::{SEGMENT_SECONDS, Welch, WelchSum, segment_len};
 use rayon::prelude::*;
 
 /// A recording, or several parts of one that follow each other with gaps between: what one colour of the report is.
@@ -66,7 +66,8 @@ impl<'a> Meter<'a> {
     /// A meter for as many channels as `scale` has.
     pub fn new(sfreq: f64, scale: &'a Scale) -> Self {
         let channels = scale.mean.iter().map(|_| ChannelMeter::default()).collect();
-        Self { welch: Welch::new(sfreq), correlator: Correlator::new(sfreq), scale, channels, n_timestep: 0 }
+        let welch = Welch::new(sfreq, segment_len(sfreq));
+        Self { welch, correlator: Correlator::new(sfreq), scale, channels, n_timestep: 0 }
     }
 
     /// Takes in timesteps `from .. to` of a block.
@@ -98,10 +99,7 @@ impl<'a> Meter<'a> {
     /// The measurements; an error if not one whole segment was seen.
     pub fn finish(self, label: &str, origin: &str) -> Result<Measured> {
         let n_segment = self.channels.iter().map(|c| c.welch.n_segment).min().unwrap_or(0);
-        let what = format!(
-            "no unbroken stretch of {label} lasts {} s, one segment of a spectrum",
-            super::welch::SEGMENT_SECONDS
-        );
+        let what = format!("no unbroken stretch of {label} lasts {} s, one segment of a spectrum", SEGMENT_SECONDS);
         ensure!(n_segment > 0, Kind::TooShort, "{what}");
         let (welch, correlator, scale) = (self.welch, self.correlator, self.scale);
         let mut measured = Measured {

@@ -21,4 +21,3 @@ pub mod svg;
 pub mod text;
 pub mod topography;
 pub mod traces;
-pub mod welch;

@@ -8,7 +8,7 @@ use super::page::{self, Head};
 use super::section::{Comparison, Figure, Layout, Measure, Quantity, Section, series};
 use super::svg::escape;
 use super::text::{brief, duration, listed, significant, slug};
-use super::{amplitude, autocorrelation, spectrum, traces, welch};
+use super::{amplitude, autocorrelation, spectrum, traces};
 use crate::error::{Error, Kind, Result};
 use crate::recording::Block;
 use crate::storage::atomic;
@@ -50,7 +50,7 @@ impl Report {
             check_alike(&real, source)?;
         }
         let n = real.n_timestep();
-        let segment = welch::segment_len(real.info().sfreq);
+        let segment = crate::statistics::welch::segment_len(real.info().sfreq);
         let shortest = generated.iter().map(Source::n_timestep).min().unwrap_or(0);
         check_length(&real, 2 * segment, "two segments of a spectrum, one in each half")?;
         for source in &generated {

@@ -4,6 +4,7 @@
 
 use super::measure::{Measured, Scale};
 use crate::recording::{Block, Channel, ChannelKind};
+use crate::statistics::quantile::quantile;
 use serde::Serialize;
 
 /// Real against generated: everything the sections are made of.
@@ -156,14 +157,6 @@ impl Spread {
     pub fn worst(&self) -> usize {
         (0..self.channels.len()).max_by(|&a, &b| self.channels[a].total_cmp(&self.channels[b])).unwrap_or(0)
     }
-}
-
-/// The quantile `q` of sorted values, linear between neighbours (numpy's default); NaN of none.
-pub fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
-    let at = q * last as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    low + (high - low) * at.fract()
 }
 
 /// Column by column of equally long rows: 10th percentile, median and 90th percentile over the rows.

@@ -210,7 +210,7 @@ fn example(c: &Comparison, log: &Measure, what: &str, channel: usize) -> String 
 }
 
 fn methods(c: &Comparison) -> String {
-    let n = super::welch::segment_len(c.sfreq);
+    let n = crate::statistics::welch::segment_len(c.sfreq);
     format!(
         "<b>Spectra.</b> Welch's method: segments of {} s ({n} timesteps), half overlapping, periodic Hann window, the \
          mean of each segment removed, one-sided density; equal to <code>scipy.signal.welch(x, fs={}, nperseg={n})</code>. \
@@ -218,7 +218,7 @@ fn methods(c: &Comparison) -> String {
          {} to {} Hz (or the Nyquist frequency, where it is lower), at most six decades a bin; and the Jensen–Shannon \
          divergence in bits (Lin 1991) of the two spectra over the same bins, each divided by its sum, which sees \
          shape alone. Ratios by band are ratios of summed power, in decibel.",
-        super::welch::SEGMENT_SECONDS,
+        crate::statistics::welch::SEGMENT_SECONDS,
         brief(c.sfreq),
         BAND.0,
         BAND.1

@@ -100,7 +100,7 @@ fn disc_radius(discs: &[Disc]) -> f64 {
     };
     let mut all: Vec<f64> = (0..discs.len()).map(nearest).collect();
     all.sort_unstable_by(f64::total_cmp);
-    (super::section::quantile(&all, 0.5) / 2.0).clamp(0.02, 0.15)
+    (crate::statistics::quantile::quantile(&all, 0.5) / 2.0).clamp(0.02, 0.15)
 }
 
 /// Maps of a distance: for each sensor type the ceiling and every generated recording, on one scale. None if fewer than

@@ -24,7 +24,7 @@ pub fn section(c: &Comparison) -> Section {
             let mut sds: Vec<f64> = group.channels.iter().map(|&i| c.scale.sd[i] * group.factor).collect();
             sds.sort_unstable_by(f64::total_cmp);
             let any_shown = shown.iter().any(|i| group.channels.contains(i));
-            let sd = significant(super::section::quantile(&sds, 0.5));
+            let sd = significant(crate::statistics::quantile::quantile(&sds, 0.5));
             any_shown.then(|| format!("{} {sd} {}", group.name.to_lowercase(), group.unit))
         })
         .collect();

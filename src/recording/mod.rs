@@ -9,6 +9,7 @@ pub mod events;
 mod extend;
 pub mod fif;
 pub mod filter;
+pub mod marks;
 pub mod npy;
 pub mod open;
 pub mod pick;

@@ -2,6 +2,7 @@
 
 use super::bids::{self, Sidecars};
 use super::events::table;
+use super::marks::marks_signal;
 use super::npy::{self, Layout, NpyOptions};
 use super::{ChannelKind, Event, Info, Recording, Writer, fif, stim};
 use crate::error::{Error, Kind, Result};
@@ -89,6 +90,9 @@ pub struct Opened {
     pub recording: Recording,
     /// Where the events come from, in words; empty when there are none.
     pub events_from: String,
+    /// Annotations about the signal (BAD, EDGE) and gaps in the acquisition, from the file and from the source of the
+    /// events; see [`super::marks`].
+    pub marks: Vec<Event>,
     /// Peculiarities worth a line each.
     pub notes: Vec<String>,
 }
@@ -245,11 +249,21 @@ impl Source {
         if let Some(sidecars) = &self.bids {
             sidecars.apply(&mut recording.info, &mut notes)?;
         }
+        let (mut marks, annotations) = apart(std::mem::take(&mut recording.info.events));
+        recording.info.events = annotations;
         let chosen = self.events(&mut recording, options, &mut notes)?;
         let events_from = chosen.as_ref().map_or_else(String::new, |(_, from)| from.clone());
-        recording.info.events = chosen.map_or_else(Vec::new, |(events, _)| events);
+        // A table may repeat the file's annotations, as MNE-BIDS writes it.
+        let (more, events) = apart(chosen.map_or_else(Vec::new, |(events, _)| events));
+        marks.extend(more);
+        marks.sort();
+        marks.dedup();
+        if !marks.is_empty() {
+            notes.push(format!("{} annotations mark stretches of signal (BAD, EDGE)", marks.len()));
+        }
+        recording.info.events = events;
         recording.info.check().map_err(|e| e.at(&self.path))?;
-        Ok(Opened { recording, events_from, notes })
+        Ok(Opened { recording, events_from, marks, notes })
     }
 
     /// The events from the source that the user wants, or from the first that has any, and what that is.
@@ -282,21 +296,15 @@ impl Source {
                 return Ok(Some((events, "the trigger channel".to_string())));
             }
         }
-        let mut events = recording.info.events.clone();
-        let all = events.len();
-        events.retain(|event| !marks_signal(&event.label));
-        if events.len() < all {
-            notes.push(format!("{} annotations mark stretches of signal (BAD, EDGE)", all - events.len()));
-        }
+        let events = recording.info.events.clone();
         let any = !events.is_empty() || from == Annotations;
         Ok(any.then(|| (events, "the annotations".to_string())))
     }
 }
 
-/// Annotations about the signal, by MNE's convention, are not things that happened.
-fn marks_signal(label: &str) -> bool {
-    let start = label.get(..4).unwrap_or(label).to_ascii_lowercase();
-    start.starts_with("bad") || start == "edge"
+/// Annotations about the signal, and things that happened.
+fn apart(events: Vec<Event>) -> (Vec<Event>, Vec<Event>) {
+    events.into_iter().partition(|event| marks_signal(&event.label))
 }
 
 fn read_table(path: &Path, info: &Info, notes: &mut Vec<String>) -> Result<Vec<Event>> {

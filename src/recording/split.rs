@@ -17,7 +17,7 @@ const NEEDED: usize = 3 * HELD_OUT;
 
 /// Which timesteps belong to which part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
+pub struct Parts {
     /// Training part.
     pub train: Range<usize>,
     /// Validation part.
@@ -60,7 +60,7 @@ impl std::fmt::Display for Rule {
 
 /// Splits a recording of `n_timestep` timesteps by the order of its trials, or by time where that is impossible.
 /// `class_names` are those of the class map: each needs twelve trials.
-pub fn split(n_timestep: usize, trials: &[Trial], class_names: &[String]) -> Result<Split> {
+pub fn split(n_timestep: usize, trials: &[Trial], class_names: &[String]) -> Result<Parts> {
     ensure!(n_timestep >= 8, Kind::TooShort, "a recording of {n_timestep} timesteps cannot be split into three parts");
     match by_trials(n_timestep, trials, class_names) {
         Ok(split) => Ok(split),
@@ -68,13 +68,13 @@ pub fn split(n_timestep: usize, trials: &[Trial], class_names: &[String]) -> Res
             let held_out = n_timestep / 8;
             let (first, second) = (n_timestep - 2 * held_out, n_timestep - held_out);
             let rule = Rule::Time { why };
-            Ok(Split { train: 0..first, validation: first..second, test: second..n_timestep, rule })
+            Ok(Parts { train: 0..first, validation: first..second, test: second..n_timestep, rule })
         }
     }
 }
 
 /// The split by trials, or why it cannot be had.
-fn by_trials(n_timestep: usize, trials: &[Trial], class_names: &[String]) -> std::result::Result<Split, String> {
+fn by_trials(n_timestep: usize, trials: &[Trial], class_names: &[String]) -> std::result::Result<Parts, String> {
     if trials.is_empty() {
         return Err("there are no trials".into());
     }
@@ -106,7 +106,7 @@ fn by_trials(n_timestep: usize, trials: &[Trial], class_names: &[String]) -> std
     };
     let n_misplaced = onsets.values().map(misplaced).sum();
     let rule = Rule::Trials { n_misplaced };
-    Ok(Split { validation: 0..first, test: first..second, train: second..n_timestep, rule })
+    Ok(Parts { validation: 0..first, test: first..second, train: second..n_timestep, rule })
 }
 
 #[cfg(test)]
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn by_time_where_trials_do_not_do() {
-        let by_time = |split: &Split| (split.train.clone(), split.validation.clone(), split.test.clone());
+        let by_time = |split: &Parts| (split.train.clone(), split.validation.clone(), split.test.clone());
         let bare = split(1000, &[], &[]).unwrap();
         assert_eq!(by_time(&bare), (0..750, 750..875, 875..1000));
         assert!(bare.rule.to_string().contains("no trials"));
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_parts_cover_everything_once() {
         for n_timestep in 8..100 {
-            let Split { train, validation, test, .. } = split(n_timestep, &[], &[]).unwrap();
+            let Parts { train, validation, test, .. } = split(n_timestep, &[], &[]).unwrap();
             assert_eq!(
                 (train.start, train.end, validation.end, test.end),
                 (0, validation.start, test.start, n_timestep)

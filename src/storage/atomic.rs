@@ -27,6 +27,16 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file, where there is one, so that no crash brings it back.
+pub fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    disk.remove(path).map_err(|e| Error::io(e, "remove what is to be replaced", path))?;
+    let folder = folder_of(path);
+    disk.sync_folder(folder).map_err(|e| Error::io(e, "sync the folder", folder))
+}
+
 /// A file under a temporary name, which takes its own in [`AtomicFile::commit`] and vanishes if dropped before.
 /// As a [`Write`] it appends; put a `BufWriter` before it when the pieces are small, and flush that.
 pub struct AtomicFile {

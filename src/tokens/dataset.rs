@@ -36,6 +36,12 @@ impl Dataset {
                 let what = format!("this is the same part of the same recording as {other}");
                 return Err(Error::new(Kind::TokenizerMismatch, what).at(pair[0].path()).hint("Remove one of them"));
             }
+            let (a, b) = (&pair[0].meta, &pair[1].meta);
+            if a.recording == b.recording && a.tokenization != b.tokenization {
+                let what = format!("this part and {other} come from different tokenizations of {}", a.recording);
+                let hint = "An interrupted tokenize --force may have left them so: run it again";
+                return Err(Error::new(Kind::TokenizerMismatch, what).at(pair[0].path()).hint(hint));
+            }
         }
         let mut subjects: Vec<String> = shards.iter().map(|shard| label(&shard.meta)).collect();
         subjects.sort();
@@ -62,7 +68,7 @@ fn label(meta: &ShardMeta) -> String {
 }
 
 /// The shards in a folder, by name; what is still being written begins with a dot.
-fn shard_files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn shard_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(e, "list the folder", folder);
     let entries = std::fs::read_dir(folder).map_err(failed)?.collect::<std::io::Result<Vec<_>>>().map_err(failed)?;
     let is_shard = |path: &PathBuf| {
@@ -98,6 +104,14 @@ pub(crate) fn belong_together(first: &ShardMeta, shard: &ShardMeta, name: &str) 
         let [ours, theirs] = [shard, first].map(|meta| meta.conditions.join(", "));
         return tokenizer(format!("the conditions are ({ours}), where {name} has ({theirs})"));
     }
+    if shard.info.pass_band != first.info.pass_band {
+        let [ours, theirs] =
+            [shard, first].map(|meta| format!("{} to {} Hz", meta.info.pass_band.0, meta.info.pass_band.1));
+        return tokenizer(format!("the pass band is {ours}, where {name} has {theirs}"));
+    }
+    if shard.tokenization.settings != first.tokenization.settings {
+        return tokenizer(format!("tokenized with other settings (filter, resampling or --hold) than {name}"));
+    }
     Ok(())
 }
 
@@ -130,12 +144,14 @@ mod tests {
     #[test]
     fn shards_that_do_not_belong_together() {
         type Change = fn(&mut ShardMeta);
-        let cases: [(Change, Kind); 6] = [
+        let cases: [(Change, Kind); 8] = [
             (|m| m.info.channels[1].name = "other".into(), Kind::ChannelMismatch),
             (|m| m.info.channels.swap(0, 1), Kind::ChannelMismatch),
             (|m| m.info.sfreq = 99.0, Kind::SamplingRate),
             (|m| m.scheme.scaling = super::super::scheme::Scaling::Robust, Kind::TokenizerMismatch),
             (|m| m.conditions.reverse(), Kind::TokenizerMismatch),
+            (|m| m.info.pass_band.1 = 49.9, Kind::TokenizerMismatch),
+            (|m| m.tokenization.settings = "other".into(), Kind::TokenizerMismatch),
             (|m| m.recording = "a".into(), Kind::TokenizerMismatch),
         ];
         for (change, kind) in cases {
@@ -148,6 +164,19 @@ mod tests {
         write_shard(folder.path(), "a", Split::Train, 2, 50, |_| ());
         write_shard(folder.path(), "b", Split::Train, 3, 50, |_| ());
         assert_eq!(Dataset::open(folder.path()).err().unwrap().kind(), Kind::ChannelMismatch);
+    }
+
+    /// Recordings may be tokenized one after the other, the parts of one may not.
+    #[test]
+    fn parts_of_different_tokenizations() {
+        let folder = tempfile::tempdir().unwrap();
+        write_shard(folder.path(), "a", Split::Train, 2, 50, |_| ());
+        write_shard(folder.path(), "b", Split::Train, 2, 50, |m| m.tokenization.recording = "other".into());
+        Dataset::open(folder.path()).unwrap();
+        write_shard(folder.path(), "b", Split::Test, 2, 50, |_| ());
+        let error = Dataset::open(folder.path()).err().unwrap();
+        assert_eq!(error.kind(), Kind::TokenizerMismatch);
+        assert!(error.to_string().contains("different tokenizations of b"), "{error}");
     }
 
     #[test]

@@ -1,18 +1,23 @@
-//! A prepared recording to tokens, channel by channel, measuring what that costs.
+//! A prepared recording to tokens, some channels at a time and piece by piece, measuring what that costs. The memory it
+//! takes does not grow with the recording.
 
-use super::measure::Measure;
+use super::measure::{ChannelReport, Measure, Sums};
 use super::report::Report;
 use super::scheme::{Quantiser, Scales, Scheme};
 use super::shard::Split;
 use crate::error::Result;
 use crate::recording::events::Trial;
+use crate::recording::marks::kept;
 use crate::recording::prepare::Prepared;
-use crate::recording::split::Split as Parts;
+use crate::recording::split::Parts;
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Channels encoded at a time: their tokens are in memory together.
-const CHUNK: usize = 64;
+/// Channels encoded at a time.
+const CHANNELS: usize = 64;
+/// Timesteps encoded at a time.
+const TIMESTEPS: usize = 1 << 16;
 
 /// What a recording is tokenised with.
 pub struct Plan<'a> {
@@ -20,6 +25,8 @@ pub struct Plan<'a> {
     pub scheme: Scheme,
     /// Which timesteps belong to which part.
     pub parts: &'a Parts,
+    /// Stretches without usable signal, sorted and disjoint.
+    pub excluded: &'a [Range<usize>],
     /// Onsets of known conditions.
     pub trials: &'a [Trial],
     /// Names of the conditions.
@@ -36,50 +43,54 @@ impl Plan<'_> {
         }
     }
 
-    /// Fits the scales on the training part of every channel.
+    /// Fits the scales on the usable stretches of the training part of every channel.
     pub fn fit(&self, prepared: &Prepared) -> Result<Scales> {
         let names: Vec<&str> = prepared.info.channels.iter().map(|channel| channel.name.as_str()).collect();
-        let train = self.parts.train.clone();
-        Scales::fit(&self.scheme, &names, |channel| &prepared.channel(channel)[train.clone()])
-            .map_err(|e| e.at(&prepared.info.source))
+        let train = kept(self.parts.train.clone(), self.excluded);
+        let stretches =
+            |channel: usize| train.iter().map(|stretch| &prepared.channel(channel)[stretch.clone()]).collect();
+        Scales::fit(&self.scheme, &names, stretches).map_err(|e| e.at(&prepared.info.source))
     }
 
-    /// Encodes every channel, hands its tokens over in the order of the channels, and reports. `name` is the
-    /// recording's name within the data set. `None` when a signal asked the process to stop.
+    /// Encodes every channel, hands the tokens over piece by piece as (channel, first timestep, tokens), and reports.
+    /// `name` is the recording's name within the data set. `None` when a signal asked the process to stop.
     pub fn encode(
         &self,
         name: &str,
         prepared: &Prepared,
         scales: &Scales,
-        mut each: impl FnMut(usize, &[u8]) -> Result<()>,
+        mut each: impl FnMut(usize, usize, &[u8]) -> Result<()>,
     ) -> Result<Option<Report>> {
         let info = &prepared.info;
         let quantiser = Quantiser::new(&self.scheme);
-        let measure = Measure {
-            sfreq: info.sfreq,
-            low_pass: info.pass_band.1,
-            parts: Split::ALL.map(|split| (split, self.part(split))),
-            trials: self.trials,
-        };
-        let one = |channel: usize| {
-            let (signal, scale) = (prepared.channel(channel), scales.channel(channel));
-            let mut tokens = vec![0; signal.len()];
-            quantiser.encode_signal(scale, signal, &mut tokens);
-            let name = &info.channels[channel].name;
-            let (report, counts) = measure.channel(name, signal, &tokens, scale, &quantiser.decoded(scale));
-            (tokens, report, counts)
-        };
+        let parts = Split::ALL.map(|split| self.part(split));
+        let measure = Measure::new(info.sfreq, info.pass_band.1, &parts, self.excluded, self.trials);
         let (mut reports, mut totals) = (Vec::new(), [0u64; 256]);
-        for start in (0..info.n_channel()).step_by(CHUNK) {
-            if crate::interrupt::requested().is_some() {
-                return Ok(None);
+        for first in (0..info.n_channel()).step_by(CHANNELS) {
+            let channels = first..info.n_channel().min(first + CHANNELS);
+            let mut rows: Vec<Row> = channels
+                .map(|channel| {
+                    let decoded = quantiser.decoded(scales.channel(channel));
+                    Row { channel, decoded, sums: measure.start(), tokens: Vec::new() }
+                })
+                .collect();
+            for start in (0..info.n_timestep).step_by(TIMESTEPS) {
+                if crate::interrupt::requested().is_some() {
+                    return Ok(None);
+                }
+                let end = info.n_timestep.min(start + TIMESTEPS);
+                rows.par_iter_mut().for_each(|row| {
+                    let (signal, scale) = (&prepared.channel(row.channel)[start..end], scales.channel(row.channel));
+                    row.tokens.resize(signal.len(), 0);
+                    quantiser.encode_signal(scale, signal, &mut row.tokens);
+                    measure.push(&mut row.sums, start, signal, &row.tokens, scale, &row.decoded);
+                });
+                rows.iter().try_for_each(|row| each(row.channel, start, &row.tokens))?;
             }
-            let end = info.n_channel().min(start + CHUNK);
-            let chunk: Vec<_> = (start..end).into_par_iter().map(one).collect();
-            for (channel, (tokens, report, counts)) in (start..end).zip(chunk) {
-                each(channel, &tokens)?;
-                reports.push(report);
-                totals.iter_mut().zip(counts).for_each(|(total, n)| *total += n);
+            let report = |row: &Row| measure.finish(&info.channels[row.channel].name, &row.sums);
+            reports.extend(rows.par_iter().map(report).collect::<Vec<ChannelReport>>());
+            for row in &rows {
+                totals.iter_mut().zip(row.sums.counts).for_each(|(total, n)| *total += n);
             }
         }
         Ok(Some(self.blank_report(name, prepared).summarise(reports, &totals)))
@@ -95,6 +106,8 @@ impl Plan<'_> {
             sfreq: prepared.info.sfreq,
             n_timestep: prepared.info.n_timestep,
             parts: self.parts.clone(),
+            n_excluded: self.excluded.iter().map(ExactSizeIterator::len).sum(),
+            marks: BTreeMap::new(),
             trials,
             scheme: self.scheme,
             error_median: 0.0,
@@ -106,4 +119,14 @@ impl Plan<'_> {
             channels: Vec::new(),
         }
     }
+}
+
+/// One channel on its way.
+struct Row {
+    channel: usize,
+    /// What each level stands for, in SI units.
+    decoded: Vec<f64>,
+    sums: Sums,
+    /// Of the present piece.
+    tokens: Vec<u8>,
 }

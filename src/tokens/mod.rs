@@ -4,6 +4,7 @@ pub mod dataset;
 pub mod encode;
 pub mod fit;
 pub mod measure;
+pub mod publish;
 pub mod report;
 pub mod scheme;
 pub mod shard;

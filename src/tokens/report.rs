@@ -4,8 +4,10 @@ use super::measure::{BANDS, ChannelReport, entropy_bits};
 use super::scheme::Scheme;
 use super::shard::Split;
 use crate::error::{Error, Kind, Result};
-use crate::recording::split::Split as Parts;
+use crate::recording::split::Parts;
+use crate::statistics::quantile::median;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
 /// Channels shown to people before the table is cut to the worst ones.
@@ -25,6 +27,10 @@ pub struct Report {
     pub n_timestep: usize,
     /// Which timesteps belong to which part, and why.
     pub parts: Parts,
+    /// Timesteps that are excluded: gaps in the acquisition, and what is marked BAD.
+    pub n_excluded: usize,
+    /// What marks them, and how often.
+    pub marks: BTreeMap<String, usize>,
     /// Trials of each condition.
     pub trials: Vec<(String, usize)>,
     /// The tokenizer.
@@ -137,6 +143,17 @@ impl Display for Report {
         let (n_channel, seconds) = (self.channels.len(), self.n_timestep as f64 / self.sfreq);
         writeln!(f, "{}: {n_channel} channels, {seconds:.1} s at {} Hz", self.recording, self.sfreq)?;
         writeln!(f, "  split {}", self.parts.rule)?;
+        let marks: Vec<String> = self.marks.iter().map(|(label, n)| format!("{n} {label}")).collect();
+        match self.n_excluded {
+            0 => writeln!(f, "  nothing is excluded: no stretch is marked BAD or missing")?,
+            n => writeln!(
+                f,
+                "  {:.1} s excluded ({}, of the whole): no window and no statistic touches them ({})",
+                n as f64 / self.sfreq,
+                percent(n as f64 / self.n_timestep as f64),
+                marks.join(", ")
+            )?,
+        }
         writeln!(f, "  {}; fitted on the training part only", self.scheme)?;
         let n_trial: usize = self.trials.iter().map(|(_, n)| n).sum();
         writeln!(f, "  {n_trial} trials of {} conditions", self.trials.len())?;
@@ -165,12 +182,4 @@ fn percent(x: f64) -> String {
     } else {
         format!("{x:.1} %")
     }
-}
-
-/// As numpy's: the mean of the two middle values when their number is even.
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    (n > 0).then(|| f64::midpoint(values[(n - 1) / 2], values[n / 2]))
 }

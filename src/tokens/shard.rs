@@ -6,10 +6,12 @@
 use super::scheme::{Quantiser, Scales, Scheme};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
+use crate::recording::marks;
 use crate::recording::{Block, Info, Recording, Signal};
 use crate::storage::container::{Container, Spec, Writer};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::path::Path;
 
 /// Kind of the container.
@@ -53,8 +55,23 @@ pub struct ShardMeta {
     pub scheme: Scheme,
     /// Names of the conditions: condition i is `conditions[i - 1]`. The same in every shard of a data set.
     pub conditions: Vec<String>,
+    /// Stretches of this part, in timesteps, that hold no usable signal (gaps in the acquisition, annotations that begin
+    /// with BAD): sorted and disjoint. No window touches them.
+    pub excluded: Vec<Range<usize>>,
+    /// Which tokenization it comes from.
+    pub tokenization: Tokenization,
     /// Version of gpt2meg that wrote it.
     pub version: String,
+}
+
+/// Checksums that tell tokenizations apart. They are of content only: the same recordings tokenized in the same way
+/// have the same ones, whenever and wherever that was.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tokenization {
+    /// Of the settings that all recordings of a data set share.
+    pub settings: String,
+    /// Of this recording's name, parts, stretches, conditions and scales: the same in its three parts.
+    pub recording: String,
 }
 
 /// A shard that is being written; dropped before [`ShardWriter::publish`], it leaves nothing.
@@ -128,6 +145,12 @@ impl Shard {
         meta.scheme.check().map_err(corrupt)?;
         ensure!(meta.conditions.len() <= usize::from(u16::MAX), Kind::Corrupt, "too many conditions");
         let (n_channel, n_timestep) = (meta.info.n_channel(), meta.info.n_timestep);
+        let mut last = 0;
+        for stretch in &meta.excluded {
+            let sound = last <= stretch.start && stretch.start < stretch.end && stretch.end <= n_timestep;
+            ensure!(sound, Kind::Corrupt, "an excluded stretch {stretch:?} of {n_timestep} timesteps makes no sense");
+            last = stretch.end;
+        }
         for (name, dtype, wanted) in [
             ("tokens", Dtype::U8, vec![n_channel, n_timestep]),
             ("condition", Dtype::U16, vec![n_timestep]),
@@ -161,6 +184,11 @@ impl Shard {
     /// Timesteps.
     pub fn n_timestep(&self) -> usize {
         self.meta.info.n_timestep
+    }
+
+    /// The stretches that hold usable signal, in order.
+    pub fn kept(&self) -> Vec<Range<usize>> {
+        marks::kept(0..self.n_timestep(), &self.meta.excluded)
     }
 
     /// Copies channel `channel`, timesteps `start .. start + out.len()`.
@@ -293,6 +321,8 @@ pub(crate) mod tests {
             recording: recording.into(),
             scheme: Scheme::PAPER,
             conditions: vec!["face".into(), "house".into()],
+            excluded: Vec::new(),
+            tokenization: Tokenization::default(),
             version: "test".into(),
         };
         change(&mut meta);
@@ -361,7 +391,10 @@ pub(crate) mod tests {
         let twice = write_shard(folder.path(), "twice", Split::Train, 2, 100, |m| {
             m.info.channels[1].name = m.info.channels[0].name.clone();
         });
-        for path in [clip, twice] {
+        let outside = write_shard(folder.path(), "outside", Split::Train, 2, 100, |m| m.excluded = vec![0..9, 90..101]);
+        let reversed =
+            write_shard(folder.path(), "reversed", Split::Train, 2, 100, |m| m.excluded = vec![50..60, 9..9]);
+        for path in [clip, twice, outside, reversed] {
             assert_eq!(Shard::open(&path).err().unwrap().kind(), Kind::Corrupt);
         }
     }

@@ -5,6 +5,7 @@ use super::shard::Split;
 use crate::error::{Error, Kind, Result};
 use crate::random::{Purpose, keyed};
 use rand::Rng;
+use std::ops::Range;
 
 /// One window: all channels of a shard, `n_ctx + 1` timesteps from `start` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,52 +16,65 @@ pub struct Window {
     pub start: usize,
 }
 
+/// A usable stretch of a shard that is long enough for a window.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    shard: usize,
+    /// Its first timestep.
+    start: usize,
+    /// The number of windows before and including its own.
+    total: usize,
+}
+
 /// All windows of a split, and their order in each pass.
 #[derive(Debug, Clone)]
 pub struct Windows {
-    /// Shards that are long enough, with the number of windows before and including their own.
-    shards: Vec<(usize, usize)>,
+    stretches: Vec<Stretch>,
     stride: usize,
 }
 
 impl Windows {
-    /// The windows of `split`, `n_ctx + 1` long, a stride of `n_ctx / 2` apart (every timestep is a target about once).
-    /// An error if no shard is long enough.
+    /// The windows of `split`, `n_ctx + 1` long, a stride of `n_ctx / 2` apart (every timestep is a target about once);
+    /// none touches a stretch that is excluded. An error if no part has a usable stretch that is long enough.
     pub fn new(dataset: &Dataset, split: Split, n_ctx: usize) -> Result<Self> {
-        let shards: Vec<_> = dataset.split(split).into_iter().map(|i| (i, dataset.shards[i].n_timestep())).collect();
-        Self::of_lengths(&shards, n_ctx).ok_or_else(|| {
-            let longest = shards.iter().map(|shard| shard.1).max().unwrap_or(0);
+        let stretches = |shard: usize| dataset.shards[shard].kept().into_iter().map(move |kept| (shard, kept));
+        let kept: Vec<_> = dataset.split(split).into_iter().flat_map(stretches).collect();
+        Self::of_stretches(&kept, n_ctx).ok_or_else(|| {
+            let longest = kept.iter().map(|(_, kept)| kept.len()).max().unwrap_or(0);
             let name = split.name();
-            let what = format!("no {name} part is as long as one window: {longest} timesteps of {}", n_ctx + 1);
+            let n_time = n_ctx + 1;
+            let what =
+                format!("no usable stretch of a {name} part is as long as one window: {longest} timesteps of {n_time}");
             Error::new(Kind::TooShort, what).hint("Choose a shorter context (--context) or add longer recordings")
         })
     }
 
-    /// As [`Self::new`], for shards given as (index, timesteps).
-    fn of_lengths(shards: &[(usize, usize)], n_ctx: usize) -> Option<Self> {
+    /// As [`Self::new`], for usable stretches of shards.
+    fn of_stretches(kept: &[(usize, Range<usize>)], n_ctx: usize) -> Option<Self> {
         let stride = (n_ctx / 2).max(1);
         let mut total = 0;
-        let mut long_enough = Vec::new();
-        for &(shard, n_timestep) in shards {
-            if n_timestep > n_ctx {
-                total += (n_timestep - n_ctx - 1) / stride + 1;
-                long_enough.push((shard, total));
+        let mut stretches = Vec::new();
+        for (shard, kept) in kept {
+            if kept.len() > n_ctx {
+                total += (kept.len() - n_ctx - 1) / stride + 1;
+                stretches.push(Stretch { shard: *shard, start: kept.start, total });
             }
         }
-        (total > 0).then_some(Self { shards: long_enough, stride })
+        (total > 0).then_some(Self { stretches, stride })
     }
 
     /// Number of windows: one pass.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.shards.last().map_or(0, |&(_, total)| total)
+        self.stretches.last().map_or(0, |stretch| stretch.total)
     }
 
     /// The `index`-th window in file order: for evaluation.
     pub fn in_order(&self, index: usize) -> Window {
-        let at = self.shards.partition_point(|&(_, total)| total <= index);
-        let before = if at == 0 { 0 } else { self.shards[at - 1].1 };
-        Window { shard: self.shards[at].0, start: (index - before) * self.stride }
+        let at = self.stretches.partition_point(|stretch| stretch.total <= index);
+        let before = if at == 0 { 0 } else { self.stretches[at - 1].total };
+        let Stretch { shard, start, .. } = self.stretches[at];
+        Window { shard, start: start + (index - before) * self.stride }
     }
 
     /// The window that is drawn `index`-th (counted over all passes): pass `index / len`, a keyed permutation within.
@@ -141,15 +155,30 @@ mod tests {
     }
 
     #[test]
-    fn windows_never_leave_their_shard_and_reach_its_end() {
-        // 17 timesteps hold no window of 16 + 1 but one; 16 none; 24 only one; 25 two.
-        let shards = [(3, 17), (5, 16), (7, 24), (9, 25)];
-        let windows = Windows::of_lengths(&shards, 16).unwrap();
+    fn windows_never_leave_their_stretch_and_reach_its_end() {
+        // 17 timesteps hold one window of 16 + 1; 16 none; 24 only one; 25 two.
+        let kept = [(3, 0..17), (5, 0..16), (7, 0..24), (9, 0..25)];
+        let windows = Windows::of_stretches(&kept, 16).unwrap();
         let all: Vec<_> = (0..windows.len()).map(|i| windows.in_order(i)).collect();
         let expected = [(3, 0), (7, 0), (9, 0), (9, 8)].map(|(shard, start)| Window { shard, start });
         assert_eq!(all, expected);
         let drawn: HashSet<_> = (4..8).map(|i| windows.drawn(1, i)).map(|w| (w.shard, w.start)).collect();
         assert_eq!(drawn.len(), 4);
+    }
+
+    #[test]
+    fn windows_avoid_what_is_excluded() {
+        let folder = tempfile::tempdir().unwrap();
+        let excluded = vec![0..3, 40..41, 57..80];
+        write_shard(folder.path(), "a", Split::Train, 1, 120, |m| m.excluded = excluded.clone());
+        let windows = Windows::new(&Dataset::open(folder.path()).unwrap(), Split::Train, 16).unwrap();
+        let starts: Vec<_> = (0..windows.len()).map(|i| windows.in_order(i).start).collect();
+        // 37 timesteps from 3 on, 16 from 41 on (one too few), 40 from 80 on.
+        assert_eq!(starts, [3, 11, 19, 80, 88, 96]);
+        let touched = |start: usize| excluded.iter().any(|e| e.start < start + 17 && start < e.end);
+        assert!(!starts.into_iter().any(touched));
+        let error = Windows::new(&Dataset::open(folder.path()).unwrap(), Split::Train, 64).unwrap_err();
+        assert!(error.to_string().contains("40 timesteps of 65"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use gpt2meg::recording::{Channel, ChannelKind, Info};
 use gpt2meg::tokens::scheme::{Scales, Scheme};
-use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split};
+use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split, Tokenization};
 use std::path::Path;
 
 /// Writes the three parts of one recording, `lengths` timesteps long; `value(channel, time)` is the signal in [−1, 1],
@@ -59,6 +59,8 @@ pub fn write_named(
             recording: recording.into(),
             scheme: Scheme::PAPER,
             conditions: names.map(String::from).to_vec(),
+            excluded: vec![],
+            tokenization: Tokenization::default(),
             version: "test".into(),
         };
         let scales =

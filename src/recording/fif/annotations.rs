@@ -7,9 +7,6 @@ use super::tags::{Tree, join_names, split_names};
 use crate::error::Result;
 use crate::recording::{Event, Info};
 
-/// The description that MNE gives to a stretch that was not recorded.
-pub(super) const SKIP_LABEL: &str = "BAD_ACQ_SKIP";
-
 /// What places an annotation on the recording's time axis.
 pub(super) struct TimeAxis {
     /// Date of the acquisition's timestep 0, in seconds and microseconds.

@@ -1,12 +1,13 @@
 //! Reading: which buffer of which part holds a timestep, and the numbers in it.
 
-use super::annotations::{self, SKIP_LABEL, TimeAxis};
+use super::annotations::{self, TimeAxis};
 use super::constants::{data_type, kind};
 use super::info::{self, Measurement};
 use super::source::Source;
 use super::split;
 use super::tags::{RAW_BLOCKS, Tag, Tree};
 use crate::error::{Error, Kind, Result};
+use crate::recording::marks::GAP;
 use crate::recording::{Block, Event, Info, Recording, Signal};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ fn join(path: &Path, parts: Vec<Part>, first_tree: &Tree) -> Result<Recording> {
     for (part, content) in parts.iter().enumerate() {
         for &(length, buffer) in &content.raw.stretches {
             if buffer.is_none() {
-                events.push(Event { onset: n_timestep, duration: length, label: SKIP_LABEL.to_owned() });
+                events.push(Event { onset: n_timestep, duration: length, label: GAP.to_owned() });
             }
             n_timestep += length;
             segments.push(Segment { end: n_timestep, n_timestep: length, part, buffer });

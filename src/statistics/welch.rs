@@ -1,12 +1,12 @@
 //! Welch's estimate of the power spectral density (Welch 1967), streaming.
 //!
-//! Segments of 4 s as in the paper's figures, half overlapping, periodic Hann window, the segment's own mean taken
-//! out, one-sided density: what `scipy.signal.welch(x, fs, nperseg=4 * fs)` computes with its defaults.
+//! Half overlapping segments, periodic Hann window, the segment's own mean taken out, one-sided density: what
+//! `scipy.signal.welch(x, fs, nperseg=n)` computes with its defaults.
 
 use realfft::{RealFftPlanner, RealToComplex};
 use std::sync::Arc;
 
-/// Length of one segment in seconds (the authors' scripts: `nperseg = 4 * fs`).
+/// Length of one segment in seconds in the paper's figures (the authors' scripts: `nperseg = 4 * fs`).
 pub const SEGMENT_SECONDS: f64 = 4.0;
 
 /// Everything that the channels of one recording share: window, transform, scale.
@@ -29,9 +29,8 @@ pub struct WelchSum {
 }
 
 impl Welch {
-    /// Plans for a sampling rate in Hz.
-    pub fn new(sfreq: f64) -> Self {
-        let n = segment_len(sfreq);
+    /// Plans for a sampling rate in Hz and segments of `n` timesteps.
+    pub fn new(sfreq: f64, n: usize) -> Self {
         let window = (0..n).map(|i| 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / n as f64).cos()).collect();
         // An overlap of n / 2 rounded down, as scipy has it, leaves a hop rounded up.
         Self { transform: RealFftPlanner::new().plan_fft_forward(n), window, hop: n - n / 2, sfreq }
@@ -86,7 +85,7 @@ impl Welch {
     }
 }
 
-/// Timesteps in one segment.
+/// Timesteps in one segment of the paper's figures.
 pub fn segment_len(sfreq: f64) -> usize {
     ((SEGMENT_SECONDS * sfreq).round() as usize).max(2)
 }
@@ -126,7 +125,7 @@ mod tests {
             let x: Vec<f64> = (0..n).map(|t| 3.0 + (t as f64 * 0.9).sin() + ((t * t) as f64 * 0.37).cos()).collect();
             let expected = direct(&x, sfreq);
             for block in [1, 7, n] {
-                let welch = Welch::new(sfreq);
+                let welch = Welch::new(sfreq, segment_len(sfreq));
                 let mut sum = WelchSum::default();
                 x.chunks(block).for_each(|samples| welch.push(&mut sum, samples));
                 let largest = expected.iter().fold(0.0, |a: f64, &b| a.max(b));
@@ -140,7 +139,7 @@ mod tests {
 
     #[test]
     fn no_segment_reaches_across_a_gap() {
-        let welch = Welch::new(10.0);
+        let welch = Welch::new(10.0, 40);
         let mut sum = WelchSum::default();
         welch.push(&mut sum, &[1.0; 39]);
         welch.gap(&mut sum);
