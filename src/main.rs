@@ -3,7 +3,7 @@
 use clap::Parser;
 use gpt2meg::cli::{Cli, Exit, run};
 use gpt2meg::interrupt;
-use gpt2meg::storage::sigbus;
+use gpt2meg::storage::{disk, sigbus};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     if let Err(error) = sigbus::install() {
         eprintln!("gpt2meg: SIGBUS cannot be caught: {error}");
     }
+    disk::allow_many_open_files();
     match run(cli) {
         Ok(Exit::Done) => ExitCode::SUCCESS,
         Ok(Exit::Signal(signal)) => ExitCode::from(128 + signal as u8),

@@ -85,8 +85,8 @@ fn entries(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A channel's offset is a thousand times its signal, and a gap reads as zeros; a stretch that is marked BAD is a
-/// hundred times as large as the rest. Neither may be seen in the scales, the windows or the trials.
+/// A channel's offset is a thousand times its signal, and a gap reads as zeros; a stretch that is marked BAD is
+/// ten times as large as the rest. Neither may be seen in the scales, the windows or the trials.
 #[test]
 fn gaps_and_bad_stretches_are_excluded() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +95,7 @@ fn gaps_and_bad_stretches_are_excluded() {
     let mut events = vec![event(5000, 2000, "BAD_ACQ_SKIP"), event(20_000, 1500, "bad muscle")];
     events.extend((0..30).map(|i| event(400 + 1000 * i, 0, "face")));
     write_fif(&folder.join("x_raw.fif"), 1000.0, 30_000, &events, |channel, time| {
-        let size = if bad.contains(&time) { 1e-10 } else { 1e-12 };
+        let size = if bad.contains(&time) { 1e-11 } else { 1e-12 };
         if gap.contains(&time) { 0.0 } else { 1e-9 + size * noise(2 * time + channel) }
     });
     let said = succeed(folder, "tokenize x_raw.fif --out data --max-error 1");
@@ -126,6 +126,11 @@ fn gaps_and_bad_stretches_are_excluded() {
     // Nothing marked: that is said too.
     write_fif(&folder.join("y_raw.fif"), 1000.0, 30_000, &[], |c, t| noise(2 * t + c));
     assert!(succeed(folder, "tokenize y_raw.fif --out whole --max-error 1").contains("nothing is excluded"));
+    // In a table of events, as MNE-BIDS writes annotations, such a row is no condition either.
+    let table = "onset\tduration\ttrial_type\n1.0\t0\tface\n12.0\t1.5\tBAD_jump\n";
+    std::fs::write(folder.join("y_raw_events.tsv"), table).unwrap();
+    let said = succeed(folder, "tokenize y_raw.fif --out table --max-error 1");
+    assert!(said.contains("1.5 s excluded") && said.contains("1 trials of 1 conditions"), "{said}");
 }
 
 /// The amplitude at `hz` of a channel's training part, relative to its standard deviation.
@@ -185,7 +190,9 @@ fn parts_of_two_tokenizations_are_refused_and_mended() {
     succeed(folder, &format!("{tokenize} --out data --force --events events.tsv"));
     assert_eq!(entries(&folder.join("data")), first);
     std::fs::write(folder.join(train), &old).unwrap();
-    for line in ["verify data", "info data", "train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 1"] {
+    for line in
+        ["verify data", "info data", "train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 1"]
+    {
         fail(folder, line, 17, "different tokenizations of x_raw");
     }
     succeed(folder, &format!("{tokenize} --out data --force"));
@@ -260,7 +267,8 @@ fn numpy_opens_a_shard_by_the_readmes_lines() {
     let readme = std::fs::read_to_string(top.join("README.md")).unwrap();
     let blocks: Vec<&str> = readme.split("```python\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let lines = blocks.iter().find(|block| block.contains("load_file")).expect("the README opens a shard");
-    let (expression, comment) = lines.trim_end().lines().last().unwrap().split_once("  # ").expect("a shape, as a comment");
+    let (expression, comment) =
+        lines.trim_end().lines().last().unwrap().split_once("  # ").expect("a shape, as a comment");
     let check = format!(
         "{lines}\nassert {expression} == {comment}, {expression}\n\
          assert shard['tokens'].dtype == 'uint8' and shard['condition'].dtype == 'uint16'\n\

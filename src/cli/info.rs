@@ -139,7 +139,12 @@ fn header(info: &Header) -> Value {
 
 fn shard(meta: &ShardMeta) -> Value {
     json!({ "kind": "tokens", "recording": meta.recording, "part": meta.split, "scheme": meta.scheme,
-            "conditions": meta.conditions, "written_by": meta.version, "signal": header(&meta.info) })
+            "conditions": meta.conditions, "excluded_timesteps": excluded(meta), "written_by": meta.version, "signal": header(&meta.info) })
+}
+
+/// Timesteps that hold no usable signal.
+fn excluded(meta: &ShardMeta) -> usize {
+    meta.excluded.iter().map(|stretch| stretch.len()).sum()
 }
 
 fn dataset(dataset: &Dataset) -> Value {
@@ -151,8 +156,9 @@ fn dataset(dataset: &Dataset) -> Value {
         })
         .collect();
     let first = &dataset.shards[0].meta;
+    let excluded_all: usize = dataset.shards.iter().map(|shard| excluded(&shard.meta)).sum();
     json!({ "kind": "data set", "shards": dataset.shards.len(), "timesteps": parts, "subjects": dataset.subjects,
-            "conditions": dataset.conditions, "scheme": first.scheme, "channels": first.info.n_channel(),
+            "conditions": dataset.conditions, "excluded_timesteps": excluded_all, "scheme": first.scheme, "channels": first.info.n_channel(),
             "sampling_rate_hz": first.info.sfreq })
 }
 

@@ -5,13 +5,14 @@ use crate::error::{Error, Kind, Result};
 use crate::recording::events::table;
 use crate::recording::npy::{self, Layout};
 use crate::recording::simulate::{Config, Simulation};
-use crate::recording::{ChannelKind, Info, Recording, fif};
+use crate::recording::{ChannelKind, Info, Recording, Writer, fif, publish_described};
 use crate::storage::atomic;
+use crate::storage::disk::Os;
 use crate::{ensure, interrupt};
 use clap::Args;
 use serde_json::json;
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Make recordings whose truth is known: 12 hidden states with their own rhythms, evoked responses, 1/f noise, on the
 /// sensors of a 306-channel helmet. What lies behind a recording is saved beside it, as NAME_truth.safetensors.
@@ -69,6 +70,7 @@ impl Simulate {
             stim: self.stim,
         };
         config.check(self.subjects.saturating_sub(1))?;
+        self.check_name()?;
         let files = self.files()?;
         // Nothing is begun that would be refused later.
         for file in &files {
@@ -76,6 +78,12 @@ impl Simulate {
             atomic::refuse_existing(&truth_beside(file), globals.force)?;
         }
         let in_folder = self.is_folder();
+        for file in files.iter().filter(|_| in_folder) {
+            for beside in [bids_name(file, "events.tsv"), bids_name(file, "channels.tsv"), file.with_extension("json")]
+            {
+                atomic::refuse_existing(&beside, globals.force)?;
+            }
+        }
         if in_folder {
             describe_study(&self.out, self.subjects, globals.force)?;
         }
@@ -84,16 +92,21 @@ impl Simulate {
             let plan = Simulation::new(&config, index)?;
             let truth = plan.truth();
             let mut recording = plan.into_recording()?;
-            if !self.write(&mut recording, file, globals)? {
+            let Some(writer) = self.write(&mut recording, file, globals)? else {
                 return Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
-            }
-            truth.save(&truth_beside(file), globals.force)?;
+            };
             let info = &recording.info;
+            let mut beside = vec![truth.seal(Arc::new(Os), &truth_beside(file), globals.force)?];
             if in_folder {
-                table::write(&bids_name(file, "events.tsv"), &info.events, info.sfreq, globals.force)?;
-                write_channels(&bids_name(file, "channels.tsv"), info, globals.force)?;
-                write_sidecar(&file.with_extension("json"), info, globals.force)?;
+                for (path, text) in [
+                    (bids_name(file, "events.tsv"), table::text(&info.events, info.sfreq)),
+                    (bids_name(file, "channels.tsv"), channel_table(info)),
+                    (file.with_extension("json"), sidecar(info)),
+                ] {
+                    beside.push(atomic::sealed(Arc::new(Os), &path, globals.force, text.as_bytes())?);
+                }
             }
+            publish_described(&Os, writer, beside)?;
             if !globals.quiet && !globals.json {
                 let (n_channel, minutes, n_trial) = (info.n_channel(), info.seconds() / 60.0, info.events.len());
                 println!(
@@ -116,6 +129,19 @@ impl Simulate {
             println!("{}", json!({ "seed": globals.seed, "recordings": written }));
         }
         Ok(Exit::Done)
+    }
+
+    /// Refuses names of files that are not written; without this they would become folders.
+    fn check_name(&self) -> Result<()> {
+        const OTHERS: [&str; 12] =
+            [".gz", ".npz", ".mat", ".edf", ".bdf", ".vhdr", ".set", ".h5", ".hdf5", ".csv", ".tsv", ".safetensors"];
+        let name = self.out.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if let Some(other) = OTHERS.iter().find(|other| name.ends_with(**other)) {
+            let what = format!("recordings are written as .fif or .npy, not as {other}");
+            let hint = "Give such a name, or that of a folder; pack or convert the file afterwards";
+            return Err(Error::new(Kind::Usage, what).at(&self.out).hint(hint));
+        }
+        Ok(())
     }
 
     /// Whether `--out` is a folder: any name that is not that of a recording.
@@ -141,8 +167,8 @@ impl Simulate {
         (1..=self.subjects).map(file).collect()
     }
 
-    /// Writes one recording; `false` when a signal stopped it, and then no file is left.
-    fn write(&self, recording: &mut Recording, file: &Path, globals: &Globals) -> Result<bool> {
+    /// Writes one recording, under temporary names still; `None` when a signal stopped it, and then no file is left.
+    fn write(&self, recording: &mut Recording, file: &Path, globals: &Globals) -> Result<Option<Box<dyn Writer>>> {
         let info = recording.info.clone();
         let mut writer = match file.extension().is_some_and(|e| e == "npy") {
             true => npy::create(file, &info, self.layout, globals.force)?,
@@ -152,7 +178,7 @@ impl Simulate {
         let mut start = 0;
         while start < info.n_timestep {
             if interrupt::requested().is_some() {
-                return Ok(false);
+                return Ok(None);
             }
             let n = Recording::BLOCK.min(info.n_timestep - start);
             writer.write(&recording.read(start, n)?)?;
@@ -160,8 +186,8 @@ impl Simulate {
             bar.set_position(start as u64);
         }
         bar.finish_and_clear();
-        writer.finish(&info.events)?;
-        Ok(true)
+        writer.seal(&info.events)?;
+        Ok(Some(writer))
     }
 }
 
@@ -191,7 +217,7 @@ fn describe_study(folder: &Path, n_subject: usize, force: bool) -> Result<()> {
 }
 
 /// The table of channels that BIDS asks for beside a recording.
-fn write_channels(path: &Path, info: &Info, force: bool) -> Result<()> {
+fn channel_table(info: &Info) -> String {
     let mut text = String::from("name\ttype\tunits\tstatus\n");
     for channel in &info.channels {
         let (kind, units) = match channel.kind {
@@ -202,11 +228,11 @@ fn write_channels(path: &Path, info: &Info, force: bool) -> Result<()> {
         let status = if channel.bad { "bad" } else { "good" };
         text += &format!("{}\t{kind}\t{units}\t{status}\n", channel.name);
     }
-    write_text(path, &text, force)
+    text
 }
 
 /// The description that BIDS asks for beside a recording.
-fn write_sidecar(path: &Path, info: &Info, force: bool) -> Result<()> {
+fn sidecar(info: &Info) -> String {
     let sidecar = json!({
         "TaskName": "sim",
         "SamplingFrequency": info.sfreq,
@@ -216,11 +242,9 @@ fn write_sidecar(path: &Path, info: &Info, force: bool) -> Result<()> {
         "DigitizedLandmarks": true,
         "DigitizedHeadPoints": true,
     });
-    write_text(path, &format!("{sidecar:#}\n"), force)
+    format!("{sidecar:#}\n")
 }
 
 fn write_text(path: &Path, text: &str, force: bool) -> Result<()> {
-    atomic::write(path, force, |file| {
-        file.write_all(text.as_bytes()).map_err(|e| Error::io(e, &format!("write {} bytes", text.len()), path))
-    })
+    atomic::sealed(Arc::new(Os), path, force, text.as_bytes())?.publish()
 }

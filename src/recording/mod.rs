@@ -25,6 +25,8 @@ pub use open::{OpenOptions, create, open};
 
 use crate::ensure;
 use crate::error::{Kind, Result};
+use crate::storage::atomic::{self, AtomicFile};
+use crate::storage::disk::Disk;
 use serde::{Deserialize, Serialize};
 
 /// What a channel measures. The unit follows from it, as in MNE.
@@ -261,6 +263,14 @@ impl Recording {
     }
 }
 
+/// Gives a sealed recording its names, and then the files that describe it (already sealed too). Older ones of those are
+/// removed first: after a crash in between the new recording stands without them, and never beside another's.
+pub fn publish_described(disk: &dyn Disk, recording: Box<dyn Writer>, beside: Vec<AtomicFile>) -> Result<()> {
+    beside.iter().try_for_each(|file| atomic::remove(disk, file.target()))?;
+    recording.publish()?;
+    beside.into_iter().try_for_each(AtomicFile::publish)
+}
+
 /// A signal that is in memory: for tests, short generated recordings and fixtures.
 pub struct InMemory(pub Block);
 
@@ -274,10 +284,19 @@ impl Signal for InMemory {
     }
 }
 
-/// Writes a recording block by block under a partial name; the file takes its own name in [`Writer::finish`].
+/// Writes a recording block by block under temporary names; the files take their own in [`Writer::publish`]. A writer
+/// that is dropped before leaves nothing.
 pub trait Writer {
     /// Appends a block of all channels, in SI units.
     fn write(&mut self, block: &Block) -> Result<()>;
-    /// Completes the file with the events seen (onsets counted from the first written timestep), syncs and renames it.
-    fn finish(self: Box<Self>, events: &[Event]) -> Result<()>;
+    /// Completes the files with the events seen (onsets counted from the first written timestep) and makes them durable,
+    /// under their temporary names still.
+    fn seal(&mut self, events: &[Event]) -> Result<()>;
+    /// Gives the sealed files their names.
+    fn publish(self: Box<Self>) -> Result<()>;
+    /// [`seal`](Self::seal) and [`publish`](Self::publish).
+    fn finish(mut self: Box<Self>, events: &[Event]) -> Result<()> {
+        self.seal(events)?;
+        self.publish()
+    }
 }

@@ -175,6 +175,55 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
+    /// The amplitude of the sine of `hz` Hz that is left after `options`, wherever in the new spectrum it comes out.
+    fn left_of(hz: f64, sfreq: f64, options: &PrepareOptions) -> f64 {
+        let n = (60.0 * sfreq) as usize;
+        let x: Vec<f64> = (0..n).map(|t| (std::f64::consts::TAU * hz * t as f64 / sfreq).sin()).collect();
+        let mut prepared = prepare(in_memory(&[&x], sfreq), options).unwrap();
+        let n = prepared.info.n_timestep;
+        // The ends, where a sine is mirrored, are another matter.
+        let inside = prepared.read(1000, n - 2000).unwrap();
+        (2.0 * inside.data.iter().map(|x| x * x).sum::<f64>() / inside.data.len() as f64).sqrt()
+    }
+
+    /// Mains at 60 Hz and its harmonics, and what else lies above 50 Hz, must not fold into the band of the tokens.
+    #[test]
+    fn what_lies_above_the_new_nyquist_frequency_is_gone() {
+        for sfreq in [1000.0, 600.6, 600.614_990_234_375, 250.0] {
+            for hz in [50.5, 60.0, 61.3, 99.0, 120.0] {
+                let left = left_of(hz, sfreq, &options(45.0, 100.0));
+                assert!(left < 1e-4, "{hz} Hz of {sfreq} Hz leaves {:.1} dB", 20.0 * left.log10());
+            }
+            let left = left_of(20.0, sfreq, &options(45.0, 100.0));
+            // The Butterworth takes 1 / (1 + (20 / 45)¹⁰), less than a thousandth; the sum is not over whole periods.
+            assert!((0.998..1.001).contains(&left), "20 Hz of {sfreq} Hz comes out as {left}");
+        }
+    }
+
+    /// The authors filter and then take every n-th timestep: mains at 60 Hz is left as the Butterworth leaves it. Where
+    /// the ratio is not whole there is no n-th timestep, and the low-pass is needed.
+    #[test]
+    fn the_authors_preset_decimates() {
+        let authors = PrepareOptions {
+            band: Some(Band::AUTHORS),
+            sfreq: Some(100.0),
+            anti_alias: AntiAlias::PassBand,
+            ..PrepareOptions::default()
+        };
+        let x = noise(30_000, 4);
+        let decimated = prepare(in_memory(&[&x], 1000.0), &authors).unwrap().read(0, 3000).unwrap();
+        let filtered = filter(in_memory(&[&x], 1000.0), &Band::AUTHORS).unwrap().read(0, 30_000).unwrap();
+        assert_eq!(decimated.data, filtered.data.iter().step_by(10).copied().collect::<Vec<_>>());
+        let left = left_of(60.0, 1000.0, &authors);
+        // 1 / (1 + Ω¹⁰) with the pre-warped Ω of 60 Hz in a band that ends at 49.9 Hz.
+        let warp = |hz: f64| (std::f64::consts::PI * hz / 1000.0).tan();
+        let (low, high) = (warp(0.5), warp(49.9));
+        let omega = (warp(60.0).powi(2) - low * high) / (warp(60.0) * (high - low));
+        let wanted = 1.0 / (1.0 + omega.powi(10));
+        assert!((left / wanted - 1.0).abs() < 0.01, "{left} of {wanted}");
+        assert!(left_of(60.0, 600.6, &authors) < 1e-4);
+    }
+
     #[test]
     fn flat_channels_are_named() {
         let rows = [noise(30_000, 1), vec![3.3e-13; 30_000]];

@@ -27,6 +27,47 @@ pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// A file that holds `bytes`, durable under its temporary name.
+pub fn sealed(disk: Arc<dyn Disk>, path: &Path, force: bool, bytes: &[u8]) -> Result<AtomicFile> {
+    let mut file = AtomicFile::create_on(disk, path, force)?;
+    file.expect_bytes(bytes.len() as u64);
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    Ok(file)
+}
+
+/// Gives sealed files that only make sense together their names: `leader` is the one that readers open first, the
+/// others are found by it or beside it.
+///
+/// One file replaces another in one step, several do not. So an older leader is removed before anything else, and the
+/// new one takes its name last: a crash in between leaves no leader, which every reader notices, and never an old
+/// leader beside new companions or the reverse, which none could. All bytes are on the disk before the old leader goes:
+/// a full disk cannot come in between.
+pub fn publish_together(disk: &dyn Disk, companions: Vec<AtomicFile>, leader: AtomicFile) -> Result<()> {
+    if !companions.is_empty() {
+        refuse_existing(&leader.target, leader.force)?;
+        remove(disk, &leader.target)?;
+    }
+    companions.into_iter().try_for_each(AtomicFile::publish)?;
+    leader.publish()
+}
+
+/// Refuses a path that another process, or another part of this one, is writing at the moment.
+pub fn refuse_busy(path: &Path) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder_of(path)) else { return Ok(()) };
+    let begins = format!(".{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    for entry in entries.flatten().map(|entry| entry.path()).filter(|entry| is_temporary(entry)) {
+        let number = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_of_path = number.strip_prefix(&begins).is_some_and(|rest| rest.matches('.').count() == 1);
+        let lock = std::fs::File::open(&entry).map(|file| file.try_lock());
+        if is_of_path && matches!(lock, Ok(Err(std::fs::TryLockError::WouldBlock))) {
+            let hint = "Wait until that has ended, or give another name";
+            return Err(Error::new(Kind::Locked, "another process is writing this file").at(path).hint(hint));
+        }
+    }
+    Ok(())
+}
+
 /// Removes a file, where there is one, so that no crash brings it back.
 pub fn remove(disk: &dyn Disk, path: &Path) -> Result<()> {
     if path.symlink_metadata().is_err() {
@@ -89,6 +130,18 @@ impl AtomicFile {
         }
         self.len = self.len.max(offset + bytes.len() as u64);
         Ok(())
+    }
+
+    /// Cuts it to `len` bytes.
+    pub fn set_len(&mut self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|e| self.failed(e, &format!("set the length to {len} bytes")))?;
+        self.len = len;
+        Ok(())
+    }
+
+    /// The name it will take.
+    pub fn target(&self) -> &Path {
+        &self.target
     }
 
     /// Makes the content durable, under the temporary name still. A failure is final.

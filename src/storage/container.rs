@@ -6,6 +6,7 @@
 //! the checksums of every tensor's blocks. Because `__metadata__` comes first and `checksum` is its first key, a
 //! header of ours always begins with the same bytes, and can be checked before any of it is parsed.
 
+use super::atomic::AtomicFile;
 pub use super::writer::{Spec, Writer};
 use super::{checksum, sigbus};
 use crate::ensure;
@@ -58,12 +59,25 @@ pub fn write_on(
     meta: &impl Serialize,
     tensors: &[Entry],
 ) -> Result<()> {
+    sealed_on(disk, path, force, kind, meta, tensors)?.publish()
+}
+
+/// As [`write_on`], under the temporary name still.
+pub fn sealed_on(
+    disk: std::sync::Arc<dyn super::disk::Disk>,
+    path: &Path,
+    force: bool,
+    kind: &str,
+    meta: &impl Serialize,
+    tensors: &[Entry],
+) -> Result<AtomicFile> {
     let specs: Vec<_> = tensors.iter().map(|t| Spec { name: t.name, dtype: t.dtype, shape: t.shape.clone() }).collect();
     let mut writer = Writer::create_on(disk, path, force, kind, meta, &specs)?;
     for tensor in tensors {
         writer.put(tensor.name, 0, tensor.bytes)?;
     }
-    writer.finish()
+    writer.seal()?;
+    Ok(writer.into_file())
 }
 
 /// The value of the one metadata key. The fields are in alphabetical order, as canonical JSON has them.

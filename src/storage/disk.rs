@@ -23,6 +23,8 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send {
     /// Writes some of `bytes` at `offset` and returns how many.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+    /// Cuts the file to `len` bytes.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
     /// Makes the content durable. After a failure the pages count as clean, so a second attempt proves nothing.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -76,9 +78,26 @@ impl DiskFile for File {
         std::os::unix::fs::FileExt::write_at(self, bytes, offset)
     }
 
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        File::set_len(self, len)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.sync_all()
     }
+}
+
+/// Lets this process have as many files open as the system allows it to; many systems begin with a thousand, which some
+/// hundred recordings with three shards each exceed. Where that fails, opening a file will say what is missing.
+pub fn allow_many_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for what the call writes.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is initialised.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
 }
 
 fn is_unlinked(file: &File) -> io::Result<bool> {

@@ -97,6 +97,11 @@ impl Writer {
         })
     }
 
+    /// The sealed file.
+    pub fn into_file(self) -> AtomicFile {
+        self.file
+    }
+
     /// Gives the sealed file its name.
     pub fn publish(self) -> Result<()> {
         self.file.publish()

@@ -19,6 +19,7 @@ use crate::tokens::shard::Split;
 use crate::tokens::window::Window;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Mutex;
 
 /// Order of the autoregression.
@@ -230,13 +231,14 @@ fn count(
     let (mut tokens, mut z) = (vec![0; CHUNK + ORDER], Vec::with_capacity(CHUNK + ORDER));
     for shard in shards.iter().map(|&shard| &dataset.shards[shard]) {
         let peak = shard.scales.peak[channel];
-        for start in (0..shard.n_timestep()).step_by(CHUNK) {
+        let pieces = |kept: Range<usize>| kept.clone().step_by(CHUNK).map(move |start| (kept.clone(), start));
+        for (kept, start) in shard.kept().into_iter().flat_map(pieces) {
             if interrupt::requested().is_some() {
                 return Ok(None);
             }
-            // Each piece begins with the last values of the one before.
-            let n_before = ORDER.min(start);
-            let end = (start + CHUNK).min(shard.n_timestep());
+            // Each piece begins with the last values of the one before; nothing reaches over what is excluded.
+            let n_before = ORDER.min(start - kept.start);
+            let end = (start + CHUNK).min(kept.end);
             let tokens = &mut tokens[..n_before + end - start];
             shard.tokens(channel, start - n_before, tokens)?;
             tokens[n_before..].iter().for_each(|&token| levels[usize::from(token)] += 1);

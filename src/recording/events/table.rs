@@ -3,9 +3,8 @@
 use super::super::Event;
 use super::super::npy::{Array, MAGIC};
 use crate::error::{Error, Kind, Result};
-use crate::storage::atomic;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// What a table held.
@@ -40,8 +39,8 @@ pub fn read(path: &Path, sfreq: f64, first_timestep: u64, n_timestep: usize) -> 
     Ok(table)
 }
 
-/// Writes a table that [`read`] and MNE-BIDS understand. Events without a duration get `n/a`.
-pub fn write(path: &Path, events: &[Event], sfreq: f64, force: bool) -> Result<()> {
+/// A table that [`read`] and MNE-BIDS understand. Events without a duration get `n/a`.
+pub fn text(events: &[Event], sfreq: f64) -> String {
     let mut text = String::from("onset\tduration\ttrial_type\tsample\n");
     for event in events {
         let duration = match event.duration {
@@ -52,9 +51,7 @@ pub fn write(path: &Path, events: &[Event], sfreq: f64, force: bool) -> Result<(
         let label = event.label.replace(['\t', '\n', '\r'], " ");
         text += &format!("{}\t{duration}\t{label}\t{}\n", event.onset as f64 / sfreq, event.onset);
     }
-    atomic::write(path, force, |file| {
-        file.write_all(text.as_bytes()).map_err(|e| Error::io(e, &format!("write {} bytes", text.len()), path))
-    })
+    text
 }
 
 fn read_tsv(path: &Path, sfreq: f64, n_timestep: usize) -> Result<Table> {

@@ -122,6 +122,11 @@ pub(super) mod role {
 }
 
 /// The version of the format that we write: 1.4.
+/// What the first word of the machine's number in a file's id is in files of ours; the second is then a checksum of all
+/// samples of the recording, so that its parts know each other.
+pub(super) const CONTENT_MARK: u32 = u32::from_be_bytes(*b"gpt2");
+/// Where the machine's number stands in a file: the id is the first tag, and begins with the format's version.
+pub(super) const FILE_ID_MARK: u64 = 16 + 4;
 pub(super) const VERSION: i32 = (1 << 16) | 4;
 
 /// Seconds and microseconds that stand for "no date" in an id.

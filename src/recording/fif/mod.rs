@@ -25,7 +25,9 @@ mod writer;
 
 use super::{Info, Recording, Writer};
 use crate::error::Result;
+use crate::storage::disk::{Disk, Os};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Opens a FIF recording (`.fif`, `.fif.gz`, and the parts that follow it). Only the tags are looked at; samples are
 /// read when they are asked for.
@@ -40,15 +42,21 @@ pub fn open(path: &Path) -> Result<Recording> {
 /// its events are those that the writer is given. More than 2 GB go on in `name-1.fif`, `name-2.fif` and so on. An
 /// existing file is refused unless `force` is given.
 ///
-/// Until [`Writer::finish`], everything stands in files called `….partial` in the same folder, which are removed if it
-/// is never reached.
+/// Until [`Writer::publish`], everything stands in files with temporary names in the same folder, which are removed if
+/// it is never reached.
 pub fn create(path: &Path, info: &Info, force: bool) -> Result<Box<dyn Writer>> {
-    create_split(path, info, force, writer::SPLIT_BYTES)
+    create_on(Arc::new(Os), path, info, force, writer::SPLIT_BYTES)
 }
 
-/// [`create`] with another size of the parts.
-pub(crate) fn create_split(path: &Path, info: &Info, force: bool, split_bytes: u64) -> Result<Box<dyn Writer>> {
-    Ok(Box::new(writer::FifWriter::create(path, info, force, split_bytes)?))
+/// [`create`] on a given disk and with another size of the parts.
+pub fn create_on(
+    disk: Arc<dyn Disk>,
+    path: &Path,
+    info: &Info,
+    force: bool,
+    split_bytes: u64,
+) -> Result<Box<dyn Writer>> {
+    Ok(Box::new(writer::FifWriter::create(disk, path, info, force, split_bytes)?))
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Reading: which buffer of which part holds a timestep, and the numbers in it.
 
 use super::annotations::{self, TimeAxis};
-use super::constants::{data_type, kind};
+use super::constants::{CONTENT_MARK, data_type, kind};
 use super::info::{self, Measurement};
 use super::source::Source;
 use super::split;
-use super::tags::{RAW_BLOCKS, Tag, Tree};
+use super::tags::{RAW_BLOCKS, Tag, Tree, be_i32};
 use crate::error::{Error, Kind, Result};
 use crate::recording::marks::GAP;
 use crate::recording::{Block, Event, Info, Recording, Signal};
@@ -128,6 +128,8 @@ struct Part {
     source: Source,
     measurement: Measurement,
     raw: RawData,
+    /// The checksum of the recording's samples that its id holds, where it is one of ours.
+    content: Option<i32>,
 }
 
 /// What a block of raw data consists of.
@@ -148,12 +150,18 @@ impl Part {
         let measurement = info::read(&source, &tree)?;
         let raw = RawData::list(&source, raw_tags(&source, &tree)?, measurement.channels.len())?;
         let next = split::next_part(&source, &tree, path)?;
-        Ok((Self { source, measurement, raw }, tree, next))
+        let content = content(&source, &tree)?;
+        Ok((Self { source, measurement, raw, content }, tree, next))
     }
 
     /// A later part must have the same channels, with the same calibration, at the same rate.
     fn check_same_recording(&self, later: &Self) -> Result<()> {
         let (ours, theirs) = (&self.measurement, &later.measurement);
+        if self.content.is_some() && self.content != later.content {
+            let what = "it is a part of another recording than the first part";
+            let hint = "One of the two has been replaced: copy all parts again from one place, or write them again";
+            return Err(Error::new(Kind::Corrupt, what).at(later.source.path()).hint(hint));
+        }
         let differs = |what: &str| {
             let what = format!("its {what} differ from those of the recording's first part");
             Err(Error::new(Kind::ChannelMismatch, what).at(later.source.path()))
@@ -170,6 +178,13 @@ impl Part {
         }
         Ok(())
     }
+}
+
+/// See [`CONTENT_MARK`].
+fn content(source: &Source, tree: &Tree) -> Result<Option<i32>> {
+    let Some(id) = tree.root().tag(kind::FILE_ID).filter(|id| id.size == 20) else { return Ok(None) };
+    let bytes: [u8; 20] = id.structure(source)?;
+    Ok((be_i32(&bytes[4..]) == CONTENT_MARK as i32).then(|| be_i32(&bytes[8..])))
 }
 
 /// The tags of the only block of raw data.

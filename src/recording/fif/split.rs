@@ -34,6 +34,22 @@ pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Opt
     Ok(None)
 }
 
+/// The later parts of the recording at `path`, as far as they can be followed; none where it is no recording.
+pub(super) fn later_parts(path: &Path) -> Vec<PathBuf> {
+    let next = |path: &Path| -> Result<Option<PathBuf>> {
+        let source = Source::open(path)?;
+        next_part(&source, &Tree::scan(&source)?, path)
+    };
+    let mut parts: Vec<PathBuf> = Vec::new();
+    while let Ok(Some(part)) = next(parts.last().map_or(path, PathBuf::as_path)) {
+        if parts.contains(&part) || part == path || parts.len() == PARTS_MAX || !part.exists() {
+            break;
+        }
+        parts.push(part);
+    }
+    parts
+}
+
 /// The name of part `number`: `a_raw.fif` and `a_raw-4.fif` are followed by `a_raw-1.fif` and `a_raw-5.fif`.
 pub(super) fn numbered(path: &Path, number: i32) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

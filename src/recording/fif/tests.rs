@@ -97,7 +97,7 @@ fn what_is_written_is_read_back() {
         let info = info(n_channel);
         let mut writer = create(&path, &info, false).unwrap();
         write(&mut writer, n_channel, 750).unwrap();
-        assert_eq!(names(folder.path()), ["a_raw.fif.partial"]);
+        assert!(!path.exists() && names(folder.path()).len() == 1);
         writer.finish(&events()).unwrap();
         assert_eq!(names(folder.path()), ["a_raw.fif"]);
         check(&path, &info, 750);
@@ -110,7 +110,7 @@ fn a_recording_is_split_and_joined() {
     let path = folder.path().join("a_raw.fif");
     let info = info(9);
     // Headers of about 7000 bytes and buffers of 3616: two in a part.
-    let mut writer = create_split(&path, &info, false, 15_000).unwrap();
+    let mut writer = create_on(Arc::new(Os), &path, &info, false, 15_000).unwrap();
     write(&mut writer, 9, 750).unwrap();
     writer.finish(&events()).unwrap();
     assert_eq!(names(folder.path()), ["a_raw-1.fif", "a_raw-2.fif", "a_raw-3.fif", "a_raw.fif"]);
@@ -119,6 +119,31 @@ fn a_recording_is_split_and_joined() {
     }
     check(&path, &info, 750);
 
+    // A part of another recording of the same channels is not taken for one of this.
+    let other = folder.path().join("b_raw.fif");
+    let mut writer = create_on(Arc::new(Os), &other, &info, false, 15_000).unwrap();
+    write(&mut writer, 9, 749).unwrap();
+    writer.finish(&[]).unwrap();
+    let second = folder.path().join("a_raw-2.fif");
+    let own = std::fs::read(&second).unwrap();
+    std::fs::copy(folder.path().join("b_raw-2.fif"), &second).unwrap();
+    let error = open(&path).err().unwrap();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    assert!(error.to_string().contains("a_raw-2.fif") && error.to_string().contains("another recording"), "{error}");
+    std::fs::write(&second, own).unwrap();
+
+    // Replaced by a shorter recording, it leaves none of its later parts behind; what is not its part stays.
+    std::fs::copy(&other, folder.path().join("a_raw-9.fif")).unwrap();
+    let mut writer = create_on(Arc::new(Os), &path, &info, true, 30_000).unwrap();
+    write(&mut writer, 9, 750).unwrap();
+    writer.finish(&events()).unwrap();
+    check(&path, &info, 750);
+    let of_a: Vec<String> = names(folder.path()).into_iter().filter(|name| name.starts_with('a')).collect();
+    assert_eq!(of_a, ["a_raw-1.fif", "a_raw-9.fif", "a_raw.fif"]);
+
+    let mut writer = create_on(Arc::new(Os), &path, &info, true, 15_000).unwrap();
+    write(&mut writer, 9, 750).unwrap();
+    writer.finish(&events()).unwrap();
     std::fs::remove_file(folder.path().join("a_raw-2.fif")).unwrap();
     let error = open(&path).err().unwrap();
     assert_eq!(error.kind(), Kind::NotFound);
@@ -130,7 +155,7 @@ fn nothing_is_left_of_an_unfinished_recording() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a_raw.fif");
     let info = info(9);
-    let mut writer = create_split(&path, &info, false, 15_000).unwrap();
+    let mut writer = create_on(Arc::new(Os), &path, &info, false, 15_000).unwrap();
     write(&mut writer, 9, 750).unwrap();
     drop(writer);
     assert!(names(folder.path()).is_empty());
@@ -176,7 +201,7 @@ fn a_sample_that_cannot_be_written_is_named() {
 fn mne_joins_what_is_split() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a_raw.fif");
-    let mut writer = create_split(&path, &info(9), false, 15_000).unwrap();
+    let mut writer = create_on(Arc::new(Os), &path, &info(9), false, 15_000).unwrap();
     write(&mut writer, 9, 750).unwrap();
     writer.finish(&events()).unwrap();
 

@@ -1,17 +1,18 @@
-//! Writing: float32 buffers of about one second, streamed to partial files that take their names when all is written.
+//! Writing: float32 buffers of about one second, streamed to temporary files that take their names when all is written.
 
 use super::annotations;
-use super::constants::{block, data_type, kind, role};
+use super::constants::{CONTENT_MARK, FILE_ID_MARK, block, data_type, kind, role};
 use super::encode::{Encoder, header};
 use super::header::{opening, reference};
-use super::split::PARTS_MAX;
+use super::split::{PARTS_MAX, later_parts};
 use super::tags::HEADER;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::{Block, Event, Info, Writer};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use crate::storage::atomic::{self, AtomicFile};
+use crate::storage::disk::Disk;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes after which a part ends. FIF's limit is 2³¹; the difference is room for the annotations.
 pub(super) const SPLIT_BYTES: u64 = 2_000_000_000;
@@ -21,6 +22,7 @@ const BUFFER_BYTES: usize = 64 << 20;
 
 /// A recording being written.
 pub(super) struct FifWriter {
+    disk: Arc<dyn Disk>,
     info: Info,
     path: PathBuf,
     force: bool,
@@ -31,12 +33,13 @@ pub(super) struct FifWriter {
     rows_per_buffer: usize,
     /// Timesteps in the files, those in `rows` not counted.
     n_written: usize,
+    /// Checksum of all samples so far: what all parts of one recording have in common.
+    content: u32,
 }
 
-/// One file, under its partial name.
+/// One file, under its temporary name.
 struct Part {
-    file: File,
-    partial: PathBuf,
+    file: AtomicFile,
     path: PathBuf,
     n_byte: u64,
     n_buffer: usize,
@@ -44,7 +47,7 @@ struct Part {
 
 impl FifWriter {
     /// Starts a recording; `split_bytes` is [`SPLIT_BYTES`] but in tests.
-    pub fn create(path: &Path, info: &Info, force: bool, split_bytes: u64) -> Result<Self> {
+    pub fn create(disk: Arc<dyn Disk>, path: &Path, info: &Info, force: bool, split_bytes: u64) -> Result<Self> {
         check_writable_info(info).map_err(|e| e.at(path))?;
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz")) {
             let error = Error::new(Kind::Usage, "FIF is written unpacked").at(path);
@@ -52,7 +55,9 @@ impl FifWriter {
         }
         let row_bytes = 4 * info.n_channel();
         let rows_per_buffer = (info.sfreq.round() as usize).min(BUFFER_BYTES / row_bytes).max(1);
+        atomic::refuse_busy(path)?;
         let mut writer = Self {
+            disk,
             info: info.clone(),
             path: path.to_path_buf(),
             force,
@@ -61,6 +66,7 @@ impl FifWriter {
             rows: Vec::with_capacity(rows_per_buffer * info.n_channel()),
             rows_per_buffer,
             n_written: 0,
+            content: 0,
         };
         writer.start_part()?;
         Ok(writer)
@@ -78,7 +84,10 @@ impl FifWriter {
         let first_timestep = i32::try_from(first_timestep).map_err(|_| too_long(&self.path))?;
         let previous = self.parts.last().map(|p| file_name(&p.path));
         let opening = opening(&self.info, part as i32, previous.as_deref(), first_timestep).map_err(|e| e.at(&path))?;
-        let mut part = Part::create(path, self.force)?;
+        let mut part = Part::create(self.disk.clone(), path, self.force)?;
+        // What is still to come, so far as it was announced: a full disk is then reported with what is missing.
+        let left = 4 * self.info.n_channel() as u64 * self.info.n_timestep.saturating_sub(self.n_written) as u64;
+        part.file.expect_bytes(opening.len() as u64 + left.min(self.split_bytes));
         part.write(&opening)?;
         self.parts.push(part);
         Ok(())
@@ -111,6 +120,7 @@ impl FifWriter {
         }
         let last = self.parts.len() - 1;
         self.parts[last].write(&bytes)?;
+        self.content = crc32c::crc32c_append(self.content, &bytes);
         self.parts[last].n_buffer += 1;
         self.n_written += self.rows.len() / self.info.n_channel();
         self.rows.clear();
@@ -137,7 +147,7 @@ impl FifWriter {
         Ok(())
     }
 
-    /// Writes what stands after the samples, and makes everything last before it takes its name.
+    /// Writes what stands after the samples, and the checksum of all samples into each part's id.
     fn complete(&mut self, events: &[Event]) -> Result<()> {
         self.flush()?;
         if self.n_written == 0 {
@@ -157,20 +167,11 @@ impl FifWriter {
             end.end_block(block::MEAS);
             end.end_file();
             part.write(&end.into_bytes())?;
-            part.file.sync_all().map_err(|e| Error::io(e, "sync", &part.partial))?;
+            let mark = [CONTENT_MARK.to_be_bytes(), self.content.to_be_bytes()].concat();
+            part.file.write_at(FILE_ID_MARK, &mark)?;
+            part.file.sync()?;
         }
-        // The first part last: while it is missing, nobody takes the others for a recording.
-        while let Some(part) = self.parts.last() {
-            std::fs::rename(&part.partial, &part.path)
-                .map_err(|e| Error::io(e, "rename the finished file to", &part.path))?;
-            self.parts.pop();
-        }
-        let folder = match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let sync = File::open(folder).and_then(|f| f.sync_all());
-        sync.map_err(|e| Error::io(e, "sync the folder", folder))
+        Ok(())
     }
 }
 
@@ -196,49 +197,35 @@ impl Writer for FifWriter {
         Ok(())
     }
 
-    fn finish(mut self: Box<Self>, events: &[Event]) -> Result<()> {
+    fn seal(&mut self, events: &[Event]) -> Result<()> {
         self.complete(events)
     }
-}
 
-impl Drop for FifWriter {
-    /// What was not finished is removed. The error that led here matters more than one of this removal.
-    fn drop(&mut self) {
-        for part in &self.parts {
-            let _ = std::fs::remove_file(&part.partial);
-        }
+    /// A recording in one file replaces one in one file in a single step. Where either has several, the first part leads
+    /// (see [`atomic::publish_together`]), and parts that the new recording does not have are removed in the end: they
+    /// belonged to the recording that was replaced.
+    fn publish(mut self: Box<Self>) -> Result<()> {
+        let old = if self.force { later_parts(&self.path) } else { Vec::new() };
+        let stale: Vec<PathBuf> =
+            old.into_iter().filter(|old| self.parts.iter().all(|part| part.path != *old)).collect();
+        let mut files = self.parts.drain(..).map(|part| part.file);
+        let Some(first) = files.next() else { return Ok(()) };
+        atomic::publish_together(&*self.disk, files.collect(), first)?;
+        stale.iter().try_for_each(|path| atomic::remove(&*self.disk, path))
     }
 }
 
 impl Part {
-    fn create(path: PathBuf, force: bool) -> Result<Self> {
-        if !force && path.exists() {
-            return Err(Error::new(Kind::Exists, "the file exists").at(path).hint("Give --force to replace it"));
-        }
+    fn create(disk: Arc<dyn Disk>, path: PathBuf, force: bool) -> Result<Self> {
         if path.is_dir() {
             return Err(Error::new(Kind::Exists, "a folder of this name exists").at(path));
         }
-        let partial = path.with_file_name(format!("{}.partial", file_name(&path)));
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(&partial);
-        let file = open.map_err(|e| Error::io(e, "create", &partial))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let error = Error::new(Kind::Locked, "another process is writing this file").at(&partial);
-                return Err(error.hint("Wait until it has ended, or give another name"));
-            }
-            // File systems without locks exist; the lock is a courtesy.
-            Err(TryLockError::Error(_)) => {}
-        }
-        let part = Self { file, partial, path, n_byte: 0, n_buffer: 0 };
-        // Left over from a process that was killed.
-        part.file.set_len(0).map_err(|e| Error::io(e, "empty", &part.partial))?;
-        Ok(part)
+        let file = AtomicFile::create_on(disk, &path, force)?;
+        Ok(Self { file, path, n_byte: 0, n_buffer: 0 })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let doing = || format!("write {} bytes", bytes.len());
-        self.file.write_all(bytes).map_err(|e| Error::io(e, &doing(), &self.partial))?;
+        self.file.write_at(self.n_byte, bytes)?;
         self.n_byte += bytes.len() as u64;
         Ok(())
     }

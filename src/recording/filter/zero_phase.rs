@@ -1,20 +1,27 @@
 //! Forward and backward through a recording that never is in memory as a whole.
 //!
 //! Time is cut into a fixed grid of blocks, each at least as long as the filter reaches ([`Memory::reach`]). The
-//! forward pass is exact: its states at every grid line are kept. The backward pass over a block starts one block
+//! forward pass is exact: it goes on from its states at the grid line. The backward pass over a block starts one block
 //! further on, in the steady state of the last value there, as if the signal stayed at that value; what it does not
 //! know of the future weighs at most 2⁻²⁶ of the largest deviation from that value, which is less than half a unit in
 //! the last place of a float32 of that size. At the end of the recording the backward pass is exact too. As the grid
 //! is fixed, the result does not depend on how the signal is asked for.
+//!
+//! However long the recording, at most [`KEPT`] states are kept; who reads backwards waits for the pass to come again
+//! from the one before.
 
 use super::design::{Band, Memory, Section, memory, steady_states};
 use super::kernel::{self, Direction, States};
 use crate::error::Result;
 use crate::recording::extend::Extended;
 use crate::recording::{Block, Recording, Signal};
+use std::collections::BTreeMap;
 
 /// Shortest block of the grid: filters without a high-pass reach only a few hundred timesteps.
 const SHORTEST_BLOCK: usize = 8192;
+
+/// States of the forward pass that are kept.
+const KEPT: usize = 64;
 
 /// The recording filtered forward and backward with a Butterworth filter.
 ///
@@ -45,16 +52,7 @@ pub(super) fn zero_phase(
     n_block_timestep: usize,
 ) -> Result<Recording> {
     let info = recording.info.clone();
-    let signal = ZeroPhase {
-        input: Extended::new(recording, memory.ringing, "a filter that rings that long")?,
-        steady: steady_states(&sections),
-        sections,
-        n_block_timestep,
-        starts: Vec::new(),
-        ahead: None,
-        done: None,
-    };
-    Recording::new(info, Box::new(signal))
+    Recording::new(info, Box::new(ZeroPhase::new(recording, sections, memory, n_block_timestep)?))
 }
 
 struct ZeroPhase {
@@ -63,8 +61,9 @@ struct ZeroPhase {
     steady: Vec<[f64; 2]>,
     /// Timesteps between grid lines.
     n_block_timestep: usize,
-    /// States of the forward pass at the grid lines reached so far.
-    starts: Vec<States>,
+    /// States of the forward pass at grid lines: at the last one reached, and at multiples of `stride`.
+    starts: BTreeMap<usize, States>,
+    stride: usize,
     /// The block after the last one done, forward only.
     ahead: Option<(usize, Block)>,
     /// The last block done, forward and backward.
@@ -72,6 +71,19 @@ struct ZeroPhase {
 }
 
 impl ZeroPhase {
+    fn new(recording: Recording, sections: Vec<Section>, memory: Memory, n_block_timestep: usize) -> Result<Self> {
+        Ok(Self {
+            input: Extended::new(recording, memory.ringing, "a filter that rings that long")?,
+            steady: steady_states(&sections),
+            sections,
+            n_block_timestep,
+            starts: BTreeMap::new(),
+            stride: 1,
+            ahead: None,
+            done: None,
+        })
+    }
+
     fn n_block(&self) -> usize {
         self.input.n_timestep().div_ceil(self.n_block_timestep)
     }
@@ -81,9 +93,10 @@ impl ZeroPhase {
         if let Some((_, block)) = self.ahead.take_if(|(held, _)| *held == index) {
             return Ok(block);
         }
-        // After a jump ahead the pass must first get there.
-        while index > 0 && self.starts.len() <= index {
-            self.forward_from_states(self.starts.len().saturating_sub(1))?;
+        // After a jump the pass must first get there.
+        let nearest = self.starts.range(..=index).next_back().map_or(0, |(&line, _)| line);
+        for line in nearest..index {
+            self.forward_from_states(line)?;
         }
         self.forward_from_states(index)
     }
@@ -93,14 +106,22 @@ impl ZeroPhase {
         let n = self.n_block_timestep.min(self.input.n_timestep() - start);
         let mut block = self.input.read(start, n)?;
         if self.starts.is_empty() {
-            self.starts.push(States::steady(&self.steady, block.n_channel, |channel| block.channel(channel)[0]));
+            self.starts.insert(0, States::steady(&self.steady, block.n_channel, |channel| block.channel(channel)[0]));
         }
-        let mut states = self.starts[index].clone();
+        let mut states = self.starts[&index].clone();
         kernel::run(&self.sections, &mut states, &mut block.data, n, Direction::Forward);
-        if self.starts.len() == index + 1 {
-            self.starts.push(states);
-        }
+        self.keep(index + 1, states);
         Ok(block)
+    }
+
+    /// Keeps the states at a grid line, and ever fewer of those before.
+    fn keep(&mut self, line: usize, states: States) {
+        self.starts.insert(line, states);
+        if self.starts.len() > KEPT {
+            self.stride *= 2;
+        }
+        let stride = self.stride;
+        self.starts.retain(|&other, _| other % stride == 0 || other == line);
     }
 
     /// Makes `done` hold block `index`.
@@ -144,5 +165,29 @@ impl Signal for ZeroPhase {
             at += n;
         }
         Ok(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::filter::design::memory as memory_of;
+    use crate::recording::testing::{in_memory, noise};
+
+    /// A grid of 700 lines, read in order and then not: the states kept stay few, the result stays the same.
+    #[test]
+    fn the_states_that_are_kept_do_not_grow_with_the_recording() {
+        let x = noise(70_000, 9);
+        let sections = Band { high_pass: 0.0, ..Band::default() }.sections(250.0).unwrap();
+        let memory = memory_of(&sections).unwrap();
+        let make = || ZeroPhase::new(in_memory(&[&x], 250.0), sections.clone(), memory, 100).unwrap();
+        let mut filter = make();
+        let whole = filter.read(0, 70_000).unwrap();
+        assert!((KEPT / 4..=KEPT + 1).contains(&filter.starts.len()), "{}", filter.starts.len());
+        for (start, n) in [(69_000, 1000), (0, 150), (35_217, 301), (60_000, 10_000), (34_000, 99)] {
+            assert_eq!(filter.read(start, n).unwrap().data, whole.data[start..start + n], "{n} at {start}");
+            assert!(filter.starts.len() <= KEPT + 1, "{}", filter.starts.len());
+        }
+        assert_eq!(make().read(60_000, 10_000).unwrap().data, whole.data[60_000..]);
     }
 }

@@ -7,7 +7,7 @@ mod sidecar;
 mod write;
 
 pub use array::Array;
-pub use write::create;
+pub use write::{create, create_on};
 
 use super::events::table;
 use super::{Block, Channel, ChannelKind, Info, Recording, Signal};

@@ -3,10 +3,8 @@
 use super::super::{ChannelKind, Info};
 use super::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::storage::atomic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Name of the format; a `.json` file without it is somebody else's and is left alone.
@@ -49,16 +47,12 @@ pub fn read(array: &Path) -> Result<Option<Sidecar>> {
     serde_json::from_value(value).map_err(wrong).map(Some)
 }
 
-/// Writes the file beside `array`.
-pub fn write(array: &Path, info: &Info, layout: Layout, force: bool) -> Result<()> {
+/// The content of the file beside an array.
+pub fn text(info: &Info, layout: Layout) -> Result<Vec<u8>> {
     let unit = |kind: ChannelKind| (format!("{kind:?}").to_lowercase(), kind.unit().to_string());
     let units = info.channels.iter().map(|channel| unit(channel.kind)).collect();
     let info = Info { events: Vec::new(), ..info.clone() };
     let content = Sidecar { format: FORMAT.into(), version: 1, layout, units, info };
-    let path = path(array);
-    atomic::write(&path, force, |file| {
-        let text = serde_json::to_vec_pretty(&content)
-            .map_err(|e| Error::new(Kind::Internal, format!("cannot describe the array: {e}")).at(&path))?;
-        file.write_all(&text).map_err(|e| Error::io(e, &format!("write {} bytes", text.len()), &path))
-    })
+    serde_json::to_vec_pretty(&content)
+        .map_err(|e| Error::new(Kind::Internal, format!("cannot describe the array: {e}")))
 }

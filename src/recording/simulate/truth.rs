@@ -5,10 +5,13 @@ use super::states::{LONGEST_S, N_STATE, RETURN, SLOW_PERIOD_S, TAIL, Visit};
 use super::trials::N_EVOKED;
 use super::{Simulation, Trial, subject, trials};
 use crate::error::Result;
+use crate::storage::atomic::AtomicFile;
 use crate::storage::container::{self, Entry};
+use crate::storage::disk::{Disk, Os};
 use safetensors::Dtype;
 use serde_json::json;
 use std::path::Path;
+use std::sync::Arc;
 
 /// The truth of one recording.
 #[derive(Debug, Clone)]
@@ -96,6 +99,11 @@ impl Truth {
     /// Writes the truth as a safetensors file: `state` (u8), `evoked`, `mixing` (f32), the states' parameters (f64),
     /// `trial_onset`, `trial_condition`, `blink_onset` (u64, timesteps); the constants are in the metadata.
     pub fn save(&self, path: &Path, force: bool) -> Result<()> {
+        self.seal(Arc::new(Os), path, force)?.publish()
+    }
+
+    /// As [`Self::save`], on a given disk and under the temporary name still.
+    pub fn seal(&self, disk: Arc<dyn Disk>, path: &Path, force: bool) -> Result<AtomicFile> {
         let state = self.state();
         let n_channel = self.evoked_shape[1];
         let f64s = |name: &'static str, shape: Vec<usize>, values: &[f64]| {
@@ -135,6 +143,6 @@ impl Truth {
             .iter()
             .map(|(name, dtype, shape, bytes)| Entry { name, dtype: *dtype, shape: shape.clone(), bytes })
             .collect();
-        container::write(path, force, "truth", &meta, &entries)
+        container::sealed_on(disk, path, force, "truth", &meta, &entries)
     }
 }
