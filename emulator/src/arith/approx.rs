@@ -56,8 +56,8 @@ pub(crate) fn mix(mut x: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// Relative error of rounding to f32: what a bound must leave to the last step.
-const ROUNDING: f64 = 1.0 / (1 << 24) as f64;
+/// Relative error of rounding to f32, and a little of f64: what a bound must leave to the last steps.
+const ROUNDING: f64 = 1.000_001 / (1 << 24) as f64;
 /// 2^-23: `rcp`, `sqrt`.
 const BOUND_23: f64 = 2.0 * ROUNDING - ROUNDING;
 /// 2^-22.9: `rsqrt`.

@@ -25,7 +25,7 @@ pub mod half;
 pub mod integer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// How an inexact result is rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

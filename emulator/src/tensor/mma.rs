@@ -100,13 +100,10 @@ impl Mma {
     }
 }
 
-/// The largest k of any shape (4-bit integers).
-const K_MAX: usize = 64;
-
 /// The tiles that a warp's fragments spread into. B is held row by row, so that a row of eight is two vectors.
-struct Tiles<T> {
-    a: [[T; K_MAX]; 16],
-    b: [[T; 8]; K_MAX],
+struct Tiles<T, const K: usize> {
+    a: [[T; K]; 16],
+    b: [[T; 8]; K],
     c: [[T; 8]; 16],
 }
 
@@ -152,15 +149,20 @@ fn mma_any(
     d: &mut [WarpRegister],
     sums: Sums,
 ) {
-    // The shapes of deep learning have their own instance, with constant bounds.
+    // One instance for each shape: all bounds are constants, all loops unroll and vectorise.
     match (mma.a, mma.k) {
-        (Element::Bf16, 16) => floats(mma, 16, a, b, c, d, sums, bf16),
-        (Element::Bf16, _) => floats(mma, 8, a, b, c, d, sums, bf16),
-        (Element::F16, 16) => floats(mma, 16, a, b, c, d, sums, f16),
-        (Element::F16, _) => floats(mma, 8, a, b, c, d, sums, f16),
-        (Element::Tf32, k) => floats(mma, k, a, b, c, d, sums, tf32),
-        _ if mma.a.is_integer() => integers(mma, a, b, c, d),
-        _ => floats(mma, mma.k, a, b, c, d, sums, f8),
+        (Element::Bf16, 16) => floats::<16, 2>(mma, a, b, c, d, sums, bf16),
+        (Element::Bf16, _) => floats::<8, 2>(mma, a, b, c, d, sums, bf16),
+        (Element::F16, 16) => floats::<16, 2>(mma, a, b, c, d, sums, f16),
+        (Element::F16, _) => floats::<8, 2>(mma, a, b, c, d, sums, f16),
+        (Element::Tf32, 8) => floats::<8, 1>(mma, a, b, c, d, sums, tf32),
+        (Element::Tf32, _) => floats::<4, 1>(mma, a, b, c, d, sums, tf32),
+        (Element::S4 | Element::U4, 64) => integers::<64, 8>(mma, a, b, c, d),
+        (Element::S4 | Element::U4, _) => integers::<32, 8>(mma, a, b, c, d),
+        (Element::S8 | Element::U8, 32) => integers::<32, 4>(mma, a, b, c, d),
+        (Element::S8 | Element::U8, _) => integers::<16, 4>(mma, a, b, c, d),
+        (Element::E4m3 | Element::E5m2, 32) => floats::<32, 4>(mma, a, b, c, d, sums, f8),
+        (Element::E4m3 | Element::E5m2, _) => floats::<16, 4>(mma, a, b, c, d, sums, f8),
     }
 }
 
@@ -190,10 +192,8 @@ fn f8(element: Element, word: u32, index: usize) -> f64 {
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "the operands of the instruction")]
-fn floats(
+fn floats<const K: usize, const E: usize>(
     mma: Mma,
-    k: usize,
     a: &[&WarpRegister],
     b: &[&WarpRegister],
     c: &[&WarpRegister],
@@ -201,8 +201,8 @@ fn floats(
     sums: Sums,
     decode: impl Fn(Element, u32, usize) -> f64,
 ) {
-    let mut tiles = Tiles { a: [[0.0; K_MAX]; 16], b: [[0.0; 8]; K_MAX], c: [[0.0; 8]; 16] };
-    spread(mma, a, b, &mut tiles, decode);
+    let mut tiles = Tiles { a: [[0.0; K]; 16], b: [[0.0; 8]; K], c: [[0.0; 8]; 16] };
+    spread::<f64, K, E>(mma, a, b, &mut tiles, decode);
     for lane in 0..32 {
         for index in 0..4 {
             let cell = c_cell(lane, index);
@@ -216,7 +216,7 @@ fn floats(
     match sums {
         Sums::Exact => {
             for (row, sum) in a.iter().zip(sum.iter_mut()) {
-                for i in 0..k {
+                for i in 0..K {
                     for column in 0..8 {
                         sum[column] += row[i] * b[i][column];
                     }
@@ -224,9 +224,9 @@ fn floats(
             }
         }
         Sums::Truncated(seed) => {
-            let way = Truncation::new(seed, mma, k);
+            let way = Truncation::<K>::new(seed, mma);
             for (row, sum) in a.iter().zip(sum.iter_mut()) {
-                way.add(row, b, sum, k);
+                way.add(row, b, sum);
             }
         }
     }
@@ -248,51 +248,50 @@ fn floats(
 
 /// Puts the elements of A and B in their places.
 #[inline(always)]
-fn spread<T>(
+fn spread<T, const K: usize, const E: usize>(
     mma: Mma,
     a: &[&WarpRegister],
     b: &[&WarpRegister],
-    tiles: &mut Tiles<T>,
+    tiles: &mut Tiles<T, K>,
     decode: impl Fn(Element, u32, usize) -> T,
 ) {
-    let elements = mma.a.per_register();
-    for (register, words) in a.iter().enumerate() {
-        for (lane, &word) in words.iter().enumerate() {
-            for index in 0..elements {
-                let cell = a_cell(lane, register, index, elements);
-                tiles.a[cell.row][cell.column] = decode(mma.a, word, index);
+    for register in 0..K / (2 * E) {
+        for lane in 0..32 {
+            for index in 0..E {
+                let cell = a_cell(lane, register, index, E);
+                tiles.a[cell.row][cell.column] = decode(mma.a, a[register][lane], index);
             }
         }
     }
-    for (register, words) in b.iter().enumerate() {
-        for (lane, &word) in words.iter().enumerate() {
-            for index in 0..elements {
-                let cell = b_cell(lane, register, index, elements);
-                tiles.b[cell.row][cell.column] = decode(mma.b, word, index);
+    for register in 0..K / (4 * E) {
+        for lane in 0..32 {
+            for index in 0..E {
+                let cell = b_cell(lane, register, index, E);
+                tiles.b[cell.row][cell.column] = decode(mma.b, b[register][lane], index);
             }
         }
     }
 }
 
 /// One way in which tensor cores may add.
-struct Truncation {
+struct Truncation<const K: usize> {
     /// The order of the products.
-    order: [u8; K_MAX],
+    order: [u8; K],
     /// Products added to the running sum together.
     group: usize,
     /// 2^-23, 2^-24 or 2^-25: the place where terms are cut off, relative to the power of two of the largest.
     cut: f64,
 }
 
-impl Truncation {
-    fn new(seed: u64, mma: Mma, k: usize) -> Truncation {
-        let mut state = mix(seed ^ (k as u64) << 8 ^ mma.a as u64);
+impl<const K: usize> Truncation<K> {
+    fn new(seed: u64, mma: Mma) -> Self {
+        let mut state = mix(seed ^ (K as u64) << 8 ^ mma.a as u64);
         let mut next = |below: u64| {
             state = mix(state);
             state % below
         };
-        let mut order: [u8; K_MAX] = std::array::from_fn(|i| i as u8);
-        for i in (1..k).rev() {
+        let mut order: [u8; K] = std::array::from_fn(|i| i as u8);
+        for i in (1..K).rev() {
             order.swap(i, next(i as u64 + 1) as usize);
         }
         let group = [4, 8, 16][next(3) as usize];
@@ -302,29 +301,38 @@ impl Truncation {
 
     /// Adds a row of A times B to a row of sums.
     #[inline(always)]
-    fn add(&self, row: &[f64; K_MAX], b: &[[f64; 8]; K_MAX], sum: &mut [f64; 8], k: usize) {
-        for group in self.order[..k].chunks(self.group) {
+    fn add(&self, row: &[f64; K], b: &[[f64; 8]; K], sum: &mut [f64; 8]) {
+        let mut products = [[0.0; 8]; K];
+        for (product, &i) in products.iter_mut().zip(&self.order) {
+            for column in 0..8 {
+                product[column] = row[i as usize % K] * b[i as usize % K][column];
+            }
+        }
+        for group in products.chunks(self.group) {
             let mut largest = sum.map(f64::abs);
-            for &i in group {
+            for product in group {
                 for column in 0..8 {
-                    largest[column] = largest[column].max((row[i as usize] * b[i as usize][column]).abs());
+                    let size = product[column].abs();
+                    largest[column] = if size > largest[column] { size } else { largest[column] };
                 }
             }
+            if largest.iter().any(|x| x.is_infinite()) {
+                // No place to cut off at: IEEE's rules decide between infinity and NaN.
+                group.iter().for_each(|product| (0..8).for_each(|column| sum[column] += product[column]));
+                continue;
+            }
             // The power of two of the largest term, and the scale that makes the cut-off place 1.
-            let quantum = largest.map(|x| f64::from_bits(x.max(1e-200).to_bits() & 0x7ff0 << 48) * self.cut);
+            let quantum = largest.map(|x| f64::from_bits((x + 1e-200).to_bits() & 0x7ff << 52) * self.cut);
             let scale = quantum.map(|q| 1.0 / q);
             let mut total: [f64; 8] = std::array::from_fn(|column| (sum[column] * scale[column]).trunc());
-            for &i in group {
+            for product in group {
                 for column in 0..8 {
-                    total[column] += (row[i as usize] * b[i as usize][column] * scale[column]).trunc();
+                    total[column] += (product[column] * scale[column]).trunc();
                 }
             }
             for column in 0..8 {
-                // 29 bits more than f32 has go, towards zero. Infinities and NaN pass through unscaled.
-                let value = total[column] * quantum[column];
-                let cut = f64::from_bits(value.to_bits() & !0x1fff_ffff);
-                let plain = group.iter().fold(sum[column], |s, &i| s + row[i as usize] * b[i as usize][column]);
-                sum[column] = if plain.is_finite() { cut } else { plain };
+                // The 29 bits that f64 has and f32 has not go, towards zero.
+                sum[column] = f64::from_bits((total[column] * quantum[column]).to_bits() & !0x1fff_ffff);
             }
         }
     }
@@ -342,11 +350,17 @@ fn integer(element: Element, word: u32, index: usize) -> i32 {
 }
 
 #[inline(always)]
-fn integers(mma: Mma, a: &[&WarpRegister], b: &[&WarpRegister], c: &[&WarpRegister], d: &mut [WarpRegister]) {
-    let mut tiles = Tiles { a: [[0; K_MAX]; 16], b: [[0; 8]; K_MAX], c: [[0; 8]; 16] };
-    spread(mma, a, b, &mut tiles, integer);
+fn integers<const K: usize, const E: usize>(
+    mma: Mma,
+    a: &[&WarpRegister],
+    b: &[&WarpRegister],
+    c: &[&WarpRegister],
+    d: &mut [WarpRegister],
+) {
+    let mut tiles = Tiles { a: [[0; K]; 16], b: [[0; 8]; K], c: [[0; 8]; 16] };
+    spread::<i32, K, E>(mma, a, b, &mut tiles, integer);
     for (row, sum) in tiles.a.iter().zip(tiles.c.iter_mut()) {
-        for i in 0..mma.k {
+        for i in 0..K {
             for column in 0..8 {
                 sum[column] += row[i] * tiles.b[i][column];
             }
