@@ -6,7 +6,8 @@
 #![allow(clippy::needless_range_loop, reason = "rows, columns and lanes index several arrays at once")]
 
 use super::WarpRegister;
-use super::layout::{a_cell, b_cell, c_cell};
+use super::layout::c_cell;
+use super::row::{Plain, Row};
 use crate::arith::convert::{NumberType, value_of};
 use crate::arith::half::{Bf16, F16, Half, round_to_odd};
 use crate::arith::{NAN_F32, approx::mix};
@@ -123,7 +124,7 @@ pub fn mma(
         // SAFETY: the processor has just been found to have these instructions.
         return unsafe { mma_avx2(mma, a, b, c, d, sums) };
     }
-    mma_any(mma, a, b, c, d, sums);
+    mma_any::<Plain>(mma, a, b, c, d, sums);
 }
 
 /// The same code, compiled for AVX2. Without FMA: a fused product would be no different, all products being exact.
@@ -137,11 +138,11 @@ fn mma_avx2(
     d: &mut [WarpRegister],
     sums: Sums,
 ) {
-    mma_any(mma, a, b, c, d, sums);
+    mma_any::<super::row::Avx>(mma, a, b, c, d, sums);
 }
 
 #[inline(always)]
-fn mma_any(
+pub(super) fn mma_any<R: Row>(
     mma: Mma,
     a: &[&WarpRegister],
     b: &[&WarpRegister],
@@ -151,55 +152,54 @@ fn mma_any(
 ) {
     // One instance for each shape: all bounds are constants, all loops unroll and vectorise.
     match (mma.a, mma.k) {
-        (Element::Bf16, 16) => floats::<16, 2>(mma, a, b, c, d, sums, bf16),
-        (Element::Bf16, _) => floats::<8, 2>(mma, a, b, c, d, sums, bf16),
-        (Element::F16, 16) => floats::<16, 2>(mma, a, b, c, d, sums, f16),
-        (Element::F16, _) => floats::<8, 2>(mma, a, b, c, d, sums, f16),
-        (Element::Tf32, 8) => floats::<8, 1>(mma, a, b, c, d, sums, tf32),
-        (Element::Tf32, _) => floats::<4, 1>(mma, a, b, c, d, sums, tf32),
+        (Element::Bf16, 16) => floats::<R, 16, 2>(mma, a, b, c, d, sums, bf16),
+        (Element::Bf16, _) => floats::<R, 8, 2>(mma, a, b, c, d, sums, bf16),
+        (Element::F16, 16) => floats::<R, 16, 2>(mma, a, b, c, d, sums, f16),
+        (Element::F16, _) => floats::<R, 8, 2>(mma, a, b, c, d, sums, f16),
+        (Element::Tf32, 8) => floats::<R, 8, 1>(mma, a, b, c, d, sums, tf32),
+        (Element::Tf32, _) => floats::<R, 4, 1>(mma, a, b, c, d, sums, tf32),
         (Element::S4 | Element::U4, 64) => integers::<64, 8>(mma, a, b, c, d),
         (Element::S4 | Element::U4, _) => integers::<32, 8>(mma, a, b, c, d),
         (Element::S8 | Element::U8, 32) => integers::<32, 4>(mma, a, b, c, d),
         (Element::S8 | Element::U8, _) => integers::<16, 4>(mma, a, b, c, d),
-        (Element::E4m3 | Element::E5m2, 32) => floats::<32, 4>(mma, a, b, c, d, sums, f8),
-        (Element::E4m3 | Element::E5m2, _) => floats::<16, 4>(mma, a, b, c, d, sums, f8),
+        (Element::E4m3 | Element::E5m2, 32) => floats::<R, 32, 4>(mma, a, b, c, d, sums, f8),
+        (Element::E4m3 | Element::E5m2, _) => floats::<R, 16, 4>(mma, a, b, c, d, sums, f8),
     }
 }
 
-/// Element `index` of a register of bf16.
+/// The value of a bf16.
 #[inline(always)]
-fn bf16(_: Element, word: u32, index: usize) -> f64 {
-    Bf16::to_f32(word >> (16 * index) & 0xffff).into()
+fn bf16(_: Element, bits: u32) -> f64 {
+    Bf16::to_f32(bits).into()
 }
 
-/// Element `index` of a register of f16.
+/// The value of an f16.
 #[inline(always)]
-fn f16(_: Element, word: u32, index: usize) -> f64 {
-    F16::to_f32(word >> (16 * index) & 0xffff).into()
+fn f16(_: Element, bits: u32) -> f64 {
+    F16::to_f32(bits).into()
 }
 
-/// A register of tf32.
+/// The value of a tf32.
 #[inline(always)]
-fn tf32(_: Element, word: u32, _: usize) -> f64 {
-    f32::from_bits(word & !0x1fff).into()
+fn tf32(_: Element, bits: u32) -> f64 {
+    f32::from_bits(bits & !0x1fff).into()
 }
 
-/// Element `index` of a register of 8-bit floats.
+/// The value of an 8-bit float.
 #[inline(always)]
-fn f8(element: Element, word: u32, index: usize) -> f64 {
-    let kind = if element == Element::E4m3 { NumberType::E4m3 } else { NumberType::E5m2 };
-    value_of(kind, u64::from(word >> (8 * index) & 0xff), false)
+fn f8(element: Element, bits: u32) -> f64 {
+    value_of(if element == Element::E4m3 { NumberType::E4m3 } else { NumberType::E5m2 }, bits.into(), false)
 }
 
 #[inline(always)]
-fn floats<const K: usize, const E: usize>(
+fn floats<R: Row, const K: usize, const E: usize>(
     mma: Mma,
     a: &[&WarpRegister],
     b: &[&WarpRegister],
     c: &[&WarpRegister],
     d: &mut [WarpRegister],
     sums: Sums,
-    decode: impl Fn(Element, u32, usize) -> f64,
+    decode: impl Fn(Element, u32) -> f64,
 ) {
     let mut tiles = Tiles { a: [[0.0; K]; 16], b: [[0.0; 8]; K], c: [[0.0; 8]; 16] };
     spread::<f64, K, E>(mma, a, b, &mut tiles, decode);
@@ -213,22 +213,25 @@ fn floats<const K: usize, const E: usize>(
         }
     }
     let Tiles { a, b, c: sum } = &mut tiles;
-    match sums {
-        Sums::Exact => {
-            for (row, sum) in a.iter().zip(sum.iter_mut()) {
+    let way = match sums {
+        Sums::Exact => None,
+        Sums::Truncated(seed) => Some(Truncation::<K>::new(seed, mma)),
+    };
+    let mut rows = [R::splat(0.0); K];
+    for (row, values) in rows.iter_mut().zip(b) {
+        *row = R::load(values);
+    }
+    for (row, sum) in a.iter().zip(sum.iter_mut()) {
+        let mut total = R::load(sum);
+        match &way {
+            None => {
                 for i in 0..K {
-                    for column in 0..8 {
-                        sum[column] += row[i] * b[i][column];
-                    }
+                    total = total.plus(R::splat(row[i]).times(rows[i]));
                 }
             }
+            Some(way) => total = way.add(row, &rows, total),
         }
-        Sums::Truncated(seed) => {
-            let way = Truncation::<K>::new(seed, mma);
-            for (row, sum) in a.iter().zip(sum.iter_mut()) {
-                way.add(row, b, sum);
-            }
-        }
+        *sum = total.store();
     }
     for lane in 0..32 {
         for index in 0..4 {
@@ -248,29 +251,37 @@ fn floats<const K: usize, const E: usize>(
 
 /// Puts the elements of A and B in their places.
 #[inline(always)]
-fn spread<T, const K: usize, const E: usize>(
+fn spread<T: Copy, const K: usize, const E: usize>(
     mma: Mma,
     a: &[&WarpRegister],
     b: &[&WarpRegister],
     tiles: &mut Tiles<T, K>,
-    decode: impl Fn(Element, u32, usize) -> T,
+    decode: impl Fn(Element, u32) -> T,
 ) {
+    // In the order of lanes and, within a register, of bits, a row of A takes 4 · E neighbours, and so does a column of B.
     for register in 0..K / (2 * E) {
-        for lane in 0..32 {
-            for index in 0..E {
-                let cell = a_cell(lane, register, index, E);
-                tiles.a[cell.row][cell.column] = decode(mma.a, a[register][lane], index);
-            }
+        let values = elements::<T, E>(a[register], |bits| decode(mma.a, bits));
+        for (group, values) in values.chunks_exact(4).enumerate() {
+            let from = register / 2 * 4 * E;
+            tiles.a[group + 8 * (register % 2)][from..from + 4 * E].copy_from_slice(values.as_flattened());
         }
     }
     for register in 0..K / (4 * E) {
-        for lane in 0..32 {
-            for index in 0..E {
-                let cell = b_cell(lane, register, index, E);
-                tiles.b[cell.row][cell.column] = decode(mma.b, b[register][lane], index);
+        let values = elements::<T, E>(b[register], |bits| decode(mma.b, bits));
+        for (group, values) in values.chunks_exact(4).enumerate() {
+            for (i, value) in values.as_flattened().iter().enumerate() {
+                tiles.b[register * 4 * E + i][group] = *value;
             }
         }
     }
+}
+
+/// The elements of a register, lane by lane.
+#[inline(always)]
+fn elements<T: Copy, const E: usize>(words: &WarpRegister, decode: impl Fn(u32) -> T) -> [[T; E]; 32] {
+    let bits = 32 / E;
+    let mask = u32::MAX >> (32 - bits);
+    words.map(|word| std::array::from_fn(|index| decode(word >> (bits * index) & mask)))
 }
 
 /// One way in which tensor cores may add.
@@ -301,51 +312,47 @@ impl<const K: usize> Truncation<K> {
 
     /// Adds a row of A times B to a row of sums.
     #[inline(always)]
-    fn add(&self, row: &[f64; K], b: &[[f64; 8]; K], sum: &mut [f64; 8]) {
-        let mut products = [[0.0; 8]; K];
+    fn add<R: Row>(&self, row: &[f64; K], b: &[R; K], mut sum: R) -> R {
+        // Plain loops: a closure handed to an iterator would be compiled without the instructions that `R` uses.
+        let mut products = [sum; K];
         for (product, &i) in products.iter_mut().zip(&self.order) {
-            for column in 0..8 {
-                product[column] = row[i as usize % K] * b[i as usize % K][column];
-            }
+            *product = R::splat(row[i as usize % K]).times(b[i as usize % K]);
         }
         for group in products.chunks(self.group) {
-            let mut largest = sum.map(f64::abs);
+            let mut largest = R::splat(1e-200).larger(sum);
             for product in group {
-                for column in 0..8 {
-                    let size = product[column].abs();
-                    largest[column] = if size > largest[column] { size } else { largest[column] };
-                }
+                largest = largest.larger(*product);
             }
-            if largest.iter().any(|x| x.is_infinite()) {
+            let sizes = largest.store();
+            if sizes.iter().any(|x| x.is_infinite()) {
                 // No place to cut off at: IEEE's rules decide between infinity and NaN.
-                group.iter().for_each(|product| (0..8).for_each(|column| sum[column] += product[column]));
+                for product in group {
+                    sum = sum.plus(*product);
+                }
                 continue;
             }
-            // The power of two of the largest term, and the scale that makes the cut-off place 1.
-            let quantum = largest.map(|x| f64::from_bits((x + 1e-200).to_bits() & 0x7ff << 52) * self.cut);
-            let scale = quantum.map(|q| 1.0 / q);
-            let mut total: [f64; 8] = std::array::from_fn(|column| (sum[column] * scale[column]).trunc());
+            // The power of two of the largest term; its inverse, by subtraction of exponents; the cut-off place.
+            let power = largest.and(0x7ff << 52);
+            let inverse = R::load(&sizes.map(|x| f64::from_bits((2046 << 52) - (x.to_bits() & 0x7ff << 52))));
+            let (quantum, scale) = (power.times(R::splat(self.cut)), inverse.times(R::splat(1.0 / self.cut)));
+            let mut total = sum.times(scale).truncate();
             for product in group {
-                for column in 0..8 {
-                    total[column] += (product[column] * scale[column]).trunc();
-                }
+                total = total.plus(product.times(scale).truncate());
             }
-            for column in 0..8 {
-                // The 29 bits that f64 has and f32 has not go, towards zero.
-                sum[column] = f64::from_bits((total[column] * quantum[column]).to_bits() & !0x1fff_ffff);
-            }
+            // The 29 bits that f64 has and f32 has not go, towards zero.
+            sum = total.times(quantum).and(!0x1fff_ffff);
         }
+        sum
     }
 }
 
-/// Element `index` of a register of integers.
+/// The value of an integer.
 #[inline(always)]
-fn integer(element: Element, word: u32, index: usize) -> i32 {
+fn integer(element: Element, bits: u32) -> i32 {
     match element {
-        Element::S8 => i32::from((word >> (8 * index)) as i8),
-        Element::U8 => i32::from((word >> (8 * index)) as u8),
-        Element::S4 => ((word >> (4 * index)) << 28) as i32 >> 28,
-        _ => (word >> (4 * index) & 0xf) as i32,
+        Element::S8 => i32::from(bits as i8),
+        Element::S4 => (bits << 28) as i32 >> 28,
+        _ => bits as i32,
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod layout;
 pub mod matrix;
 pub mod mma;
+mod row;
 
 #[cfg(test)]
 mod tests;

@@ -23,8 +23,20 @@ const CASES: [Case; 8] = [
         -126..127,
     ),
     ("tanh", approx::tanh, f64::tanh, |x| 2f64.powi(-11) * x.tanh().abs(), -60..20),
-    ("sin", approx::sin, f64::sin, |x| if x.abs() <= 3.1415926 { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) }, -60..8),
-    ("cos", approx::cos, f64::cos, |x| if x.abs() <= 3.1415926 { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) }, -60..8),
+    (
+        "sin",
+        approx::sin,
+        f64::sin,
+        |x| if x.abs() <= std::f64::consts::PI { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) },
+        -60..8,
+    ),
+    (
+        "cos",
+        approx::cos,
+        f64::cos,
+        |x| if x.abs() <= std::f64::consts::PI { 2f64.powf(-20.5) } else { 2f64.powf(-14.7) },
+        -60..8,
+    ),
 ];
 
 #[test]

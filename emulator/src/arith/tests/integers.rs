@@ -245,7 +245,7 @@ fn logic_of_three_by_truth_table() {
         assert_eq!(got, expected, "{table:#x}");
     }
     // The manual's recipe for the table: the operation applied to 0xF0, 0xCC, 0xAA.
-    assert_eq!(bits::logic3(1, 2, 4, 0xf0 & 0xcc | 0xaa), 4 | 1 & 2);
+    assert_eq!(bits::logic3(3, 6, 8, 0xf0 & 0xcc | 0xaa), 10);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Fragments against the manual's formulas, shape by shape as it states them; products against plain loops.
 
+#![allow(clippy::needless_range_loop, reason = "lanes and values index several arrays at once")]
+
 use super::WarpRegister;
 use super::layout::matrix_cell;
 use super::matrix::{Rows, to_fragment, to_rows, transpose};
-use super::mma::{Accumulator, Element, Mma, Sums, mma, mma_f64};
+use super::mma::{Accumulator, Element, Mma, Sums, mma, mma_any, mma_f64};
+use super::row::Plain;
 use crate::arith::exact::{self, Exact};
 use crate::arith::half::{Bf16, F16, Half};
 use crate::arith::tests::Source;
@@ -258,6 +261,21 @@ fn truncated_sums_stay_within_their_bound_and_differ() {
     }
     assert!(differ > 10_000, "{differ} of 25600 differ from the exact sums");
     assert!(largest > 2f64.powi(-24) && toward_zero > differ / 2, "{largest:e} {toward_zero}");
+}
+
+#[test]
+fn vector_code_and_portable_code_agree_on_all_bits() {
+    for seed in 0..100 {
+        let mut source = Source::new(seed);
+        let mut random = || -> Vec<WarpRegister> { (0..4).map(|_| std::array::from_fn(|_| source.word())).collect() };
+        let (a, b, c) = (random(), random(), random());
+        for sums in [Sums::Exact, Sums::Truncated(seed)] {
+            let (mut fast, mut plain) = ([[0; 32]; 4], [[0; 32]; 4]);
+            mma(BF16, &refs(&a), &refs(&b[..2]), &refs(&c), &mut fast, sums);
+            mma_any::<Plain>(BF16, &refs(&a), &refs(&b[..2]), &refs(&c), &mut plain, sums);
+            assert_eq!(fast, plain);
+        }
+    }
 }
 
 #[test]
