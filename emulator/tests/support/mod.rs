@@ -5,3 +5,5 @@
 #![allow(dead_code)] // Each test file uses its part.
 
 pub mod compile;
+pub mod device;
+pub mod job;
