@@ -142,7 +142,7 @@ impl Kind {
                 let low = bits_of(self, (bits % 17) as f64 - 8.0);
                 if self.packed() { low | bits_of(self, (bits >> 8 & 15) as f64 - 7.0) << 16 } else { low }
             }
-            Some(format) if random.next() % 2 == 0 => {
+            Some(format) if random.next() & 1 == 0 => {
                 let ordinary = |bits: u64, spread: u64| {
                     let fraction = bits & ((1 << (format.precision - 1)) - 1);
                     let exponent = (1u64 << (format.exponent_bits - 1)) - 1 - 6 + spread % 12;
@@ -154,7 +154,7 @@ impl Kind {
                 if self.packed() { low | ordinary(random.next(), random.next()) << 16 } else { low }
             }
             // Small integers half the time: what is a shift count, a divisor.
-            None if random.next() % 2 == 0 => self.wrap(bits as i128 >> (random.next() % 64) as u32),
+            None if random.next() & 1 == 0 => self.wrap(bits as i128 >> (random.next() % 64) as u32),
             _ => cut,
         }
     }
@@ -377,7 +377,7 @@ pub fn operands(case: &Case) -> Vec<Vec<u64>> {
                         let value = edges[left % edges.len()];
                         left /= edges.len();
                         value
-                    } else if random.next() % 3 == 0 && !edges.is_empty() {
+                    } else if random.next().is_multiple_of(3) && !edges.is_empty() {
                         edges[random.next() as usize % edges.len()]
                     } else {
                         kind.random(&mut random)

@@ -89,14 +89,14 @@ pub fn arithmetic() -> Vec<Case> {
     }
     cases.push(whole("mad24.hi.sat.s32 %d, %a, %b, %c;".into(), &[S32; 3], S32, move |x| {
         let cut = |v: i128| i128::from((v as i32) << 8 >> 8);
-        clamp((cut(x[0]) * cut(x[1]) >> 16) + x[2])
+        clamp(((cut(x[0]) * cut(x[1])) >> 16) + x[2])
     }));
     cases
 }
 
 /// The upper half of a product of twice the width.
 fn high(a: i128, b: i128, kind: Kind) -> i128 {
-    if kind == U64 { ((a as u128).wrapping_mul(b as u128) >> 64) as i128 } else { a * b >> kind.bits() }
+    if kind == U64 { ((a as u128).wrapping_mul(b as u128) >> 64) as i128 } else { (a * b) >> kind.bits() }
 }
 
 /// Sums of many words: each line carries from one instruction to the next.

@@ -200,20 +200,23 @@ pub fn fields() -> Vec<Case> {
     cases
 }
 
+/// Whether a relation holds.
+type Relation = fn(i128, i128) -> bool;
+
 /// The relations of integers: signed or unsigned by type; `lo`, `ls`, `hi`, `hs` are unsigned's other names.
-fn relations(kind: Kind, bitwise: bool) -> Vec<(&'static str, fn(i128, i128) -> bool)> {
-    let mut all: Vec<(&str, fn(i128, i128) -> bool)> = vec![("eq", |a, b| a == b), ("ne", |a, b| a != b)];
+fn relations(kind: Kind, bitwise: bool) -> Vec<(&'static str, Relation)> {
+    let mut all: Vec<(&str, Relation)> = vec![("eq", |a, b| a == b), ("ne", |a, b| a != b)];
     if bitwise {
         return all;
     }
-    all.extend::<[(&str, fn(i128, i128) -> bool); 4]>([
+    all.extend::<[(&str, Relation); 4]>([
         ("lt", |a, b| a < b),
         ("le", |a, b| a <= b),
         ("gt", |a, b| a > b),
         ("ge", |a, b| a >= b),
     ]);
     if !kind.signed() {
-        all.extend::<[(&str, fn(i128, i128) -> bool); 4]>([
+        all.extend::<[(&str, Relation); 4]>([
             ("lo", |a, b| a < b),
             ("ls", |a, b| a <= b),
             ("hi", |a, b| a > b),

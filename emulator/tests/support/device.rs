@@ -1,12 +1,13 @@
 //! Where a job runs: the machine itself, the stand-in driver or a real one through cudarc.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaSlice, DriverError, LaunchConfig, PushKernelArg};
 use ptx_emulator::decode::Module;
 use ptx_emulator::machine::{Launch, LoadedModule, run};
 use ptx_emulator::memory::GlobalMemory;
 use ptx_emulator::settings::Settings;
+use ptx_emulator::standin;
 use ptx_emulator::target::Target;
 
 use super::job::{Arg, Job, Outcome};
@@ -31,7 +32,7 @@ pub struct Loaded {
 }
 
 enum Place {
-    Machine { module: LoadedModule, memory: GlobalMemory, settings: Settings },
+    Machine { module: LoadedModule, memory: Box<GlobalMemory>, settings: Box<Settings> },
     Driver { module: Arc<CudaModule>, context: Arc<CudaContext> },
 }
 
@@ -46,7 +47,7 @@ impl Loaded {
         let memory = GlobalMemory::new(1 << 30).map_err(|e| e.to_string())?;
         let module = Module::load(ptx, settings.target).map_err(|e| e.to_string())?;
         let module = LoadedModule::new(Arc::new(module), &memory).ok_or("the module does not fit into memory")?;
-        Ok(Loaded { place: Place::Machine { module, memory, settings: settings.clone() } })
+        Ok(Loaded { place: Place::Machine { module, memory: Box::new(memory), settings: Box::new(settings.clone()) } })
     }
 
     /// Loads PTX through cudarc into the real driver.
@@ -115,6 +116,24 @@ fn run_on_machine(module: &LoadedModule, memory: &GlobalMemory, settings: &Setti
         outcome.buffers.push(bytes);
         memory.free(address).expect("a buffer of the job");
     }
+    outcome
+}
+
+/// Loads PTX through cudarc into the stand-in driver and runs a job there, in a context of its own: a launch that fails
+/// spoils the context that it ran in.
+pub fn run_through_standin(ptx: &str, settings: &Settings, job: &Job) -> Outcome {
+    // One at a time, so that the context is gone before the next one asks for it.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
+    let standin = standin::open(settings).expect("cargo leaves the stand-in beside the tests");
+    standin.take_reports();
+    let run = || -> Result<Outcome, DriverError> {
+        let context = CudaContext::new(0)?;
+        let module = context.load_module(ptx.into())?;
+        Ok(run_on_driver(&module, &context, job))
+    };
+    let mut outcome = run().unwrap_or_else(|error| Outcome { error: Some(describe(&error)), ..Outcome::default() });
+    outcome.reports = standin.take_reports();
     outcome
 }
 
