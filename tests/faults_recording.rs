@@ -101,7 +101,7 @@ fn load(format: Format, folder: &Path) -> Option<u8> {
     let block = recording.read(0, recording.info.n_timestep).unwrap();
     assert!(block.data.iter().all(|&x| x == f64::from(version)), "samples of another version");
     if let Ok(truth) = std::fs::read(folder.join("truth")) {
-        assert_eq!(truth, [version; 600], "the truth of another version");
+        assert!(truth == [version; 600], "the truth of another version");
     }
     Some(version)
 }
