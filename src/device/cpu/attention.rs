@@ -107,7 +107,7 @@ pub(super) fn forward(
     let weights = &Weights::pack(memory, team, shape.e, params, &mut cpu.packed.cuts(Weights::lens(team, shape.e)))?;
     Sequences { memory, team, shape, kept }.forward(x, saved, |x, saved, scratch| {
         let mut room = scratch.cuts(Forward::lens(team, &shape));
-        team.arch.dispatch(Forward::new(team, weights, shape, x, saved, &mut room));
+        team.arch.dispatch(&mut Forward::new(team, weights, shape, x, saved, &mut room));
     })
 }
 
@@ -149,19 +149,12 @@ impl<'a> Forward<'a> {
     }
 }
 
-impl WithSimd for Forward<'_> {
+impl WithSimd for &mut Forward<'_> {
     type Output = ();
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        self.run(simd);
-    }
-}
-
-impl Forward<'_> {
     /// The whole half-block.
     #[inline(always)]
-    pub(super) fn run<S: Simd>(&mut self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         self.project(simd);
         for head in 0..self.shape.h {
             match Width::Narrow.vectors::<S>() {
@@ -171,7 +164,9 @@ impl Forward<'_> {
         }
         self.finish(simd);
     }
+}
 
+impl Forward<'_> {
     /// Norm, queries, keys and values of every timestep.
     #[inline(always)]
     pub(super) fn project<S: Simd>(&mut self, simd: S) {

@@ -138,7 +138,8 @@ impl Network<'_> {
     }
 }
 
-/// A few sequences, on one thread.
+/// A few sequences, on one thread. Half-blocks are called by `vectorize`, each compiled once: inlined here a second time,
+/// their closures would be left as functions without the instruction set, and every vector operation a call.
 struct Tile<'a> {
     network: &'a Network<'a>,
     rollout: &'a Rollout<'a>,
@@ -234,11 +235,11 @@ fn read_prompt<S: Simd>(
         let is_last = layer + 1 == network.blocks.len();
         let shape = network.shape(n_prompt, if is_last { n_prompt - 1 } else { 0 });
         let mut one = attention::Forward::new(network.team, attention, shape, window, None, &mut room.rest());
-        one.run(simd);
+        simd.vectorize(&mut one);
         for (position, qkv) in one.saved.qkv.chunks_exact(3 * e).enumerate() {
             cache.put(layer, sequence, position, qkv);
         }
-        mlp::Forward::new(mlp, shape, window, None, &mut room.rest()).with_simd(simd);
+        simd.vectorize(mlp::Forward::new(mlp, shape, window, None, &mut room.rest()));
     }
 }
 
@@ -255,7 +256,7 @@ fn feed<S: Simd>(simd: S, network: &Network, position: usize, x: &mut [f32], cac
         }
         cache.attend(simd, layer, position + 1, one.saved.qkv, one.saved.answer);
         one.finish(simd);
-        mlp::Forward::new(mlp, shape, x, None, &mut room.rest()).with_simd(simd);
+        simd.vectorize(mlp::Forward::new(mlp, shape, x, None, &mut room.rest()));
     }
 }
 
