@@ -1,0 +1,227 @@
+//! The table of faults.
+
+use ptx_emulator::watch::FindingKind::{self, *};
+
+use crate::jobs;
+use crate::support::job::Job;
+
+/// One fault.
+pub struct Fault {
+    pub name: &'static str,
+    pub file: &'static str,
+    pub kernel: &'static str,
+    /// What stands in the source, and what is put there instead. Both empty when the launch is at fault.
+    pub text: &'static str,
+    pub replacement: &'static str,
+    pub job: fn() -> Job,
+    pub expect: Expect,
+}
+
+/// How it must be noticed.
+pub enum Expect {
+    /// By a finding of one of these kinds, at a line that has one of these texts.
+    Found(&'static [FindingKind], &'static [&'static str]),
+    /// By a result that is clearly another.
+    Differs,
+}
+
+use Expect::{Differs, Found};
+
+/// Which of two is noticed first depends on the order of warps: that the data are not there yet, or that nothing
+/// ordered the accesses.
+const TOO_EARLY: &[FindingKind] = &[Race, Uninitialised];
+const TOO_EARLY_COPY: &[FindingKind] = &[Race, Uninitialised, InFlight];
+const NEVER_ENDS: &[FindingKind] = &[Runaway, Deadlock];
+
+macro_rules! faults {
+    ($($name:literal: $file:literal $kernel:literal [$text:expr => $replacement:expr] $job:ident $expect:expr;)*) => {
+        &[$(Fault { name: $name, file: $file, kernel: $kernel, text: $text, replacement: $replacement, job: jobs::$job, expect: $expect }),*]
+    };
+}
+
+pub const FAULTS: &[Fault] = faults! {
+    "guard off by one in a grid-stride loop": "vector.cu" "saxpy" ["i < n;" => "i <= n;"] vector
+        Found(&[OutOfBounds], &["y[i] = a * x[i] + y[i]"]);
+    "vector tail taken for a whole vector": "vector.cu" "scale_by_four" ["i + 3 < n" => "i < n"] vector
+        Found(&[OutOfBounds], &["float4 v = "]);
+    "vector access that is not aligned": "vector.cu" "scale_by_four" ["(x + i)" => "(x + i + 1)"] vector
+        Found(&[Misaligned], &["float4 v = "]);
+    "arguments swapped at launch": "vector.cu" "saxpy" ["" => ""] vector_swapped Differs;
+    "buffer shorter than the count says": "vector.cu" "saxpy" ["" => ""] vector_short
+        Found(&[OutOfBounds, Uninitialised], &["y[i] = a * x[i] + y[i]"]);
+
+    "tree without its first barrier": "reduce.cu" "block_sums" ["__syncthreads();\n    for" => "for"] reduce
+        Found(TOO_EARLY, &["tree[threadIdx.x] += tree"]);
+    "tree without the barrier of a level": "reduce.cu" "block_sums" ["}\n        __syncthreads();" => "}"] reduce
+        Found(TOO_EARLY, &["tree[threadIdx.x] += tree", "partial[blockIdx.x] = tree[0]"]);
+    "barrier in the branch of a level": "reduce.cu" "block_sums" ["}\n        __syncthreads();" => "__syncthreads(); }"] reduce
+        Found(&[BarrierDivergence, Deadlock, Race], &["__syncthreads(); }", "tree[threadIdx.x] += tree"]);
+    "guard off by one before a reduction": "reduce.cu" "block_sums" ["i < n ?" => "i <= n ?"] reduce
+        Found(&[OutOfBounds], &["tree[threadIdx.x] = i <= n"]);
+    "warp sums read before they are written": "reduce.cu" "shuffle_sums" ["}\n    __syncthreads();" => "}"] reduce
+        Found(TOO_EARLY, &["v = warp_sum(lane < blockDim.x / 32 ?"]);
+    "shuffle among lanes that are not all there": "reduce.cu" "shuffle_sums"
+        ["float v = warp_sum(i < n ? x[i] : 0.0f);" => "float v = 0.0f; if (i < n) { v = warp_sum(x[i]); }"] reduce
+        Found(&[MaskMismatch, Deadlock], &["__shfl_down_sync"]);
+    "fewer places than warps": "reduce.cu" "shuffle_sums" ["of_warp[32]" => "of_warp[4]"] reduce
+        Found(&[OutOfBounds], &["of_warp[warp] = v", "v = warp_sum(lane"]);
+    "no fence before the counter": "reduce.cu" "sum_last_block" ["partial[blockIdx.x] = total;\n        __threadfence();" => "partial[blockIdx.x] = total;"] reduce
+        Found(&[Race], &["total += ((volatile float *)partial)[b]"]);
+    "no barrier before the block's total": "reduce.cu" "sum_last_block" ["}\n    __syncthreads();" => "}"] reduce
+        Found(TOO_EARLY, &["total += of_warp[w]"]);
+    "no barrier before the flag is read": "reduce.cu" "sum_last_block" ["    __syncthreads();\n    if (last" => "    if (last"] reduce
+        Found(TOO_EARLY, &["if (last", "last = atomicInc"]);
+
+    "one buffer where two are needed": "scan.cu" "scan_block" ["buffer[to * width + t] = v" => "buffer[from * width + t] = v"] scan
+        Found(TOO_EARLY, &["buffer[from * width + t] = v", "buffer[from * width + t - offset]", "int v = buffer"]);
+    "scan without the barrier of a step": "scan.cu" "scan_block" ["= v;\n        __syncthreads();" => "= v;"] scan
+        Found(TOO_EARLY, &["buffer[to * width + t] = v", "buffer[from * width + t - offset]", "int v = buffer"]);
+    "dynamic shared memory too small": "scan.cu" "scan_block" ["" => ""] scan_without_room
+        Found(&[OutOfBounds], &["buffer[to * width + t] = v"]);
+    "tile read before it is known": "scan.cu" "scan_look_back" ["__syncthreads();\n    int i" => "int i"] scan
+        Found(TOO_EARLY, &["int i = tile", "tile = atomicAdd"]);
+    "state published by a plain store": "scan.cu" "scan_look_back"
+        ["atomicExch(&state[tile], SUM_UP_TO_TILE << 32 | (unsigned int)(earlier + total))" => "state[tile] = SUM_UP_TO_TILE << 32 | (unsigned int)(earlier + total)"] scan
+        Found(&[Race], &["state[tile] = SUM_UP_TO_TILE"]);
+    "state never published": "scan.cu" "scan_look_back"
+        ["atomicExch(&state[tile], SUM_UP_TO_TILE << 32 | (unsigned int)(earlier + total));" => ""] scan
+        Found(NEVER_ENDS, &["do {", "word = atomicAdd", "while (word", "__syncthreads"]);
+    "scan of a warp off by one": "scan.cu" "scan_look_back" ["if (lane >= offset)" => "if (lane > offset)"] scan Differs;
+
+    "counts not set to zero": "histogram.cu" "histogram_shared" ["of_block[bin] = 0;" => ""] histogram
+        Found(&[Uninitialised], &["atomicAdd(&of_block[x[i]], 1)"]);
+    "only half the counts set to zero": "histogram.cu" "histogram_shared" ["bin < 256" => "bin < 128"] histogram
+        Found(&[Uninitialised], &["atomicAdd(&of_block[x[i]], 1)"]);
+    "increment that is not atomic": "histogram.cu" "histogram_shared" ["atomicAdd(&of_block[x[i]], 1);" => "of_block[x[i]]++;"] histogram
+        Found(&[Race], &["of_block[x[i]]++"]);
+    "counting before all is zero": "histogram.cu" "histogram_shared" ["__syncthreads();" => ""] histogram
+        Found(TOO_EARLY, &["atomicAdd(&of_block[x[i]], 1)"]);
+    "fewer bins than values": "histogram.cu" "histogram_shared" ["of_block[256]" => "of_block[255]"] histogram
+        Found(&[OutOfBounds], &["of_block[bin] = 0", "atomicAdd(&of_block[x[i]], 1)"]);
+    "match among lanes that are not all there": "histogram.cu" "histogram_matched" ["__match_any_sync(active" => "__match_any_sync(0xffffffff"] histogram
+        Found(&[MaskMismatch, Deadlock], &["__match_any_sync"]);
+
+    "tile read before it is full": "transpose.cu" "transpose" ["__syncthreads();" => ""] transpose
+        Found(TOO_EARLY, &["= tile[threadIdx.x][threadIdx.y + r]"]);
+    "columns not guarded": "transpose.cu" "transpose" ["if (row + r < rows && column < columns)" => "if (row + r < rows)"] transpose
+        Found(&[OutOfBounds], &["tile[threadIdx.y + r][threadIdx.x] = x"]);
+    "row guard off by one": "transpose.cu" "transpose" ["row + r < columns" => "row + r <= columns"] transpose
+        Found(&[OutOfBounds, Uninitialised], &["= tile[threadIdx.x][threadIdx.y + r]"]);
+    "tile read as it was written": "transpose.cu" "transpose" ["= tile[threadIdx.x][threadIdx.y + r]" => "= tile[threadIdx.y + r][threadIdx.x]"] transpose_alone Differs;
+    "two blocks exchange the same tiles": "transpose.cu" "transpose_in_place" ["if (blockIdx.y < blockIdx.x)" => "if (false)"] transpose
+        Found(&[Race], &["x[row * n + column]", "x[mirror_row * n + mirror_column]"]);
+
+    "product before its tiles are full": "sgemm.cu" "sgemm_tiled" ["__syncthreads();" => ""] sgemm
+        Found(TOO_EARLY, &["sum += of_a[ty][i] * of_b[i][tx]"]);
+    "tiles overwritten while in use": "sgemm.cu" "sgemm_tiled" ["}\n        __syncthreads();" => "}"] sgemm
+        Found(&[Race], &["of_a[ty][tx] =", "of_b[ty][tx] ="]);
+    "depth not guarded": "sgemm.cu" "sgemm_tiled" ["row < m && k0 + tx < k ?" => "row < m ?"] sgemm
+        Found(&[OutOfBounds], &["of_a[ty][tx] ="]);
+    "indices of a tile swapped": "sgemm.cu" "sgemm_tiled" ["of_a[ty][i]" => "of_a[i][ty]"] sgemm Differs;
+    "last tile of the depth left out": "sgemm.cu" "sgemm_tiled" ["k0 < k;" => "k0 + TILE <= k;"] sgemm Differs;
+    "quarter of a vector off": "sgemm.cu" "sgemm_blocked" ["k0 + a_column]" => "k0 + a_column + 1]"] sgemm_blocked
+        Found(&[Misaligned], &["k0 + a_column + 1]"]);
+    "rows beyond the matrix stored": "sgemm.cu" "sgemm_blocked" ["if (row0 + r + u < m)" => "if (true)"] sgemm_blocked
+        Found(&[OutOfBounds], &["*reinterpret_cast<float4 *>(&c", "make_float4(sum[u][0]"]);
+
+    "one group too few waited for": "hgemm.cu" "hgemm" ["\"n\"(STAGES - 2)" => "\"n\"(STAGES - 1)"] hgemm
+        Found(TOO_EARLY_COPY, &["ldmatrix.sync"]);
+    "copies of others not waited for": "hgemm.cu" "hgemm" ["        __syncthreads();\n        int ahead" => "        int ahead"] hgemm
+        Found(TOO_EARLY_COPY, &["ldmatrix.sync", "cp.async.cg"]);
+    "next stage over the present one": "hgemm.cu" "hgemm" ["int s = ahead % STAGES" => "int s = step % STAGES"] hgemm
+        Found(TOO_EARLY_COPY, &["ldmatrix.sync", "cp.async.cg"]);
+    "group not closed": "hgemm.cu" "hgemm" ["asm volatile(\"cp.async.commit_group;\" ::: \"memory\");\n\n" => "\n"] hgemm
+        Found(TOO_EARLY_COPY, &["ldmatrix.sync"]);
+    "rows beyond A copied": "hgemm.cu" "hgemm" ["bool valid = row < m" => "bool valid = true"] hgemm
+        Found(&[OutOfBounds], &["cp.async.cg"]);
+    "rows of a fragment taken twice": "hgemm.cu" "hgemm" ["i * 16 + lane % 16" => "i * 16 + lane % 8"] hgemm Differs;
+    "address of a fragment not aligned": "hgemm.cu" "hgemm" ["unsigned int at = of_a + place" => "unsigned int at = of_a + 8 + place"] hgemm
+        Found(&[Misaligned], &["ldmatrix.sync.aligned.m8n8.x4"]);
+    "columns beyond C stored": "hgemm.cu" "hgemm" ["row < m && column < n" => "row < m"] hgemm
+        Found(&[OutOfBounds, Race], &["c[row * n + column] ="]);
+    "registers of a fragment swapped": "hgemm.cu" "hgemm" ["\"r\"(x[i][1]), \"r\"(x[i][2])" => "\"r\"(x[i][2]), \"r\"(x[i][1])"] hgemm Differs;
+
+    "sums of warps read too early": "softmax.cu" "softmax_block" ["__syncthreads();" => ""] softmax
+        Found(TOO_EARLY, &["of_warp_max[lane]", "of_warp_sum[lane]"]);
+    "shuffle inside a loop of unequal length": "softmax.cu" "softmax_warp" ["sum += expf(from[i] - largest);\n    }\n    sum = warp_sum(sum);" => "sum = warp_sum(sum + expf(from[i] - largest));\n    }"] softmax
+        Found(&[MaskMismatch, Deadlock], &["__shfl_xor_sync"]);
+
+    "partial sums used before they are zero": "layernorm.cu" "layernorm_backward" ["__syncthreads();\n    int row" => "int row"] layernorm
+        Found(TOO_EARLY, &["of_gain[i] +=", "of_bias[i] +="]);
+    "warps that do not take turns": "layernorm.cu" "layernorm_backward" ["if (turn == warp && row < rows)" => "if (turn == 0 && row < rows)"] layernorm
+        Found(&[Race], &["of_gain[i] +=", "of_bias[i] +="]);
+    "turns without a barrier": "layernorm.cu" "layernorm_backward" ["}\n        __syncthreads();" => "}"] layernorm
+        Found(&[Race], &["of_gain[i] +=", "of_bias[i] +=", "= of_gain[i]"]);
+    "two arrays in one place": "layernorm.cu" "layernorm_backward" ["*of_bias = of_block + columns" => "*of_bias = of_block"] layernorm Differs;
+    "one block too many gathered": "layernorm.cu" "layernorm_gather" ["block < blocks" => "block <= blocks"] layernorm_gather
+        Found(&[OutOfBounds], &["a += partial", "b += partial"]);
+
+    "shuffle with the mask of all": "compact.cu" "compact" ["__shfl_sync(peers," => "__shfl_sync(0xffffffff,"] compact
+        Found(&[MaskMismatch, Deadlock], &["__shfl_sync(0xffffffff"]);
+    "places read before they are summed": "compact.cu" "compact_block" ["__syncthreads();\n    if (keep)" => "if (keep)"] compact
+        Found(TOO_EARLY, &["kept[before_warp[warp]", "before_warp["]);
+    "rows loaded by other lanes": "fragments.cu" "load_fragments" ["__syncwarp();" => ""] fragments
+        Found(&[Race], &["ldmatrix.sync"]);
+
+    "loop that does not come to an end": "divergence.cu" "collatz" ["v /= 2;" => "v *= 1;"] divergence
+        Found(&[Runaway], &["while (v != 1)", "v % 2 == 0", "v *= 1", "v = 3 * v", "count++", "if (v > largest)"]);
+    "turn never passed on": "divergence.cu" "take_turns" ["*turn = lane + 1;" => "*turn = lane;"] divergence
+        Found(NEVER_ENDS, &["while (!done)", "if (*turn == lane)"]);
+
+    "array read before its start": "local.cu" "sort_rows" ["while (j >= 0 && own[j] > v)" => "while (own[j] > v)"] local
+        Found(&[OutOfBounds, Uninitialised], &["while (own[j] > v)"]);
+    "last element of an array not set": "local.cu" "sort_rows" ["for (int i = 0; i < 24; i++)" => "for (int i = 0; i < 23; i++)"] local
+        Found(&[Uninitialised], &["int v = own[i]"]);
+    "coefficient beyond the table": "local.cu" "polynomial" ["" => ""] local_degree
+        Found(&[OutOfBounds], &["float v = coefficients[degree]"]);
+
+    "sorting network without a barrier": "bitonic.cu" "bitonic_sort" ["}\n            __syncthreads();" => "}"] bitonic
+        Found(&[Race], &["key[low]", "key[high]", "value[low]", "value[high]"]);
+    "sorting network without its last stage": "bitonic.cu" "bitonic_sort" ["size <= 1024" => "size < 1024"] bitonic Differs;
+
+    "halo not loaded": "stencil.cu" "diffuse" ["if (threadIdx.y == SIDE - 1)" => "if (threadIdx.y == SIDE)"] stencil
+        Found(&[Uninitialised], &["float around"]);
+    "tile without room for its halo": "stencil.cu" "diffuse" ["tile[SIDE + 2][SIDE + 2]" => "tile[SIDE + 1][SIDE + 2]"] stencil
+        Found(&[OutOfBounds], &["tile[SIDE + 1][tx] ="]);
+    "window without room for its last element": "stencil.cu" "causal_convolution" ["" => ""] stencil_without_room
+        Found(&[OutOfBounds], &["window[i] ="]);
+
+    "copy used one chunk too early": "pipeline.cu" "squares" ["__pipeline_wait_prior(1)" => "__pipeline_wait_prior(2)"] pipeline
+        Found(TOO_EARLY_COPY, &["float v = now"]);
+    "copy over what is being read": "pipeline.cu" "squares" ["}\n        __syncthreads();" => "}"] pipeline
+        Found(TOO_EARLY_COPY, &["float v = now", "__pipeline_memcpy_async"]);
+    "wrong half of a double buffer": "pipeline.cu" "squares" ["buffer[(c + 1) % 2]" => "buffer[c % 2]"] pipeline
+        Found(TOO_EARLY_COPY, &["float v = now", "__pipeline_memcpy_async"]);
+    "slot filled before it is empty": "pipeline.cu" "hand_over" ["if (i >= 2)" => "if (i >= 200)"] pipeline
+        Found(&[Race, BarrierDivergence, Deadlock], &["slot[s][lane] =", "slot[s][31 - lane]", "bar."]);
+    "wait at the wrong barrier": "pipeline.cu" "hand_over" ["bar.sync %0, 64;\" ::\"r\"(1 + s)" => "bar.sync %0, 64;\" ::\"r\"(5 + s)"] pipeline
+        Found(&[Deadlock, BarrierDivergence], &["bar.sync", "bar.arrive"]);
+
+    "sum without its lock": "locks.cu" "sum_under_lock" ["while (atomicCAS(&lock, 0, 1) != 0)" => "while (false)"] locks
+        Found(&[Race], &["*sum += of_block", "*visits += 1"]);
+    "lock given back without a fence": "locks.cu" "sum_under_lock" ["*visits += 1;\n        __threadfence();" => "*visits += 1;"] locks
+        Found(&[Race], &["*sum += of_block", "*visits += 1"]);
+    "lock never given back": "locks.cu" "sum_under_lock" ["atomicExch(&lock, 0);" => ""] locks
+        Found(NEVER_ENDS, &["while (atomicCAS", "__nanosleep"]);
+    "flag set without a fence": "locks.cu" "publish" ["__threadfence();\n        __syncthreads();" => "__syncthreads();"] locks
+        Found(&[Race], &["= data[i]", "data[i] = i * i"]);
+    "flag set before all have written": "locks.cu" "publish" ["__threadfence();\n        __syncthreads();" => "__threadfence();"] locks
+        Found(TOO_EARLY, &["= data[i]", "data[i] = i * i"]);
+    "flag never set": "locks.cu" "publish" ["atomicExch(flag, 1);" => ""] locks
+        Found(NEVER_ENDS, &["while (atomicAdd(flag", "__syncthreads"]);
+
+    "sweeps without the grid's barrier": "grid_sync.cu" "jacobi" ["grid.sync();" => ""] grid_sync
+        Found(TOO_EARLY, &["to[i] =", "float left", "float right"]);
+    "sum that is not atomic": "atomics.cu" "atomic_integers" ["atomicAdd(&s[0], v);" => "s[0] += v;"] atomics
+        Found(&[Race], &["s[0] += v"]);
+    "shared memory used again too early": "network.cu" "cross_entropy" ["__syncthreads();\n    float sum = 0.0f;" => "float sum = 0.0f;"] network
+        Found(&[Race], &["shared[warp] = sum", "largest = fmaxf(fmaxf(shared[0]"]);
+    "array narrower than the head": "network.cu" "causal_attention" ["" => ""] attention_too_wide
+        Found(&[OutOfBounds], &["sum[d] ="]);
+    "keys used before they are loaded": "network.cu" "causal_attention" ["__syncthreads();" => ""] attention
+        Found(TOO_EARLY, &["* keys[s * width + d]", "* values[s * width + d]"]);
+    "tile of bodies overwritten too early": "nbody.cu" "accelerations" ["}\n        __syncthreads();" => "}"] nbody
+        Found(&[Race], &["tile[threadIdx.x] =", "tile[k].x"]);
+    "threads beyond the last body store": "nbody.cu" "accelerations" ["if (i < n) {" => "if (true) {"] nbody
+        Found(&[OutOfBounds], &["acceleration[i] ="]);
+};
