@@ -4,8 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
+
+pub use super::nvrtc::compile;
 
 /// The architectures that the emulator poses as.
 pub const ARCHITECTURES: [u32; 6] = [80, 86, 89, 90, 100, 120];
@@ -41,30 +42,6 @@ pub fn kernels() -> PathBuf {
 /// The text of a file of the corpus.
 pub fn source(file: &str) -> String {
     std::fs::read_to_string(kernels().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
-}
-
-/// Compiles CUDA C++ for an architecture (80 for `compute_80`), with line numbers. The error is the compiler's log.
-pub fn compile(
-    toolkit: &Toolkit,
-    file: &str,
-    source: &str,
-    architecture: u32,
-    options: &[&str],
-) -> Result<String, String> {
-    let mut all = vec![
-        format!("--gpu-architecture=compute_{architecture}"),
-        "--std=c++17".to_owned(),
-        "-lineinfo".to_owned(),
-        "-default-device".to_owned(),
-    ];
-    all.extend(options.iter().map(|&option| option.to_owned()));
-    let include_paths = toolkit.includes().iter().map(|path| path.display().to_string()).collect();
-    let options = CompileOptions { include_paths, name: Some(file.to_owned()), options: all, ..Default::default() };
-    match compile_ptx_with_opts(source, options) {
-        Ok(ptx) => Ok(ptx.to_src()),
-        Err(CompileError::CompileError { log, .. }) => Err(log.to_string_lossy().into_owned()),
-        Err(other) => Err(format!("{other:?}")),
-    }
 }
 
 /// Compiles and has `ptxas` confirm what came out. Panics with the compiler's words.

@@ -7,3 +7,4 @@
 pub mod compile;
 pub mod device;
 pub mod job;
+pub mod nvrtc;
