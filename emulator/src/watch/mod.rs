@@ -1,4 +1,21 @@
-//! Races, barriers, findings.
+//! Races and findings.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`tag`] | the record of who touched a word last |
+//! | [`clock`] | what a warp knows of the others: barriers, `bar.warp.sync`, fences |
+//! | [`order`] | releases and acquisitions by flags, tickets and locks |
+//! | [`race`] | the judgement of an access; shared memory |
+//! | [`global`] | global memory |
+
+pub mod clock;
+pub mod global;
+pub mod order;
+pub mod race;
+pub mod tag;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

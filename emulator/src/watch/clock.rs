@@ -1,0 +1,275 @@
+//! What is ordered before what: the clocks of a block.
+//!
+//! A block counts ticks; every event that orders something (barrier, `bar.warp.sync`, fence, release) is one. A warp
+//! knows, of every warp of its block, the tick before which all that it did comes before what this warp does now; of
+//! other blocks it knows what it has acquired.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::tag::{Scope, TICK_LIMIT, Tag};
+
+/// For each warp of a block: all that it did at ticks below is known.
+pub type Known = [u32; 32];
+
+/// What is known of other blocks.
+#[derive(Clone, Debug, Default)]
+pub struct Foreign {
+    /// By block.
+    pub blocks: HashMap<u32, Arc<Known>>,
+    /// The number of the latest release in it.
+    pub latest: u32,
+}
+
+/// Something that one side released and another may acquire.
+#[derive(Clone, Debug, Default)]
+pub struct Knowledge {
+    /// Of the releasing block.
+    pub own: Option<Arc<Known>>,
+    /// Of all others.
+    pub foreign: Option<Arc<Foreign>>,
+}
+
+/// The clocks of a block.
+#[derive(Debug)]
+pub struct BlockClock {
+    /// The block, by its number in the grid.
+    pub block: u32,
+    warps: usize,
+    tick: u32,
+    known: Vec<Known>,
+    /// For each warp: the least of what it knows, its own lanes' included. Whatever is older is ordered.
+    horizon: [u32; 32],
+    foreign: Vec<Option<Arc<Foreign>>>,
+    /// Of warps of which only some lanes have met: what each lane knows of each other.
+    lanes: Vec<Option<Box<[Known; 32]>>>,
+    /// What has arrived at each barrier, and what completed barriers hand on.
+    arrived: [Knowledge; 16],
+    completed: [Knowledge; 16],
+    /// What each warp knew at its last fence: for its block, and for the device.
+    fenced: Vec<[Option<Knowledge>; 2]>,
+    /// What each warp has read that it will know after its next fence.
+    pending: Vec<Knowledge>,
+}
+
+fn join(into: &mut Known, from: &Known) {
+    for (a, b) in into.iter_mut().zip(from) {
+        *a = (*a).max(*b);
+    }
+}
+
+/// Adds foreign knowledge; shared until the two differ.
+fn join_foreign(into: &mut Option<Arc<Foreign>>, from: &Option<Arc<Foreign>>) {
+    match (into.as_mut(), from) {
+        (_, None) => {}
+        (None, Some(_)) => into.clone_from(from),
+        (Some(a), Some(b)) if Arc::ptr_eq(a, b) => {}
+        (Some(a), Some(b)) => {
+            let a = Arc::make_mut(a);
+            a.latest = a.latest.max(b.latest);
+            for (block, known) in &b.blocks {
+                a.add(*block, known);
+            }
+        }
+    }
+}
+
+impl Foreign {
+    /// Adds what is known of a block.
+    pub fn add(&mut self, block: u32, known: &Arc<Known>) {
+        match self.blocks.get_mut(&block) {
+            None => drop(self.blocks.insert(block, known.clone())),
+            Some(old) if Arc::ptr_eq(old, known) => {}
+            Some(old) => join(Arc::make_mut(old), known),
+        }
+    }
+}
+
+impl Knowledge {
+    /// Adds other knowledge of the same block.
+    pub fn join(&mut self, other: &Knowledge) {
+        match (&mut self.own, &other.own) {
+            (_, None) => {}
+            (None, own) => self.own.clone_from(own),
+            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => {}
+            (Some(a), Some(b)) => join(Arc::make_mut(a), b),
+        }
+        join_foreign(&mut self.foreign, &other.foreign);
+    }
+}
+
+impl BlockClock {
+    /// A block that begins.
+    pub fn new(block: u32, warps: u32) -> Self {
+        let warps = warps as usize;
+        BlockClock {
+            block,
+            warps,
+            tick: 1,
+            known: vec![[0; 32]; warps],
+            horizon: [0; 32],
+            foreign: vec![None; warps],
+            lanes: vec![None; warps],
+            arrived: Default::default(),
+            completed: Default::default(),
+            fenced: vec![[None, None]; warps],
+            pending: vec![Knowledge::default(); warps],
+        }
+    }
+
+    /// Now.
+    #[inline(always)]
+    pub fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    /// Whatever the block did before this tick comes before what the warp does now.
+    #[inline(always)]
+    pub fn horizon(&self, warp: u32) -> u32 {
+        self.horizon[warp as usize]
+    }
+
+    fn advance(&mut self) {
+        self.tick += 1;
+        if self.tick >= TICK_LIMIT {
+            // Start anew and forget: records of "later" ticks count as ordered. Some race may pass, none is invented.
+            *self = BlockClock {
+                foreign: std::mem::take(&mut self.foreign),
+                ..BlockClock::new(self.block, self.warps as u32)
+            };
+        }
+    }
+
+    fn learn(&mut self, warp: usize, knowledge: &Knowledge) {
+        if let Some(own) = &knowledge.own {
+            join(&mut self.known[warp], own);
+            self.set_horizon(warp);
+        }
+        join_foreign(&mut self.foreign[warp], &knowledge.foreign);
+    }
+
+    fn set_horizon(&mut self, warp: usize) {
+        self.horizon[warp] = self.known[warp][..self.warps].iter().copied().min().unwrap_or(0);
+    }
+
+    /// What the warp knows and has done up to now.
+    fn now(&self, warp: usize) -> Knowledge {
+        let mut own = self.known[warp];
+        own[warp] = self.tick + 1;
+        Knowledge { own: Some(Arc::new(own)), foreign: self.foreign[warp].clone() }
+    }
+
+    /// The lanes of `mask` have met at `bar.warp.sync`; `live` are those of the warp that have not exited.
+    pub fn meet(&mut self, warp: u32, mask: u32, live: u32) {
+        self.advance();
+        let (tick, index) = (self.tick, warp as usize);
+        if live & !mask == 0 {
+            self.known[index][index] = tick;
+            self.lanes[index] = None;
+            return self.set_horizon(index);
+        }
+        let lanes = self.lanes[index].get_or_insert_with(|| Box::new([[0; 32]; 32]));
+        let members = || (0..32usize).filter(|lane| mask >> lane & 1 != 0);
+        let mut union = [0; 32];
+        members().for_each(|lane| join(&mut union, &lanes[lane]));
+        members().for_each(|lane| union[lane] = tick);
+        members().for_each(|lane| lanes[lane] = union);
+    }
+
+    /// A warp arrives at a barrier.
+    pub fn arrive(&mut self, warp: u32, barrier: u32) {
+        let knowledge = self.now(warp as usize);
+        self.arrived[barrier as usize].join(&knowledge);
+        self.advance();
+    }
+
+    /// A barrier completes: who waits for it will know what arrived.
+    pub fn complete(&mut self, barrier: u32) {
+        let arrived = std::mem::take(&mut self.arrived[barrier as usize]);
+        self.completed[barrier as usize].join(&arrived);
+    }
+
+    /// A warp goes on after a barrier. That is a fence to what it has read, too.
+    pub fn leave(&mut self, warp: u32, barrier: u32) {
+        let completed = self.completed[barrier as usize].clone();
+        self.learn(warp as usize, &completed);
+        self.take_pending(warp as usize);
+        self.lanes[warp as usize] = None;
+    }
+
+    /// `membar`, `fence`: for the block alone, or for the device.
+    pub fn fence(&mut self, warp: u32, device: bool) {
+        let index = warp as usize;
+        self.take_pending(index);
+        let now = self.now(index);
+        if device {
+            self.fenced[index][1] = Some(now.clone());
+        }
+        self.fenced[index][0] = Some(now);
+        self.advance();
+    }
+
+    fn take_pending(&mut self, warp: usize) {
+        let pending = std::mem::take(&mut self.pending[warp]);
+        self.learn(warp, &pending);
+    }
+
+    /// What a strong write of the warp hands on: with `.release` all up to now, else what it knew at its last fence.
+    /// For its block, and for the device.
+    pub fn released(&mut self, warp: u32, release: bool, device: bool) -> [Option<Knowledge>; 2] {
+        let index = warp as usize;
+        if !release {
+            return self.fenced[index].clone();
+        }
+        let now = self.now(index);
+        self.advance();
+        [Some(now.clone()), device.then_some(now)]
+    }
+
+    /// The warp reads something released: known at once, or after its next fence.
+    pub fn acquire(&mut self, warp: u32, knowledge: &Knowledge, at_once: bool) {
+        if at_once {
+            self.learn(warp as usize, knowledge);
+        } else {
+            self.pending[warp as usize].join(knowledge);
+        }
+    }
+
+    /// Whether what a record of this block stands for comes before what a lane does now.
+    pub fn is_ordered(&self, warp: u32, lane: u32, tag: Tag) -> bool {
+        let (tick, index) = (tag.tick(), warp as usize);
+        if tick < self.horizon[index] || tick > self.tick {
+            return true;
+        }
+        match tag.scope() {
+            Scope::Thread if tag.thread() == warp * 32 + lane => true,
+            Scope::Thread if tag.warp() == warp => {
+                let met =
+                    self.lanes[index].as_ref().map_or(0, |lanes| lanes[lane as usize][tag.thread() as usize % 32]);
+                tick < self.known[index][index] || tick < met
+            }
+            Scope::Warp if tag.warp() == warp => {
+                // Several lanes, not known which: those of the last partial meeting cover it if it knows all of them.
+                let met = self.lanes[index]
+                    .as_ref()
+                    .map_or(0, |lanes| lanes[lane as usize].iter().copied().min().unwrap_or(0));
+                tick < self.known[index][index] || tick < met
+            }
+            Scope::Thread | Scope::Warp => tick < self.known[index][tag.warp() as usize],
+            Scope::Block | Scope::Grid => false,
+        }
+    }
+
+    /// Whether what a record of another block stands for comes before what the warp does now.
+    pub fn knows_foreign(&self, warp: u32, block: u32, tag: Tag) -> bool {
+        let Some(foreign) = &self.foreign[warp as usize] else { return false };
+        match tag.scope() {
+            Scope::Grid => foreign.latest > tag.tick(),
+            Scope::Block => foreign
+                .blocks
+                .get(&block)
+                .is_some_and(|known| known[..self.warps].iter().all(|known| tag.tick() < *known)),
+            _ => foreign.blocks.get(&block).is_some_and(|known| tag.tick() < known[tag.warp() as usize]),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The records of global memory: for each word its last writer and readers, in pages that come into being when touched.
+//!
+//! Blocks that run on several threads share them. Their accesses are relaxed atomics; a record torn between two blocks
+//! can only arise where two blocks touch a word at the same time, and if one of them writes, that is the race itself.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use super::clock::BlockClock;
+use super::order::{Releases, Strong};
+use super::race::{Access, Cell, Conflict, Judge, Kind, Stored};
+use super::tag::{Scope, Tag, groups};
+
+/// Words of a page: 32 KiB of memory.
+const PAGE: usize = 8192;
+
+/// The records of a page. All zero at first.
+struct Page {
+    write: [AtomicU64; PAGE],
+    read: [AtomicU64; PAGE],
+    write_block: [AtomicU32; PAGE],
+    read_block: [AtomicU32; PAGE],
+}
+
+/// The records of global memory during one launch.
+#[derive(Debug)]
+pub struct GlobalRaces {
+    base: u64,
+    length: u64,
+    pages: Vec<AtomicPtr<Page>>,
+    releases: Mutex<Releases>,
+    /// How many releases there have been.
+    released: AtomicU32,
+}
+
+impl GlobalRaces {
+    /// For the `length` bytes from `base` on.
+    pub fn new(base: u64, length: u64) -> Self {
+        let count = (length / 4).div_ceil(PAGE as u64) as usize;
+        // Zeroed memory, of which the system provides only what is touched.
+        let mut pages = std::mem::ManuallyDrop::new(vec![0usize; count]);
+        let (pointer, capacity) = (pages.as_mut_ptr(), pages.capacity());
+        // SAFETY: a null pointer is all zeros, and both types have the same size and alignment.
+        let pages = unsafe { Vec::from_raw_parts(pointer.cast(), count, capacity) };
+        GlobalRaces { base, length, pages, releases: Mutex::default(), released: AtomicU32::new(0) }
+    }
+
+    /// A strong access, before it is judged.
+    pub fn strong(&self, clock: &mut BlockClock, access: Strong) {
+        let mut releases = self.releases.lock().unwrap_or_else(|e| e.into_inner());
+        releases.strong(clock, access);
+        self.released.store(releases.count(), Relaxed);
+    }
+
+    /// The page with this number.
+    #[inline(always)]
+    fn page(&self, number: usize) -> &Page {
+        let page = self.pages[number].load(std::sync::atomic::Ordering::Acquire);
+        if page.is_null() {
+            return self.new_page(number);
+        }
+        // SAFETY: it was boxed below, and lives as long as `self`.
+        unsafe { &*page }
+    }
+
+    #[cold]
+    fn new_page(&self, number: usize) -> &Page {
+        use std::sync::atomic::Ordering::{AcqRel, Acquire};
+        // SAFETY: zeros are valid atomics.
+        let page = Box::into_raw(unsafe { Box::<Page>::new_zeroed().assume_init() });
+        match self.pages[number].compare_exchange(std::ptr::null_mut(), page, AcqRel, Acquire) {
+            // SAFETY: it lives as long as `self`.
+            Ok(_) => unsafe { &*page },
+            Err(other) => {
+                // SAFETY: nobody has seen it; `other` lives as long as `self`.
+                unsafe {
+                    drop(Box::from_raw(page));
+                    &*other
+                }
+            }
+        }
+    }
+
+    /// Judges an access of checked addresses, and records it. Memory of the host that kernels may address is not watched.
+    #[inline]
+    pub fn access(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        let write = access.kind != Kind::Read;
+        let old = clock.horizon(access.warp);
+        let (block, tick) = (clock.block, clock.tick());
+        let mut current: Option<(usize, &Page)> = None;
+        groups(access.mask, access.addresses, access.bytes, write, |group| {
+            let offset = (group.word * 4).wrapping_sub(self.base);
+            if offset >= self.length {
+                return None;
+            }
+            let (number, index) = ((offset / 4) as usize / PAGE, (offset / 4) as usize % PAGE);
+            let page = match current {
+                Some((n, page)) if n == number => page,
+                _ => self.page(number),
+            };
+            current = Some((number, page));
+            let (writes, reads) = (Tag(page.write[index].load(Relaxed)), Tag(page.read[index].load(Relaxed)));
+            // Never touched, or by this block and long ago.
+            let settled = |tag: Tag, by: &AtomicU32| {
+                tag.is_empty() || (tag.tick() < old && tag.scope() < Scope::Grid && by.load(Relaxed) == block)
+            };
+            if settled(writes, &page.write_block[index]) {
+                if settled(reads, &page.read_block[index]) {
+                    let (tags, blocks) =
+                        if write { (&page.write, &page.write_block) } else { (&page.read, &page.read_block) };
+                    tags[index].store(access.tag(tick, &group).0, Relaxed);
+                    blocks[index].store(block, Relaxed);
+                    return None;
+                }
+                // Read by many of late: nothing to add.
+                let current = match reads.scope() {
+                    Scope::Grid => reads.tick() == self.released.load(Relaxed),
+                    Scope::Block => reads.tick() == tick && page.read_block[index].load(Relaxed) == block,
+                    _ => false,
+                };
+                if !write && current && reads.bytes() & group.bytes == group.bytes {
+                    return None;
+                }
+            }
+            let releases = self.released.load(Relaxed);
+            let blocks = [page.write_block[index].load(Relaxed), page.read_block[index].load(Relaxed)];
+            let mut cell = Cell { write: writes, read: reads, blocks };
+            let judge = Judge { clock, access, group, releases };
+            let found = if write { judge.write(&mut cell, stored) } else { judge.read(&mut cell) };
+            let (tags, blocks, new) = if write {
+                (&page.write, &page.write_block, (cell.write, cell.blocks[0]))
+            } else {
+                (&page.read, &page.read_block, (cell.read, cell.blocks[1]))
+            };
+            tags[index].store(new.0.0, Relaxed);
+            blocks[index].store(new.1, Relaxed);
+            found
+        })
+    }
+}
+
+impl Drop for GlobalRaces {
+    fn drop(&mut self) {
+        for page in &mut self.pages {
+            let page = *page.get_mut();
+            if !page.is_null() {
+                // SAFETY: boxed by `new_page`, and nobody uses it any more.
+                drop(unsafe { Box::from_raw(page) });
+            }
+        }
+    }
+}

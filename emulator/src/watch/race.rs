@@ -1,0 +1,283 @@
+//! Races: two accesses to the same bytes, at least one a write, that nothing orders.
+//!
+//! For each word the last writer and the last readers are kept ([`Tag`]); an access that is not ordered after them
+//! ([`BlockClock`]) is a race. What orders: barriers, `bar.warp.sync`, and releases that are acquired ([`super::order`]).
+//! Accesses that are both strong do not race. A write that leaves the bytes as they are is forgiven: many threads that
+//! store the same value is ordinary CUDA.
+
+use super::clock::BlockClock;
+use super::tag::{Group, Scope, Strength, TICK_SHIFT, Tag, groups};
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Load.
+    Read,
+    /// Store.
+    Write,
+    /// Atomic: both.
+    Update,
+}
+
+/// An access of the lanes of a warp.
+#[derive(Clone, Copy, Debug)]
+pub struct Access<'a> {
+    /// The warp in its block.
+    pub warp: u32,
+    /// The operation.
+    pub pc: u32,
+    /// Its active lanes.
+    pub mask: u32,
+    /// The lanes' addresses, in the memory's own terms.
+    pub addresses: &'a [u64; 32],
+    /// Bytes of each lane; a power of two.
+    pub bytes: u32,
+    /// What it does.
+    pub kind: Kind,
+    /// Whether others may rely on it.
+    pub strength: Strength,
+}
+
+/// The two sides of a race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The lane that came second.
+    pub lane: u32,
+    /// The word, by its address.
+    pub address: u64,
+    /// The operation that came first.
+    pub pc: u32,
+    /// One of the threads that executed it, by its number in the block.
+    pub thread: u32,
+    /// Its block, if it is another.
+    pub block: Option<u32>,
+    /// Whether the first access was a write.
+    pub wrote: bool,
+}
+
+/// What a lane's store puts into a word, and what the word holds before it.
+pub type Stored<'a> = &'a dyn Fn(u32, u64) -> (u32, u32);
+
+/// The records of one word.
+pub(super) struct Cell {
+    pub write: Tag,
+    pub read: Tag,
+    /// The blocks that they belong to.
+    pub blocks: [u32; 2],
+}
+
+impl Access<'_> {
+    /// A record of a group of this access.
+    #[inline(always)]
+    pub(super) fn tag(&self, tick: u32, group: &Group) -> Tag {
+        let scope = if group.several { Scope::Warp } else { Scope::Thread };
+        Tag::new(tick, self.pc, self.warp * 32 + group.lane, scope, self.strength, group.mixed, group.bytes)
+    }
+}
+
+/// One group of an access, about to be judged.
+pub(super) struct Judge<'a, 'b> {
+    pub clock: &'a BlockClock,
+    pub access: &'a Access<'b>,
+    pub group: Group,
+    /// How many releases there have been in the launch.
+    pub releases: u32,
+}
+
+impl Judge<'_, '_> {
+    /// Whether all that a record stands for comes before this access.
+    fn is_ordered(&self, tag: Tag, block: u32) -> bool {
+        if tag.is_empty() {
+            true
+        } else if tag.scope() == Scope::Grid || block != self.clock.block {
+            self.clock.knows_foreign(self.access.warp, block, tag)
+        } else {
+            self.clock.is_ordered(self.access.warp, self.group.lane, tag)
+        }
+    }
+
+    /// Whether this access and one of a record race.
+    fn conflicts(&self, tag: Tag, block: u32) -> bool {
+        if tag.bytes() & self.group.bytes == 0 || self.is_ordered(tag, block) {
+            return false;
+        }
+        let other_block = tag.scope() == Scope::Grid || block != self.clock.block;
+        let same_warp = !other_block && tag.scope() <= Scope::Warp && tag.warp() == self.access.warp;
+        let enough = match (other_block, same_warp) {
+            (true, _) => Strength::Device,
+            (_, true) => Strength::Block,
+            _ => Strength::Volatile,
+        };
+        if tag.strength().min(self.access.strength) >= enough {
+            return false;
+        }
+        // Is this thread among those that the record stands for, and may it have been alone at these bytes?
+        let within = match tag.scope() {
+            Scope::Thread => false,
+            Scope::Warp => same_warp,
+            Scope::Block => !other_block,
+            Scope::Grid => true,
+        };
+        !(within && tag.mixed())
+    }
+
+    /// The record of this access joined with an older one of the same kind.
+    fn joined(&self, old: Tag, block: u32) -> Tag {
+        let new = self.access.tag(self.clock.tick(), &self.group);
+        let (thread, same_block) = (self.access.warp * 32 + self.group.lane, block == self.clock.block);
+        if !old.is_empty()
+            && same_block
+            && old.scope() == Scope::Thread
+            && old.thread() == thread
+            && !self.group.several
+        {
+            let (bytes, strength) = (old.bytes() | new.bytes(), old.strength().min(new.strength()));
+            return Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, bytes);
+        }
+        if self.is_ordered(old, block) {
+            return new;
+        }
+        let scope = match (same_block, old.warp() == self.access.warp) {
+            (false, _) => Scope::Grid,
+            (_, true) => Scope::Warp,
+            _ => Scope::Block,
+        };
+        let widened = old.widened(new, scope);
+        if widened.scope() == Scope::Grid {
+            // Blocks have no ticks in common; what they have is the number of releases.
+            Tag(widened.0 & ((1 << TICK_SHIFT) - 1) | u64::from(self.releases) << TICK_SHIFT)
+        } else {
+            widened
+        }
+    }
+
+    fn conflict(&self, tag: Tag, block: u32, wrote: bool) -> Conflict {
+        let block = (tag.scope() == Scope::Grid || block != self.clock.block).then_some(block);
+        let address = self.group.word * 4;
+        Conflict { lane: self.group.lane, address, pc: tag.pc(), thread: tag.thread(), block, wrote }
+    }
+
+    /// Judges a load, and records it.
+    #[inline(never)]
+    pub(super) fn read(&self, cell: &mut Cell) -> Option<Conflict> {
+        if self.conflicts(cell.write, cell.blocks[0]) {
+            return Some(self.conflict(cell.write, cell.blocks[0], true));
+        }
+        cell.read = self.joined(cell.read, cell.blocks[1]);
+        cell.blocks[1] = self.clock.block;
+        None
+    }
+
+    /// Judges a store or an atomic, and records it.
+    #[inline(never)]
+    pub(super) fn write(&self, cell: &mut Cell, stored: Stored) -> Option<Conflict> {
+        if self.conflicts(cell.read, cell.blocks[1]) && !self.is_silent(None, stored) {
+            return Some(self.conflict(cell.read, cell.blocks[1], false));
+        }
+        if self.conflicts(cell.write, cell.blocks[0]) && !self.is_silent(Some((cell.write, cell.blocks[0])), stored) {
+            return Some(self.conflict(cell.write, cell.blocks[0], true));
+        }
+        cell.write = self.joined(cell.write, cell.blocks[0]);
+        cell.blocks[0] = self.clock.block;
+        None
+    }
+
+    /// Whether the store changes nothing: compared with the word or, when the record is of this very instruction, with
+    /// what the other lane stores.
+    fn is_silent(&self, first: Option<(Tag, u32)>, stored: Stored) -> bool {
+        if self.access.kind == Kind::Update {
+            return false;
+        }
+        let mask =
+            (0..4).filter(|byte| self.group.bytes >> byte & 1 != 0).fold(0u32, |mask, byte| mask | 0xff << (8 * byte));
+        let (value, old) = stored(self.group.lane, self.group.word);
+        let before = match first {
+            Some((tag, block))
+                if tag.pc() == self.access.pc
+                    && tag.tick() == self.clock.tick()
+                    && tag.warp() == self.access.warp
+                    && block == self.clock.block
+                    && tag.thread() % 32 < self.group.lane
+                    && self.touches(tag.thread() % 32) =>
+            {
+                stored(tag.thread() % 32, self.group.word).0
+            }
+            _ => old,
+        };
+        (value ^ before) & mask == 0
+    }
+
+    /// Whether another lane of this access touches the group's word.
+    fn touches(&self, lane: u32) -> bool {
+        let (first, word) = (self.access.addresses[lane as usize] / 4, self.group.word);
+        let words = u64::from(self.access.bytes).div_ceil(4);
+        self.access.mask >> lane & 1 != 0 && (first..first + words).contains(&word)
+    }
+}
+
+/// The records of a block's shared memory.
+#[derive(Debug)]
+pub struct SharedRaces {
+    write: Vec<u64>,
+    read: Vec<u64>,
+}
+
+impl SharedRaces {
+    /// For so many bytes.
+    pub fn new(bytes: u32) -> Self {
+        let words = bytes.div_ceil(4) as usize;
+        SharedRaces { write: vec![0; words], read: vec![0; words] }
+    }
+
+    /// Judges an access of checked addresses, and records it. `stored` is asked only when two stores meet.
+    #[inline(always)]
+    pub fn access(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        if access.kind == Kind::Read { self.read(clock, access) } else { self.write(clock, access, stored) }
+    }
+
+    fn read(&mut self, clock: &BlockClock, access: &Access) -> Option<Conflict> {
+        let old = u64::from(clock.horizon(access.warp)) << TICK_SHIFT;
+        let tick = clock.tick();
+        groups(access.mask, access.addresses, access.bytes, false, |group| {
+            let index = group.word as usize;
+            let (write, read) = (self.write[index], self.read[index]);
+            if write < old && read < old {
+                self.read[index] = access.tag(tick, &group).0;
+                return None;
+            }
+            // Read by several warps of late: nothing to add.
+            let known = Tag(read);
+            if write < old
+                && known.scope() == Scope::Block
+                && known.tick() == tick
+                && known.bytes() & group.bytes == group.bytes
+            {
+                return None;
+            }
+            let mut cell = self.cell(index, clock.block);
+            let found = Judge { clock, access, group, releases: 0 }.read(&mut cell);
+            self.read[index] = cell.read.0;
+            found
+        })
+    }
+
+    fn write(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        let old = u64::from(clock.horizon(access.warp)) << TICK_SHIFT;
+        let tick = clock.tick();
+        groups(access.mask, access.addresses, access.bytes, true, |group| {
+            let index = group.word as usize;
+            if self.write[index] < old && self.read[index] < old {
+                self.write[index] = access.tag(tick, &group).0;
+                return None;
+            }
+            let mut cell = self.cell(index, clock.block);
+            let found = Judge { clock, access, group, releases: 0 }.write(&mut cell, stored);
+            self.write[index] = cell.write.0;
+            found
+        })
+    }
+
+    fn cell(&self, index: usize, block: u32) -> Cell {
+        Cell { write: Tag(self.write[index]), read: Tag(self.read[index]), blocks: [block; 2] }
+    }
+}

@@ -1,0 +1,199 @@
+//! Who touched a word last: the record that race detection keeps of it, in 64 bits.
+//!
+//! A record names a thread while one thread touched the word. When several did that nothing orders, it widens to their
+//! warp, their block or the grid. Some records are "mixed": their threads touched different bytes, so that it is not
+//! known who touched which; such a record never accuses a thread that is itself among those it stands for.
+
+/// How far a record reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Scope {
+    /// One thread.
+    Thread,
+    /// Several threads of a warp.
+    Warp,
+    /// Several warps of a block.
+    Block,
+    /// Several blocks.
+    Grid,
+}
+
+/// Whether others may rely on an access while it races: atomics, volatile, `.relaxed` and stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Strength {
+    /// Plain.
+    Weak,
+    /// For other lanes of the warp it is plain, for all others strong: volatile accesses of shared memory.
+    Volatile,
+    /// Strong in the block.
+    Block,
+    /// Strong on the device.
+    Device,
+}
+
+/// A record. Zero: never touched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tag(pub u64);
+
+/// Place of the tick: the top, so that records compare by age.
+pub const TICK_SHIFT: u32 = 37;
+/// Ticks above cannot be recorded.
+pub const TICK_LIMIT: u32 = (1 << 27) - 1;
+/// Operations above this number are recorded as this one.
+const PC_LIMIT: u32 = (1 << 18) - 1;
+
+impl Tag {
+    /// A record of one group of lanes.
+    #[inline(always)]
+    pub fn new(tick: u32, pc: u32, thread: u32, scope: Scope, strength: Strength, mixed: bool, bytes: u8) -> Tag {
+        Tag(u64::from(tick) << TICK_SHIFT
+            | u64::from(pc.min(PC_LIMIT)) << 19
+            | u64::from(thread) << 9
+            | u64::from(mixed) << 8
+            | (scope as u64) << 6
+            | (strength as u64) << 4
+            | u64::from(bytes))
+    }
+
+    /// Never touched.
+    #[inline(always)]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// When: the block's tick; of [`Scope::Grid`], how many releases there had been.
+    #[inline(always)]
+    pub fn tick(self) -> u32 {
+        (self.0 >> TICK_SHIFT) as u32
+    }
+
+    /// The operation.
+    pub fn pc(self) -> u32 {
+        (self.0 >> 19) as u32 & PC_LIMIT
+    }
+
+    /// The thread in its block; of a wider scope, one of them.
+    #[inline(always)]
+    pub fn thread(self) -> u32 {
+        (self.0 >> 9) as u32 & 0x3ff
+    }
+
+    /// Its warp.
+    #[inline(always)]
+    pub fn warp(self) -> u32 {
+        self.thread() >> 5
+    }
+
+    /// Whether it is not known who touched which bytes.
+    #[inline(always)]
+    pub fn mixed(self) -> bool {
+        self.0 >> 8 & 1 != 0
+    }
+
+    /// How far it reaches.
+    #[inline(always)]
+    pub fn scope(self) -> Scope {
+        match self.0 >> 6 & 3 {
+            0 => Scope::Thread,
+            1 => Scope::Warp,
+            2 => Scope::Block,
+            _ => Scope::Grid,
+        }
+    }
+
+    /// The weakest of its accesses.
+    #[inline(always)]
+    pub fn strength(self) -> Strength {
+        match self.0 >> 4 & 3 {
+            0 => Strength::Weak,
+            1 => Strength::Volatile,
+            2 => Strength::Block,
+            _ => Strength::Device,
+        }
+    }
+
+    /// Which bytes of the word.
+    #[inline(always)]
+    pub fn bytes(self) -> u8 {
+        self.0 as u8 & 0xf
+    }
+
+    /// Both accesses, `other` newer, in one record that reaches to `scope`.
+    pub fn widened(self, other: Tag, scope: Scope) -> Tag {
+        let scope = scope.max(self.scope()).max(other.scope());
+        let mixed = self.mixed() || other.mixed() || self.bytes() != other.bytes();
+        // At the block's scope what counts is the bytes of each warp, and a warp's lanes may differ among themselves.
+        let mixed = mixed && !(scope >= Scope::Block && self.bytes() == other.bytes() && self.scope() <= Scope::Warp);
+        let strength = self.strength().min(other.strength());
+        Tag::new(other.tick(), other.pc(), other.thread(), scope, strength, mixed, self.bytes() | other.bytes())
+    }
+}
+
+/// Lanes of one instruction that touch the same word.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// The word, by its number.
+    pub word: u64,
+    /// Which of its bytes.
+    pub bytes: u8,
+    /// The first lane.
+    pub lane: u32,
+    /// Whether there are more lanes.
+    pub several: bool,
+    /// Whether they touch different bytes.
+    pub mixed: bool,
+}
+
+/// Splits the accesses of a warp into words. Neighbouring lanes that touch the same word come as one group, except
+/// lanes that write the same bytes: these are kept apart, for they race. The first result that is not `None` ends it.
+#[inline(always)]
+pub fn groups<T>(
+    mask: u32,
+    addresses: &[u64; 32],
+    bytes: u32,
+    write: bool,
+    mut visit: impl FnMut(Group) -> Option<T>,
+) -> Option<T> {
+    if bytes >= 4 {
+        let mut lane = 0;
+        while lane < 32 {
+            if mask >> lane & 1 == 0 {
+                lane += 1;
+                continue;
+            }
+            let (first, address) = (lane, addresses[lane as usize]);
+            lane += 1;
+            while !write && lane < 32 && mask >> lane & 1 != 0 && addresses[lane as usize] == address {
+                lane += 1;
+            }
+            for i in 0..u64::from(bytes / 4) {
+                let group =
+                    Group { word: address / 4 + i, bytes: 0xf, lane: first, several: lane > first + 1, mixed: false };
+                if let Some(found) = visit(group) {
+                    return Some(found);
+                }
+            }
+        }
+        return None;
+    }
+    let mut current: Option<Group> = None;
+    for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
+        let address = addresses[lane as usize];
+        let (word, part) = (address / 4, (((1u32 << bytes) - 1) << (address & 3)) as u8 & 0xf);
+        match &mut current {
+            Some(group) if group.word == word && !(write && group.bytes & part != 0) => {
+                group.several = true;
+                group.mixed |= group.bytes != part;
+                group.bytes |= part;
+            }
+            _ => {
+                if let Some(found) = current.take().and_then(&mut visit) {
+                    return Some(found);
+                }
+                current = Some(Group { word, bytes: part, lane, several: false, mixed: false });
+            }
+        }
+    }
+    current.and_then(visit)
+}
