@@ -78,8 +78,8 @@ impl Shared {
 fn distinct(mask: u32, addresses: &[u64; 32], unit: u64, out: &mut [u64; 32]) -> usize {
     let mut count = 0;
     let mut ordered = true;
-    for lane in 0..32 {
-        let item = addresses[lane] / unit;
+    for (lane, address) in addresses.iter().enumerate() {
+        let item = address / unit;
         let new = mask >> lane & 1 != 0 && (count == 0 || out[count - 1] != item);
         ordered &= !new || count == 0 || out[count - 1] < item;
         if new {
