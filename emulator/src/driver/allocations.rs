@@ -113,11 +113,11 @@ impl Allocations {
         let (start, allocation) = self.containing(address)?;
         match allocation.origin {
             Origin::StreamOrdered { usable: false, freed, .. } => Some(format!(
-                " (it is byte {} of {} bytes from cuMemAllocAsync, which {}: the stream that uses it does not wait for \
-                 the one that {} it)",
+                " (byte {} of {} from cuMemAllocAsync, {} at this point: the stream that uses it does not wait for the \
+                 one that {} it)",
                 address - start,
                 allocation.bytes,
-                if freed { "are freed at this point" } else { "are not yet allocated at this point" },
+                if freed { "freed" } else { "not yet allocated" },
                 if freed { "frees" } else { "allocates" },
             )),
             _ => None,
@@ -152,6 +152,7 @@ impl Driver {
     /// When nothing was allocated there.
     pub fn release(&mut self, address: u64) -> Outcome<()> {
         let memory = self.memory()?;
+        self.queue.hazards.forget(address);
         if let Some(Allocation { origin: Origin::Registered { .. }, .. }) = self.allocations.remove(address) {
             memory.unregister_host(address);
             return Ok(());

@@ -112,7 +112,16 @@ impl Locked {
     /// The context's error, if it is broken by then.
     pub fn synchronize_context(&mut self, serial: Serial) -> Outcome<()> {
         let waiting = self.queue.of_context(serial);
-        self.complete(&waiting);
+        self.wait_for(&waiting);
+        for stream in self
+            .streams
+            .iter()
+            .filter(|(_, s)| s.context == serial)
+            .filter_map(|(_, s)| s.tail.clone())
+            .collect::<Vec<_>>()
+        {
+            self.wait_for(&[stream]);
+        }
         self.check_context(serial)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::{Outcome, Status, fail, invalid};
 use super::handle::Serial;
+use super::hazards::Lane;
 use super::schedule::Node;
 use super::state::Locked;
 use super::work::Work;
@@ -75,10 +76,10 @@ impl Locked {
         // The launch as a whole has a place in the stream; inside it, only the graph's own edges order.
         let begin = self.append(stream, last.into_iter().collect(), Work::Marker);
         let mut submitted: Vec<Arc<Node>> = Vec::with_capacity(nodes.len());
-        for node in nodes.iter() {
+        for (number, node) in nodes.iter().enumerate() {
             let mut dependencies = vec![begin.clone()];
             dependencies.extend(node.after.iter().map(|&index| submitted[index].clone()));
-            submitted.push(self.enqueue(context, dependencies, node.work.clone()));
+            submitted.push(self.enqueue(context, Lane::Graph(serial, number), dependencies, node.work.clone()));
         }
         let end = self.append(stream, submitted, Work::Marker);
         if let Some(executable) = self.executables.find_mut(serial) {

@@ -14,6 +14,7 @@
 //! | [`copies`] | copies and fills, up to their submission |
 //! | [`work`] | operations of streams, and their execution |
 //! | [`schedule`] | when they are executed |
+//! | [`hazards`] | races between streams |
 //! | [`capture`], [`graph`] | stream capture and replay |
 //! | [`occupancy`], [`attributes`] | limits of architecture and kernel |
 //! | [`control`] | functions for the handle that a test holds |
@@ -28,6 +29,7 @@ mod copies;
 mod error;
 mod graph;
 mod handle;
+mod hazards;
 mod module;
 mod occupancy;
 mod pool;

@@ -90,6 +90,11 @@ impl KernelLaunch {
         self.grid.iter().chain(&self.block).map(|&extent| u64::from(extent)).product()
     }
 
+    /// The kernel's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Runs it.
     pub fn run(&self, memory: &GlobalMemory, settings: &Settings) -> LaunchReport {
         let kernel = self.resident.kernel(&self.name);

@@ -8,12 +8,14 @@
 //! The one exception is stream-ordered `free`: it happens as *early* as allowed, for that is what shows a use after it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::error::{Failure, Outcome, Status, fail};
 use super::handle::Serial;
+use super::hazards::{Hazards, Lane, Place};
 use super::state::{Locked, Origin};
 use super::work::Work;
 
@@ -35,6 +37,8 @@ pub struct Node {
     id: u64,
     /// When it ended on the modelled device, in nanoseconds.
     finished: AtomicU64,
+    /// What it follows.
+    place: Arc<Place>,
 }
 
 impl Node {
@@ -87,6 +91,8 @@ pub struct Queue {
     draws: u64,
     /// The thread that minds host functions runs.
     minded: bool,
+    /// Who follows whom, and who used which memory.
+    pub hazards: Hazards,
 }
 
 /// SplitMix64's finaliser over seed and index: what the seed decides.
@@ -137,9 +143,17 @@ impl Queue {
     }
 
     /// Takes an operation in.
-    fn add(&mut self, context: Serial, dependencies: Vec<Arc<Node>>, work: Work, origin: Origin) -> Arc<Node> {
+    fn add(
+        &mut self,
+        context: Serial,
+        lane: Lane,
+        dependencies: Vec<Arc<Node>>,
+        work: Work,
+        origin: Origin,
+    ) -> Arc<Node> {
         self.next += 1;
-        let node = Arc::new(Node { id: self.next, finished: AtomicU64::new(UNFINISHED) });
+        let place = Arc::new(self.hazards.place(lane, dependencies.iter().map(|node| &*node.place)));
+        let node = Arc::new(Node { id: self.next, finished: AtomicU64::new(UNFINISHED), place });
         self.staged_bytes += work.staged_bytes();
         let operation = Operation {
             node: node.clone(),
@@ -199,10 +213,10 @@ impl Queue {
 
 impl Locked {
     /// Submits work that must come after the given nodes; it runs when something waits for it.
-    pub fn enqueue(&mut self, context: Serial, dependencies: Vec<Arc<Node>>, work: Work) -> Arc<Node> {
+    pub fn enqueue(&mut self, context: Serial, lane: Lane, dependencies: Vec<Arc<Node>>, work: Work) -> Arc<Node> {
         let origin = self.origin();
         let host_function = work.is_host_function();
-        let node = self.queue.add(context, dependencies, work, origin);
+        let node = self.queue.add(context, lane, dependencies, work, origin);
         if host_function {
             self.mind_host_functions();
         }
@@ -229,13 +243,29 @@ impl Locked {
         }
     }
 
+    /// Runs until the goals are reached, for the host that waits for them.
+    pub fn wait_for(&mut self, goals: &[Arc<Node>]) {
+        self.complete(goals);
+        goals.iter().for_each(|goal| self.queue.hazards.observe(&goal.place));
+    }
+
     /// Runs one operation, then what it sets free.
     fn run(&mut self, id: u64) {
         let Some(operation) = self.queue.waiting.get_mut(&id) else { return };
         operation.running = true;
         let (work, origin, context) = (operation.work.clone(), operation.origin.clone(), operation.context);
         let begin = operation.dependencies.iter().filter_map(|node| node.finished()).max().unwrap_or(0);
-        match self.execute(&work, &origin, context) {
+        let place = operation.node.place.clone();
+        if work.is_host_function() {
+            // What the function tells the program's threads, they know.
+            self.queue.hazards.observe(&place);
+        }
+        // A panic is a defect of the stand-in. It must not leave the operation undone, for others would wait for ever.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.execute(&work, &origin, context, &place)));
+        let outcome = outcome.unwrap_or_else(|_| {
+            fail(Status::UNKNOWN, "the stand-in itself has failed in an asynchronous operation; see its panic message")
+        });
+        match outcome {
             Ok(nanoseconds) => self.queue.finish(id, begin + nanoseconds),
             Err(failure) => {
                 self.queue.finish(id, begin);
@@ -255,7 +285,8 @@ impl Locked {
             let operation = &self.queue.waiting[&id];
             let (work, origin, context) = (operation.work.clone(), operation.origin.clone(), operation.context);
             let begin = operation.dependencies.iter().filter_map(|node| node.finished()).max().unwrap_or(0);
-            let result = self.execute(&work, &origin, context);
+            let place = operation.node.place.clone();
+            let result = self.execute(&work, &origin, context, &place);
             self.queue.finish(id, begin);
             if let Err(failure) = result {
                 self.break_context(context, failure);
@@ -278,6 +309,7 @@ impl Locked {
     /// `NOT_READY`.
     pub fn poll(&mut self, node: &Arc<Node>) -> Outcome<()> {
         if node.finished().is_some() {
+            self.queue.hazards.observe(&node.place);
             return Ok(());
         }
         let patience = 1 + draw(self.origin().settings.seed, node.id) % 3;
@@ -299,7 +331,10 @@ impl Locked {
             }
         }
         match node.finished() {
-            Some(_) => Ok(()),
+            Some(_) => {
+                self.queue.hazards.observe(&node.place);
+                Ok(())
+            }
             None => fail(Status::NOT_READY, "the work is not finished"),
         }
     }

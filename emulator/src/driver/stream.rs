@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::allocations::Origin;
 use super::error::{Outcome, Status, fail, invalid};
 use super::handle::Serial;
+use super::hazards::Lane;
 use super::schedule::Node;
 use super::state::{Driver, Locked, this_thread};
 use super::work::Work;
@@ -142,7 +143,7 @@ impl Locked {
         let mut dependencies = self.predecessors(stream);
         dependencies.extend(others);
         let context = self.context_of(stream);
-        let node = self.enqueue(context, dependencies, work);
+        let node = self.enqueue(context, Lane::Stream(stream), dependencies, work);
         if let Some(stream) = self.streams.find_mut(stream) {
             stream.tail = Some(node.clone());
             if stream.rule == Rule::Legacy
@@ -161,7 +162,7 @@ impl Locked {
     pub fn synchronize_stream(&mut self, stream: Serial) -> Outcome<()> {
         self.refuse_captured_stream(stream)?;
         let goals: Vec<Arc<Node>> = self.streams.find(stream).and_then(|s| s.tail.clone()).into_iter().collect();
-        self.complete(&goals);
+        self.wait_for(&goals);
         self.check_context(self.context_of(stream))
     }
 

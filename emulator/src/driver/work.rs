@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::{Failure, Outcome, Status, fail};
 use super::handle::Serial;
+use super::hazards::{Place, Use};
 use super::module::KernelLaunch;
 use super::state::{Locked, Origin};
 use crate::machine::{self, FaultKind, LaunchReport};
@@ -108,6 +109,19 @@ impl Work {
         matches!(self, Work::Host(_))
     }
 
+    /// What it is called in a diagnosis.
+    fn name(&self) -> &str {
+        match self {
+            Work::Marker => "a marker",
+            Work::Copy(copy) => copy.call,
+            Work::Fill(fill) => fill.call,
+            Work::Kernel(launch) => launch.name(),
+            Work::Host(_) => "a host function",
+            Work::Allocate { .. } => "cuMemAllocAsync",
+            Work::Free { .. } => "cuMemFreeAsync",
+        }
+    }
+
     /// Bytes of the program's data that it keeps until it has run.
     pub fn staged_bytes(&self) -> usize {
         match self {
@@ -119,8 +133,16 @@ impl Work {
 
 impl Locked {
     /// Does what an operation says; tells how long the modelled device was busy, in nanoseconds.
-    pub fn execute(&mut self, work: &Work, origin: &Origin, context: Serial) -> Outcome<u64> {
+    pub fn execute(&mut self, work: &Work, origin: &Origin, context: Serial, place: &Arc<Place>) -> Outcome<u64> {
         self.check_context(context)?;
+        if origin.settings.watch == Watch::Races {
+            let by = work.name();
+            for used in self.uses(work) {
+                if let Some((allocation, _)) = self.allocations.containing(used.start) {
+                    self.queue.hazards.check(allocation, used, place, by)?;
+                }
+            }
+        }
         match work {
             Work::Marker => Ok(0),
             Work::Copy(copy) => self.execute_copy(copy, origin),
@@ -137,6 +159,31 @@ impl Locked {
             }
             Work::Allocate { address } => self.begin_stream_ordered(*address).map(|()| 0),
             Work::Free { address } => self.end_stream_ordered(*address).map(|()| 0),
+        }
+    }
+
+    /// The memory that an operation is known to use before it runs.
+    fn uses(&self, work: &Work) -> Vec<Use> {
+        let rows = |start, width, height, pitch, writes| Use { start, width, height, pitch, writes };
+        match work {
+            Work::Marker | Work::Kernel(_) | Work::Host(_) => Vec::new(),
+            Work::Copy(Copy { from, to, width, height, pitches, .. }) => {
+                let mut uses = Vec::new();
+                if let Side::Device(from) = from {
+                    uses.push(rows(*from, *width, *height, pitches.0, false));
+                }
+                if let Side::Device(to) = to {
+                    uses.push(rows(*to, *width, *height, pitches.1, true));
+                }
+                uses
+            }
+            Work::Fill(fill) => {
+                vec![rows(fill.to, fill.width * fill.pattern.len() as u64, fill.height, fill.pitch, true)]
+            }
+            Work::Allocate { address } | Work::Free { address } => {
+                let bytes = self.allocations.at(*address).map(|allocation| allocation.bytes.max(1));
+                bytes.map(|bytes| Use::whole(*address, bytes, true)).into_iter().collect()
+            }
         }
     }
 

@@ -79,6 +79,8 @@ impl fmt::Display for MemoryFault {
                 write!(f, "address {address:#x} is outside every allocation: ")?;
                 if address < start {
                     write!(f, "{} bytes before one of {bytes} bytes at {start:#x}", start - address)
+                } else if address - start < *bytes {
+                    write!(f, "it is byte {} of one of {bytes} bytes that cannot be used now", address - start)
                 } else {
                     write!(f, "{} bytes after the end of one of {bytes} bytes at {start:#x}", address - (start + bytes))
                 }

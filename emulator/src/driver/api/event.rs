@@ -79,7 +79,7 @@ extern "C" fn cuEventSynchronize(event: *mut c_void) -> Status {
         let node = recorded(driver, "cuEventSynchronize", event)?;
         let context = driver.events.get(event)?.context;
         if let Some(node) = node {
-            driver.complete(&[node]);
+            driver.wait_for(&[node]);
         }
         driver.check_context(context)
     })
