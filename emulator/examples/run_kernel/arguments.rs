@@ -54,8 +54,13 @@ pub fn parse(text: &str) -> Result<Argument, String> {
     Ok(Argument::Value(Element::parse(element)?.number(value)?))
 }
 
-/// `FILE.npy`, `FILE.npy:TYPE`, `TYPE[N,M]` or `zeros:TYPE[N,M]`.
+/// `FILE.npy`, `FILE.npy:TYPE`, `TYPE[N,M]`, `zeros:TYPE[N,M]` or `random:TYPE[N,M]`.
 fn parse_contents(text: &str) -> Result<Contents, String> {
+    if let Some(random) = text.strip_prefix("random:") {
+        let (element, shape) = parse_room(random)?;
+        let bytes = array::random(element, shape.iter().product::<u64>() as usize);
+        return Ok(Contents::Array(Array { element, shape, bytes }));
+    }
     if let Some(zeros) = text.strip_prefix("zeros:") {
         let (element, shape) = parse_room(zeros)?;
         let bytes = vec![0; shape.iter().product::<u64>() as usize * element.bytes()];

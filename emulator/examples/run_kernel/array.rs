@@ -136,6 +136,23 @@ impl Array {
     }
 }
 
+/// Numbers without a pattern, always the same: floats from -1 to 1, integers from 0 to 99.
+pub fn random(element: Element, count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 40
+    };
+    (0..count)
+        .flat_map(|_| match element {
+            F16 | Bf16 | F32 | F64 => element.float(next() as f64 / f64::from(1 << 23) - 1.0),
+            _ => (next() % 100).to_le_bytes()[..element.bytes()].to_vec(),
+        })
+        .collect()
+}
+
 /// Reads an array.
 pub fn read(path: &Path) -> Result<Array, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", path.display());

@@ -23,9 +23,9 @@ use arguments::{Argument, Contents};
 ///
 /// The arguments come in the order of the kernel's parameters. A number is TYPE:VALUE (i32:1000, f32:0.5). A buffer is
 /// NAME=CONTENTS, where CONTENTS is a file of numpy (x=x.npy), a file narrowed to a shorter float (x=x.npy:bf16),
-/// elements that nobody has written yet (y=f32[1000]), or zeros (y=zeros:f32[4,250]).
+/// elements that nobody has written yet (y=f32[1000]), zeros (y=zeros:f32[4,250]), or some numbers (x=random:f32[1000]).
 ///
-/// Example: run_kernel saxpy.cu --grid 4 --block 256 --save y=out.npy -- i32:1000 f32:0.5 x=x.npy y=y.npy
+/// Example: run_kernel saxpy.cu --grid 4 --block 256 --save y=out.npy i32:1000 f32:0.5 x=x.npy y=random:f32[1000]
 ///
 /// Ends with 0 when nothing was found, 1 after a finding, 2 when it could not be run.
 #[derive(Parser)]

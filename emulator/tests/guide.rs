@@ -1,0 +1,97 @@
+//! The guide's commands work, and print what the guide says.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
+
+/// A block of the guide: what stands behind the fence, and its text.
+struct Block {
+    label: String,
+    text: String,
+}
+
+fn guide() -> Vec<Block> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/write-a-kernel-without-a-gpu.md");
+    let guide = std::fs::read_to_string(path).expect("the guide is there");
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for line in guide.lines() {
+        match (line.strip_prefix("```"), &mut open) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(label), None) => open = Some(Block { label: label.to_owned(), text: String::new() }),
+            (None, Some(block)) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block of the guide is not closed");
+    blocks
+}
+
+/// The repository's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a workspace").to_path_buf()
+}
+
+/// What a change makes of a text: a run of kept and removed lines becomes kept and added ones.
+fn patched(text: &str, change: &str) -> String {
+    let side = |drop: char| -> String {
+        let lines = change.lines().filter(|line| !line.starts_with(drop));
+        lines.map(|line| format!("{}\n", line.get(1..).unwrap_or(""))).collect()
+    };
+    let (before, after) = (side('+'), side('-'));
+    assert!(text.contains(&before), "the guide's change does not fit:\n{before}");
+    text.replacen(&before, &after, 1)
+}
+
+#[test]
+fn the_guide_can_be_followed() {
+    if let Err(reason) = Toolkit::find() {
+        assert!(std::env::var_os(REQUIRED_VARIABLE).is_none(), "{reason}");
+        return eprintln!("SKIPPED: {reason}");
+    }
+    let folder = root().join("target/guide");
+    std::fs::create_dir_all(&folder).expect("target can be written");
+    let kernel = folder.join("softmax.cu");
+    let mut printed = String::new();
+    for block in guide() {
+        match block.label.as_str() {
+            "cuda" => std::fs::write(&kernel, &block.text).expect("target can be written"),
+            "diff target/guide/softmax.cu" => {
+                let before = std::fs::read_to_string(&kernel).expect("written before");
+                std::fs::write(&kernel, patched(&before, &block.text)).expect("target can be written");
+            }
+            "sh" | "sh fails" => {
+                let run =
+                    Command::new("bash").args(["-euc", &block.text]).current_dir(root()).output().expect("bash runs");
+                printed = String::from_utf8_lossy(&run.stdout).into_owned();
+                let errors = String::from_utf8_lossy(&run.stderr);
+                let expected = if block.label == "sh" { 0 } else { 1 };
+                assert_eq!(run.status.code(), Some(expected), "{}\n{printed}\n{errors}", block.text);
+            }
+            // What was printed last has these lines, in this order; an ellipsis stands for others.
+            "text" => {
+                let mut rest = printed.as_str();
+                for line in block.text.lines().filter(|line| line.trim() != "…") {
+                    let at = rest
+                        .find(line)
+                        .unwrap_or_else(|| panic!("the guide promises {line:?}; printed was\n{printed}"));
+                    rest = &rest[at + line.len()..];
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn the_guides_test_is_this_crates_test() {
+    let shown = guide().into_iter().find(|block| block.label == "rust").expect("the guide shows a test");
+    assert_eq!(shown.text, include_str!("first_kernel.rs"), "copy tests/first_kernel.rs into the guide");
+    let written = guide().into_iter().find(|block| block.label == "cuda").expect("the guide shows a kernel");
+    let change = guide().into_iter().find(|block| block.label.starts_with("diff")).expect("and what was wrong with it");
+    assert_eq!(patched(&written.text, &change.text), include_str!("kernels/guide_softmax.cu"));
+}
