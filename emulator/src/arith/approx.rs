@@ -6,7 +6,7 @@
 //! it does on hardware. Where the manual lists a special case (zeros, infinities, NaN), it holds in both.
 
 use super::float::{flush_f32, saturate_f32};
-use super::half::{Half, HalfMode, each};
+use super::half::{Half, HalfMode, flush};
 use super::{Mode, NAN_F32};
 
 /// Whether and how results are moved within their bounds.
@@ -172,23 +172,31 @@ pub fn div(a: u32, b: u32, approx: bool, mode: Mode, p: Perturbation) -> u32 {
 /// `ex2.approx` of f16 or bf16, one value or two. Bounds: 2^-9.9 and 2^-7, relative.
 #[inline(always)]
 pub fn ex2_half<H: Half>(a: u32, x2: bool, mode: HalfMode, p: Perturbation) -> u32 {
+    let low = ex2_one::<H>(a & 0xffff, mode, p);
+    if x2 { low | ex2_one::<H>(a >> 16, mode, p) << 16 } else { low }
+}
+
+#[inline(always)]
+fn ex2_one<H: Half>(a: u32, mode: HalfMode, p: Perturbation) -> u32 {
     let bound = if H::ONE == 0x3c00 { 1.046_7e-3 - 4.9e-4 } else { 1.0 / 256.0 };
-    each(a, x2, |a| {
-        let a = if mode.ftz && a & H::INFINITY == 0 { a & 0x8000 } else { a };
-        let result = H::from_f32(p.relative(exp2(H::to_f32(a).into()), 10, a.into(), bound) as f32);
-        if mode.ftz && result & H::INFINITY == 0 { result & 0x8000 } else { result }
-    })
+    let a = if mode.ftz { flush::<H>(a) } else { a };
+    let result = H::from_f32(p.relative(exp2(H::to_f32(a).into()), 10, a.into(), bound) as f32);
+    if mode.ftz { flush::<H>(result) } else { result }
 }
 
 /// `tanh.approx` of f16 or bf16, one value or two. Bounds: 2^-10.987 and 2^-8, absolute.
 #[inline(always)]
 pub fn tanh_half<H: Half>(a: u32, x2: bool, p: Perturbation) -> u32 {
+    let low = tanh_one::<H>(a & 0xffff, p);
+    if x2 { low | tanh_one::<H>(a >> 16, p) << 16 } else { low }
+}
+
+#[inline(always)]
+fn tanh_one<H: Half>(a: u32, p: Perturbation) -> u32 {
     let bound = if H::ONE == 0x3c00 { 4.9e-4 - 2.5e-4 } else { 1.0 / 512.0 };
-    each(a, x2, |a| {
-        let value = hyperbolic_tangent(H::to_f32(a).into());
-        let moved = p.absolute(value, 11, a.into(), bound).clamp(-1.0, 1.0);
-        H::from_f32(if value == 0.0 { value } else { moved } as f32)
-    })
+    let value = hyperbolic_tangent(H::to_f32(a).into());
+    let moved = p.absolute(value, 11, a.into(), bound).clamp(-1.0, 1.0);
+    H::from_f32(if value == 0.0 { value } else { moved } as f32)
 }
 
 /// `rsqrt.approx.f64`: within about one unit in the last place.

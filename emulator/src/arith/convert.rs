@@ -51,12 +51,14 @@ pub struct Conversion {
 
 impl Conversion {
     /// `from` → `to` to the nearest, without modifiers.
+    #[inline(always)]
     pub const fn new(to: NumberType, from: NumberType) -> Conversion {
         let (integral, ftz, saturate, finite, relu) = (false, false, false, false, false);
         Conversion { to, from, round: Round::Nearest, integral, ftz, saturate, finite, relu }
     }
 
     /// The same with another rounding.
+    #[inline(always)]
     pub const fn rounded(self, round: Round) -> Conversion {
         Conversion { round, ..self }
     }
@@ -64,6 +66,7 @@ impl Conversion {
 
 impl NumberType {
     /// Not an integer.
+    #[inline(always)]
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::U8 | Self::S8 | Self::U16 | Self::S16 | Self::U32 | Self::S32 | Self::U64 | Self::S64)
     }
@@ -271,6 +274,7 @@ fn integral(value: f64, round: Round) -> f64 {
 }
 
 /// Encoding of 1.
+#[inline(always)]
 const fn one(to: NumberType) -> u64 {
     match to {
         NumberType::F16 => F16::ONE as u64,
@@ -281,6 +285,7 @@ const fn one(to: NumberType) -> u64 {
 }
 
 /// The constants of a floating-point type.
+#[inline(always)]
 const fn format(of: NumberType) -> Format {
     match of {
         NumberType::F16 => exact::F16,

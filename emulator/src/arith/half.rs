@@ -85,7 +85,7 @@ pub struct HalfMode {
 
 /// Subnormal → zero of the same sign.
 #[inline(always)]
-fn flush<H: Half>(bits: u32) -> u32 {
+pub(super) fn flush<H: Half>(bits: u32) -> u32 {
     if bits & H::INFINITY == 0 { bits & 0x8000 } else { bits }
 }
 
@@ -130,10 +130,12 @@ fn finish<H: Half>(bits: u32, mode: HalfMode) -> u32 {
     if mode.ftz { flush::<H>(bits) } else { bits }
 }
 
-/// Applies an operation on 16-bit halves to both halves of packed registers.
-#[inline(always)]
-fn packed(a: u32, b: u32, c: u32, one: impl Fn(u32, u32, u32) -> u32) -> u32 {
-    one(a & 0xffff, b & 0xffff, c & 0xffff) | one(a >> 16, b >> 16, c >> 16) << 16
+/// Both halves of packed registers, by an operation on the low ones. (Not a function: a closure that is handed on would be
+/// compiled without its caller's target features.)
+macro_rules! packed {
+    ($one:ident::<$h:ident>($($operand:ident),+; $($rest:expr),+)) => {
+        $one::<$h>($($operand & 0xffff),+, $($rest),+) | $one::<$h>($($operand >> 16),+, $($rest),+) << 16
+    };
 }
 
 /// `fma.rn.f16`, `fma.rn.bf16`.
@@ -145,7 +147,7 @@ pub fn fma<H: Half>(a: u32, b: u32, c: u32, mode: HalfMode) -> u32 {
 /// `fma.rn.f16x2`, `fma.rn.bf16x2`.
 #[inline(always)]
 pub fn fma2<H: Half>(a: u32, b: u32, c: u32, mode: HalfMode) -> u32 {
-    packed(a, b, c, |a, b, c| fma_one::<H>(a, b, c, mode))
+    packed!(fma_one::<H>(a, b, c; mode))
 }
 
 /// `add`: `a * 1 + b`, which is the same value and, for zeros, the same sign.
@@ -157,7 +159,7 @@ pub fn add<H: Half>(a: u32, b: u32, mode: HalfMode) -> u32 {
 /// `add` of both halves.
 #[inline(always)]
 pub fn add2<H: Half>(a: u32, b: u32, mode: HalfMode) -> u32 {
-    packed(a, b, 0, |a, b, _| add::<H>(a, b, mode))
+    packed!(add::<H>(a, b; mode))
 }
 
 /// `sub`.
@@ -169,7 +171,7 @@ pub fn sub<H: Half>(a: u32, b: u32, mode: HalfMode) -> u32 {
 /// `sub` of both halves.
 #[inline(always)]
 pub fn sub2<H: Half>(a: u32, b: u32, mode: HalfMode) -> u32 {
-    packed(a, b, 0, |a, b, _| sub::<H>(a, b, mode))
+    packed!(sub::<H>(a, b; mode))
 }
 
 /// `mul`: `a * b + -0`, which leaves every product as it is.
@@ -181,26 +183,19 @@ pub fn mul<H: Half>(a: u32, b: u32, mode: HalfMode) -> u32 {
 /// `mul` of both halves.
 #[inline(always)]
 pub fn mul2<H: Half>(a: u32, b: u32, mode: HalfMode) -> u32 {
-    packed(a, b, 0, |a, b, _| mul::<H>(a, b, mode))
+    packed!(mul::<H>(a, b; mode))
 }
 
 /// `neg` of one value (`x2` false) or two.
 #[inline(always)]
 pub fn neg<H: Half>(a: u32, x2: bool, ftz: bool) -> u32 {
-    each(a, x2, |a| (if ftz { flush::<H>(a) } else { a }) ^ 0x8000)
+    (if ftz { flush::<H>(a & 0xffff) | flush::<H>(a >> 16) << 16 } else { a }) ^ if x2 { 0x8000_8000 } else { 0x8000 }
 }
 
 /// `abs` of one value or two.
 #[inline(always)]
 pub fn abs<H: Half>(a: u32, x2: bool, ftz: bool) -> u32 {
-    each(a, x2, |a| (if ftz { flush::<H>(a) } else { a }) & 0x7fff)
-}
-
-/// Applies `one` to the low half, or to both.
-#[inline(always)]
-pub(crate) fn each(a: u32, x2: bool, one: impl Fn(u32) -> u32) -> u32 {
-    let low = one(a & 0xffff);
-    if x2 { low | one(a >> 16) << 16 } else { low }
+    (if ftz { flush::<H>(a & 0xffff) | flush::<H>(a >> 16) << 16 } else { a }) & if x2 { 0x7fff_7fff } else { 0x7fff }
 }
 
 /// `min`, `max` of one value: as [`super::float::extreme_f32`].
@@ -225,5 +220,5 @@ pub fn extreme<H: Half>(a: u32, b: u32, how: super::float::Extreme) -> u32 {
 /// `min`, `max` of both halves.
 #[inline(always)]
 pub fn extreme2<H: Half>(a: u32, b: u32, how: super::float::Extreme) -> u32 {
-    packed(a, b, 0, |a, b, _| extreme::<H>(a, b, how))
+    packed!(extreme::<H>(a, b; how))
 }
