@@ -150,8 +150,8 @@ fn host_functions_run_late_once_elsewhere_and_alone() {
 }
 
 unsafe extern "C" fn sends(sender: *mut std::ffi::c_void) {
-    // SAFETY: the test gives a sender that lives until something has come.
-    unsafe { &*sender.cast::<mpsc::Sender<()>>() }.send(()).unwrap();
+    // SAFETY: the test gives a box, and the driver calls this once.
+    unsafe { Box::from_raw(sender.cast::<mpsc::Sender<()>>()) }.send(()).unwrap();
 }
 
 /// CUDA promises that submitted work comes to its end; a program may wait for that by its own means.
@@ -159,9 +159,10 @@ unsafe extern "C" fn sends(sender: *mut std::ffi::c_void) {
 fn host_functions_come_even_if_nobody_synchronises() {
     let context = context();
     let stream = context.new_stream().unwrap();
-    let (mut sender, receiver) = mpsc::channel::<()>();
-    // SAFETY: the sender lives until something has come.
-    unsafe { result::stream::launch_host_function(stream.cu_stream(), sends, (&raw mut sender).cast()) }.unwrap();
+    let (sender, receiver) = mpsc::channel::<()>();
+    let sender = Box::into_raw(Box::new(sender)).cast();
+    // SAFETY: the function takes the box.
+    unsafe { result::stream::launch_host_function(stream.cu_stream(), sends, sender) }.unwrap();
     receiver.recv_timeout(Duration::from_secs(30)).expect("the host function was never called");
 }
 

@@ -9,7 +9,7 @@ use super::hazards::{Place, Use};
 use super::module::KernelLaunch;
 use super::state::{Locked, Origin};
 use crate::machine::{self, FaultKind, LaunchReport};
-use crate::memory::MemoryFault;
+use crate::memory::{MemoryFault, Stretch};
 use crate::settings::Watch;
 
 /// One operation. Cheap to clone, for graphs run theirs again and again.
@@ -136,10 +136,12 @@ impl Locked {
     pub fn execute(&mut self, work: &Work, origin: &Origin, context: Serial, place: &Arc<Place>) -> Outcome<u64> {
         self.check_context(context)?;
         if origin.settings.watch == Watch::Races {
-            let by = work.name();
+            let memory = self.memory()?;
             for used in self.uses(work) {
-                if let Some((allocation, _)) = self.allocations.containing(used.start) {
-                    self.queue.hazards.check(allocation, used, place, by)?;
+                // Registered memory of the host is not the device's.
+                let registered = || self.allocations.containing(used.start).map(|(start, _)| start);
+                if let Some(start) = memory.allocation(used.start).map(|(start, _)| start).or_else(registered) {
+                    self.queue.hazards.check(start, used, place, work.name())?;
                 }
             }
         }
@@ -147,7 +149,7 @@ impl Locked {
             Work::Marker => Ok(0),
             Work::Copy(copy) => self.execute_copy(copy, origin),
             Work::Fill(fill) => self.execute_fill(fill),
-            Work::Kernel(launch) => self.execute_kernel(launch, origin),
+            Work::Kernel(launch) => self.execute_kernel(launch, origin, place),
             Work::Host(host) => {
                 let HostFunction { function, argument } = *host;
                 self.in_host_function(move || {
@@ -276,14 +278,20 @@ impl Locked {
         Failure { status: Status::ILLEGAL_ADDRESS, text: format!("{call}: {side}: {fault}{hint}") }
     }
 
-    fn execute_kernel(&mut self, launch: &KernelLaunch, origin: &Origin) -> Outcome<u64> {
+    fn execute_kernel(&mut self, launch: &KernelLaunch, origin: &Origin, place: &Arc<Place>) -> Outcome<u64> {
         let memory = self.memory()?;
         let report = launch.run(&memory, &origin.settings);
         print!("{}", report.printed);
         let instructions = report.counters.as_ref().map_or(launch.threads(), |counters| counters.thread_instructions);
         let outcome = self.judge(&report);
         self.keep_report(origin.thread, report);
+        // Taken in any case, for they must not be the next launch's.
+        let uses = if origin.settings.watch == Watch::Races { memory.take_uses() } else { Vec::new() };
         outcome?;
+        for (allocation, Stretch { start, end, written }) in uses {
+            let used = Use::whole(start, end - start, written);
+            self.queue.hazards.check(allocation, used, place, launch.name())?;
+        }
         Ok(LAUNCH_NANOSECONDS + instructions / THREAD_INSTRUCTIONS_PER_NANOSECOND)
     }
 

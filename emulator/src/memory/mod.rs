@@ -6,12 +6,15 @@
 mod allocator;
 mod arena;
 mod shadow;
+mod touched;
 
 use std::{fmt, io, sync::Mutex};
 
 use allocator::{Allocator, CannotFree};
 use arena::Arena;
 pub use shadow::{FINE, Shadow};
+pub use touched::Stretch;
+use touched::Touched;
 
 /// Allocations up to this size are filled with [`POISON`]; larger ones read as zeros, so that a large buffer that is
 /// hardly used costs hardly anything.
@@ -27,6 +30,7 @@ pub struct GlobalMemory {
     /// Stretches of the host's memory that kernels may address: first byte, length.
     registered: Mutex<Vec<(u64, u64)>>,
     arena: Arena,
+    touched: Touched,
 }
 
 /// What a check of an access needs, free of locks.
@@ -110,6 +114,7 @@ impl GlobalMemory {
         Ok(GlobalMemory {
             allocator: Mutex::new(Allocator::new(arena.length(), total_bytes)),
             registered: Mutex::new(Vec::new()),
+            touched: Touched::new(arena.length())?,
             arena,
         })
     }
@@ -286,6 +291,24 @@ impl GlobalMemory {
     pub fn free_and_total(&self) -> (u64, u64) {
         let allocator = self.lock();
         (allocator.capacity() - allocator.used(), allocator.capacity())
+    }
+
+    /// Notes that a lane of a kernel has used at most 16 bytes, for [`Self::take_uses`].
+    #[inline]
+    pub fn note_use(&self, address: u64, bytes: u64, written: bool) {
+        self.touched.note(address.wrapping_sub(self.arena.base()), bytes, written);
+    }
+
+    /// What was noted since it was last taken, with the allocation that it lies in. Not while a kernel runs.
+    pub fn take_uses(&self) -> Vec<(u64, Stretch)> {
+        let base = self.arena.base();
+        let mut uses = Vec::new();
+        for (start, bytes) in self.allocations() {
+            let taken = self.touched.take(base, start - base, start - base + bytes);
+            uses.extend(taken.into_iter().map(|stretch| (start, stretch)));
+        }
+        self.touched.forget_regions();
+        uses
     }
 
     /// What a check needs in the midst of a launch.
