@@ -2,15 +2,54 @@
 //!
 //! What is not known here is refused with its line; the machine never meets an instruction that it would have to skip.
 
+mod builder;
+mod constants;
+mod instructions;
+mod module;
+pub mod op;
+mod place;
+pub mod types;
+
+use std::collections::HashMap;
 use std::fmt;
 
+use crate::machine::lanes::Row;
 use crate::target::Target;
+use crate::tensor::mma::Mma;
+use crate::watch::Place;
+use constants::Constants;
+use op::{Call, Function, Op};
+use place::Track;
 
 /// A loaded translation unit.
 #[derive(Debug)]
 pub struct Module {
     kernels: Vec<Kernel>,
     variables: Vec<Variable>,
+    /// Operations of all functions, one after the other.
+    pub(crate) code: Vec<Op>,
+    /// Operands of operations that have many.
+    pub(crate) operands: Vec<u32>,
+    pub(crate) calls: Vec<Call>,
+    /// Shapes of matrix products.
+    pub(crate) shapes: Vec<Mma>,
+    constants: Constants,
+    /// By operation: registers whose initialisation is watched.
+    pub(crate) tracks: HashMap<u32, Track>,
+    pub(crate) functions: Vec<Function>,
+    /// By operation: where it comes from.
+    origins: Vec<Origin>,
+    files: HashMap<u32, String>,
+}
+
+/// Where an operation comes from.
+#[derive(Clone, Debug, Default)]
+struct Origin {
+    ptx_line: u32,
+    text: String,
+    file: u32,
+    line: u32,
+    inlined_at: Option<(u32, u32)>,
 }
 
 /// A function that the host can launch (`.entry`).
@@ -34,6 +73,12 @@ pub struct Kernel {
     pub required_threads: Option<[u32; 3]>,
     /// `.minnctapersm`.
     pub min_blocks_per_multiprocessor: Option<u32>,
+    /// Where dynamic shared memory begins, after the static and aligned.
+    pub(crate) dynamic_shared_base: u32,
+    /// Index among the module's functions.
+    pub(crate) function: u32,
+    /// Whether its blocks may communicate: by atomics on global memory, volatile accesses, or allocations.
+    pub(crate) communicates: bool,
 }
 
 /// A parameter of a kernel.
@@ -60,6 +105,19 @@ pub struct Variable {
     pub constant: bool,
     /// What it holds at first; shorter than `bytes` when the rest is zero.
     pub initial: Vec<u8>,
+    /// Addresses within the initial value.
+    pub(crate) relocations: Vec<Relocation>,
+}
+
+/// An address in an initial value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relocation {
+    /// Where in the variable.
+    pub at: usize,
+    /// Whose address; of none, `offset` is all.
+    pub variable: Option<u32>,
+    /// Bytes added.
+    pub offset: i64,
 }
 
 /// Why a module cannot be loaded.
@@ -87,8 +145,7 @@ impl Module {
     /// # Errors
     /// With the line: malformed PTX, an instruction that is not known, or one that `target` does not have.
     pub fn load(ptx: &str, target: Target) -> Result<Module, LoadError> {
-        let _ = (ptx, target);
-        Err(LoadError { line: 0, malformed: false, message: "the decoder has not landed yet".into() })
+        module::load(ptx, target)
     }
 
     /// The kernel of that name.
@@ -104,5 +161,39 @@ impl Module {
     /// All variables in global and constant memory, in the order of the text.
     pub fn variables(&self) -> &[Variable] {
         &self.variables
+    }
+
+    /// The constants, once it is known where the variables lie.
+    pub(crate) fn constant_rows(&self, addresses: &[u64]) -> Vec<Row> {
+        self.constants.rows(addresses)
+    }
+
+    /// Where an operation comes from.
+    pub fn place(&self, pc: u32) -> Place {
+        let Some(origin) = self.origins.get(pc as usize) else { return Place::default() };
+        let file = |number: u32| self.files.get(&number).cloned().unwrap_or_default();
+        Place {
+            file: file(origin.file),
+            line: origin.line,
+            inlined_at: origin.inlined_at.map(|(number, line)| (file(number), line)).into_iter().collect(),
+            ptx_line: origin.ptx_line,
+            instruction: origin.text.clone(),
+        }
+    }
+
+    /// That every function which is called has a body.
+    fn check_calls(&self) -> Result<(), LoadError> {
+        for (pc, op) in self.code.iter().enumerate() {
+            if !matches!(op.action, op::Action::Call) {
+                continue;
+            }
+            if let Some(function) = self.calls[op.x as usize].function
+                && self.functions[function as usize].end == 0
+            {
+                let message = format!("the function {} has no body", self.functions[function as usize].name);
+                return Err(LoadError { line: self.origins[pc].ptx_line, malformed: false, message });
+            }
+        }
+        Ok(())
     }
 }

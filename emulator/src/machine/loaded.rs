@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::lanes::Row;
 use crate::decode::Module;
 use crate::memory::GlobalMemory;
 
@@ -11,6 +12,7 @@ pub struct LoadedModule {
     module: Arc<Module>,
     /// The address of each variable, in the module's order.
     addresses: Vec<u64>,
+    constants: Vec<Row>,
 }
 
 impl LoadedModule {
@@ -23,11 +25,24 @@ impl LoadedModule {
                 return None;
             };
             addresses.push(address);
+        }
+        for (variable, address) in module.variables().iter().zip(&addresses) {
             let mut bytes = variable.initial.clone();
             bytes.resize(variable.bytes as usize, 0);
-            memory.write(address, &bytes).expect("just allocated with this length");
+            for relocation in &variable.relocations {
+                let base = relocation.variable.map_or(0, |index| addresses[index as usize]);
+                let value = base.wrapping_add_signed(relocation.offset);
+                bytes[relocation.at..][..8].copy_from_slice(&value.to_le_bytes());
+            }
+            memory.write(*address, &bytes).expect("just allocated with this length");
         }
-        Some(LoadedModule { module, addresses })
+        let constants = module.constant_rows(&addresses);
+        Some(LoadedModule { module, addresses, constants })
+    }
+
+    /// The module's constants, with the addresses of its variables.
+    pub(crate) fn constants(&self) -> &[Row] {
+        &self.constants
     }
 
     /// What was loaded.

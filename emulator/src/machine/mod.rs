@@ -1,12 +1,46 @@
 //! Warps, blocks, grids: control flow, scheduling, execution.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`lanes`] | how a function of one lane becomes an operation on 32 |
+//! | [`warp`] | registers, fragments of lanes that have diverged, frames of calls |
+//! | [`step`] | the interpreter's loop: a warp's turn |
+//! | [`block`], [`barrier`] | warps that take turns; what they wait at |
+//! | [`launch`] | blocks of a grid, in parallel or interleaved |
+//! | [`access`], [`atomics`], [`copy`] | loads and stores, atomics, `cp.async` |
+//! | [`exchange`], [`matrix`] | what the lanes of a warp do together |
+//! | [`calls`], [`print`] | functions, `printf`, `assert` |
+//! | [`hooks`] | where watching and counting look on |
 
+#![allow(clippy::needless_range_loop, reason = "lanes index several rows at once")]
+#![allow(clippy::too_many_arguments, reason = "what is known of one access")]
+
+pub mod access;
+pub mod atomics;
+pub mod barrier;
+pub mod block;
+pub mod calls;
+pub mod copy;
+pub mod core;
+pub mod exchange;
+pub mod hooks;
+pub mod lanes;
+pub mod launch;
 mod loaded;
+pub mod local;
+pub mod matrix;
+pub mod print;
+mod random;
+pub mod special;
+pub mod step;
+pub mod trouble;
+pub mod warp;
 
 use crate::count::Counters;
 use crate::decode::Kernel;
-use crate::memory::GlobalMemory;
-use crate::settings::Settings;
 use crate::watch::Finding;
+pub use lanes::{LanesHandler, WarpHandler};
+pub use launch::run;
 pub use loaded::LoadedModule;
 
 /// A launch, as the driver knows it. The driver has checked its shape against the target's limits.
@@ -64,10 +98,4 @@ pub enum FaultKind {
     Runaway,
     /// CUDA_ERROR_LAUNCH_FAILED (719): a trap, or any finding that hardware would pass over in silence.
     LaunchFailed,
-}
-
-/// Runs a launch to its end.
-pub fn run(module: &LoadedModule, launch: &Launch, memory: &GlobalMemory, settings: &Settings) -> LaunchReport {
-    let _ = (module, memory, settings);
-    LaunchReport { kernel: launch.kernel.name.clone(), ..LaunchReport::default() }
 }

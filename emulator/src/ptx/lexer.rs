@@ -78,7 +78,12 @@ pub fn tokens(text: &str) -> Result<Vec<Spot<'_>>, SyntaxError> {
             }
             byte if is_word_start(byte) => {
                 at += 1;
-                while at < bytes.len() && (is_word(bytes[at]) || bytes[at..].starts_with(b"::")) {
+                // `.reg.b32` is two directives, `ld.b32` one opcode.
+                let directive = byte == b'.';
+                while at < bytes.len()
+                    && (is_word(bytes[at]) || bytes[at..].starts_with(b"::"))
+                    && !(directive && bytes[at] == b'.')
+                {
                     at += if bytes[at] == b':' { 2 } else { 1 };
                 }
                 Token::Word(&text[start..at])
@@ -152,13 +157,15 @@ mod tests {
     #[test]
     fn words_keep_their_parts_and_labels_lose_their_colon() {
         assert_eq!(
-            all("ld.shared::cta.f32 %tid.x $L__1: a::"),
+            all("ld.shared::cta.f32 %tid.x $L__1: a:: .reg.b32"),
             [
                 Token::Word("ld.shared::cta.f32"),
                 Token::Word("%tid.x"),
                 Token::Word("$L__1"),
                 Token::Mark(b':'),
-                Token::Word("a::")
+                Token::Word("a::"),
+                Token::Word(".reg"),
+                Token::Word(".b32")
             ]
         );
     }

@@ -1,0 +1,655 @@
+//! `ld` and `st`: addresses, checks, and the fast paths for neighbouring and equal addresses.
+
+use super::core::{Core, LOCAL_WINDOW, OpSpace, PARAMETER_WINDOW, Region, SHARED_WINDOW};
+use super::lanes::{ALL, Frame, Lane, VECTORS, WarpHandler};
+use super::local::LocalFault;
+use super::trouble::{Outcome, Trouble};
+use super::warp::Warp;
+use crate::decode::op::{self, Op};
+use crate::watch::{FindingKind, Space};
+
+/// What `ld` and `st` keep in [`Op::y`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modifiers {
+    /// State space.
+    pub space: OpSpace,
+    /// Elements of the vector: 1, 2, 4 or 8.
+    pub count: u8,
+    /// Whether the address register has 64 bits.
+    pub wide: bool,
+    /// Whether the address counts from the current frame's local memory.
+    pub framed: bool,
+    /// `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`: others may rely on its order.
+    pub order: Order,
+}
+
+/// How strong an access is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names of PTX")]
+pub enum Order {
+    Weak,
+    Volatile,
+    Relaxed,
+    Acquire,
+    Release,
+    AcquireRelease,
+}
+
+impl Modifiers {
+    /// Into [`Op::y`].
+    pub fn pack(self) -> u64 {
+        let flags = u64::from(self.wide) | u64::from(self.framed) << 1;
+        self.space as u64 | u64::from(self.count) << 8 | flags << 16 | (self.order as u64) << 24
+    }
+
+    /// From [`Op::y`].
+    #[inline(always)]
+    pub fn unpack(y: u64) -> Self {
+        let space = match y & 0xFF {
+            0 => OpSpace::Generic,
+            1 => OpSpace::Global,
+            2 => OpSpace::Shared,
+            3 => OpSpace::Local,
+            _ => OpSpace::Parameter,
+        };
+        let order = match y >> 24 & 0xFF {
+            0 => Order::Weak,
+            1 => Order::Volatile,
+            2 => Order::Relaxed,
+            3 => Order::Acquire,
+            4 => Order::Release,
+            _ => Order::AcquireRelease,
+        };
+        Modifiers { space, count: (y >> 8) as u8, wide: y >> 16 & 1 != 0, framed: y >> 17 & 1 != 0, order }
+    }
+}
+
+/// An element as it lies in memory, and the register that it is loaded into or stored from.
+pub trait Element: Copy + 'static {
+    /// The register's lane.
+    type Register: Lane;
+    /// Its bytes.
+    const BYTES: u32;
+    /// Extended as its type says.
+    fn load(bits: u64) -> Self::Register;
+    /// The register's low bits.
+    fn bits(register: Self::Register) -> u64;
+    /// Reads one.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of [`Self::BYTES`] bytes.
+    unsafe fn read(from: *const u8) -> Self::Register;
+    /// Writes one.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of [`Self::BYTES`] bytes.
+    unsafe fn put(to: *mut u8, register: Self::Register);
+}
+
+/// An element of memory type `$memory`, in a register of type `$register`.
+macro_rules! element {
+    ($name:ident, $memory:ty, $register:ty) => {
+        #[doc = concat!("`", stringify!($memory), "` in a register of type `", stringify!($register), "`.")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+        impl Element for $name {
+            type Register = $register;
+            const BYTES: u32 = size_of::<$memory>() as u32;
+            #[inline(always)]
+            fn load(bits: u64) -> $register {
+                bits as $memory as $register
+            }
+            #[inline(always)]
+            fn bits(register: $register) -> u64 {
+                register as u64
+            }
+            #[inline(always)]
+            unsafe fn read(from: *const u8) -> $register {
+                // SAFETY: by the caller's promise.
+                unsafe { from.cast::<$memory>().read_unaligned() as $register }
+            }
+            #[inline(always)]
+            unsafe fn put(to: *mut u8, register: $register) {
+                // SAFETY: by the caller's promise.
+                unsafe { to.cast::<$memory>().write_unaligned(register as $memory) }
+            }
+        }
+    };
+}
+element!(U8, u8, u32);
+element!(S8, i8, u32);
+element!(U16, u16, u32);
+element!(S16, i16, u32);
+element!(U32, u32, u32);
+element!(U8Wide, u8, u64);
+element!(S8Wide, i8, u64);
+element!(U16Wide, u16, u64);
+element!(S16Wide, i16, u64);
+element!(U32Wide, u32, u64);
+element!(S32Wide, i32, u64);
+element!(U64, u64, u64);
+
+/// The lanes' addresses: `a + x`, or `x` alone.
+///
+/// # Safety
+/// The decoder placed the operands.
+#[inline(always)]
+pub unsafe fn addresses(frame: &Frame, op: &Op, m: Modifiers) -> [u64; 32] {
+    let offset = if m.framed { op.x.wrapping_add(frame.special().local_base.into()) } else { op.x };
+    if op.a == op::NONE {
+        return [offset; 32];
+    }
+    let mut out = [0; 32];
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if m.wide {
+            let a = frame.row::<u64>(op.a);
+            for lane in 0..32 {
+                out[lane] = a[lane].wrapping_add(offset);
+            }
+        } else {
+            let a = frame.row::<u32>(op.a);
+            for lane in 0..32 {
+                out[lane] = a[lane].wrapping_add(offset as u32).into();
+            }
+        }
+    }
+    out
+}
+
+/// How the lanes' addresses lie.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pattern {
+    /// All lanes are active and use the same address.
+    Same,
+    /// All lanes are active and use neighbouring addresses, in order.
+    Neighbours,
+    /// Anything else.
+    Scattered,
+}
+
+#[inline(always)]
+fn pattern(addresses: &[u64; 32], mask: u32, bytes: u64) -> Pattern {
+    if mask != ALL {
+        return Pattern::Scattered;
+    }
+    let first = addresses[0];
+    let stride = addresses[1].wrapping_sub(first);
+    if stride != 0 && stride != bytes {
+        return Pattern::Scattered;
+    }
+    let mut differs = 0;
+    for lane in 0..32 {
+        differs |= addresses[lane] ^ first.wrapping_add(stride.wrapping_mul(lane as u64));
+    }
+    match differs {
+        0 if stride == 0 => Pattern::Same,
+        0 => Pattern::Neighbours,
+        _ => Pattern::Scattered,
+    }
+}
+
+/// Whether the words that hold `bytes` bytes at `offset` all have the bits of `need`.
+///
+/// # Safety
+/// The bytes lie within the region.
+#[inline(always)]
+unsafe fn words_have(region: &Region, offset: u64, bytes: u64, need: u8) -> bool {
+    if region.shadow.is_null() {
+        return true;
+    }
+    let (first, last) = (offset >> 2, (offset + bytes - 1) >> 2);
+    // SAFETY: by the caller's promise.
+    let words = unsafe { std::slice::from_raw_parts(region.shadow.add(first as usize), (last - first + 1) as usize) };
+    let mut all = u8::MAX;
+    for word in words {
+        all &= word;
+    }
+    all & need == need
+}
+
+/// Checks the accesses of the active lanes and finds their bytes; lanes that are not active get some valid place.
+///
+/// # Errors
+/// The first lane's trouble.
+///
+/// # Safety
+/// `addresses` are addresses of the region.
+#[inline(always)]
+pub unsafe fn locate(
+    core: &Core<'_>,
+    region: &Region,
+    addresses: &[u64; 32],
+    mask: u32,
+    bytes: u64,
+    align: u64,
+    need: u8,
+    verb: &str,
+) -> Outcome<[*mut u8; 32]> {
+    let mut places = [region.data; 32];
+    let limit = region.length.wrapping_sub(bytes);
+    let possible = region.length >= bytes;
+    let (mut fine, mut wrong) = (u8::MAX, !possible);
+    for lane in 0..32 {
+        let active = mask >> lane & 1 != 0;
+        let offset = addresses[lane].wrapping_sub(region.base);
+        let inside = possible && offset <= limit;
+        wrong |= active && (!inside || offset & (align - 1) != 0);
+        let offset = if active && inside { offset } else { 0 };
+        if !region.shadow.is_null() && active {
+            // SAFETY: the offset is inside; the shadow of the bytes that follow it up to `bytes` too.
+            unsafe {
+                let word = region.shadow.add((offset >> 2) as usize);
+                fine &= match bytes {
+                    ..=4 => word.read(),
+                    5..=8 => {
+                        let two = word.cast::<u16>().read_unaligned();
+                        (two & two >> 8) as u8
+                    }
+                    _ => {
+                        let four = word.cast::<u32>().read_unaligned();
+                        (four & four >> 8 & four >> 16 & four >> 24) as u8
+                    }
+                };
+                if bytes > 16 {
+                    fine &= if words_have(region, offset, bytes, need) { u8::MAX } else { 0 };
+                }
+            }
+        }
+        // SAFETY: inside the region, or its first byte.
+        places[lane] = unsafe { region.data.add(offset as usize) };
+    }
+    if wrong || fine & need != need {
+        outside(core, region, addresses, mask, bytes, align, need, verb, &mut places)?;
+    }
+    Ok(places)
+}
+
+/// The slow judgement: what is wrong with the first lane of which something is; registered memory of the host is not.
+#[cold]
+#[inline(never)]
+fn outside(
+    core: &Core<'_>,
+    region: &Region,
+    addresses: &[u64; 32],
+    mask: u32,
+    bytes: u64,
+    align: u64,
+    need: u8,
+    verb: &str,
+    places: &mut [*mut u8; 32],
+) -> Outcome {
+    for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
+        let address = addresses[lane as usize];
+        core.explain(region, lane, address, bytes, align, need, verb)?;
+        if region.space == Space::Global {
+            places[lane as usize] = address as *mut u8;
+        }
+    }
+    Ok(())
+}
+
+/// Chooses the version of `$run` that is compiled for the processor.
+macro_rules! version {
+    ($run:ident, $element:ty) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
+        unsafe fn vector(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { $run::<$element>(core, warp, frame, op, mask) }
+        }
+        unsafe fn portable(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { $run::<$element>(core, warp, frame, op, mask) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        let handler: WarpHandler = if *VECTORS { vector } else { portable };
+        #[cfg(not(target_arch = "x86_64"))]
+        let handler: WarpHandler = portable;
+        handler
+    }};
+}
+
+/// `ld` of elements of `bytes` bytes into registers of 32 or (`wide`) 64 bits.
+pub fn load_handler(bytes: u32, signed: bool, wide: bool) -> Option<WarpHandler> {
+    Some(match (bytes, signed, wide) {
+        (1, false, false) => version!(load, U8),
+        (1, true, false) => version!(load, S8),
+        (2, false, false) => version!(load, U16),
+        (2, true, false) => version!(load, S16),
+        (4, _, false) => version!(load, U32),
+        (1, false, true) => version!(load, U8Wide),
+        (1, true, true) => version!(load, S8Wide),
+        (2, false, true) => version!(load, U16Wide),
+        (2, true, true) => version!(load, S16Wide),
+        (4, false, true) => version!(load, U32Wide),
+        (4, true, true) => version!(load, S32Wide),
+        (8, _, true) => version!(load, U64),
+        _ => return None,
+    })
+}
+
+/// `st` of elements of `bytes` bytes from registers of 32 or (`wide`) 64 bits.
+pub fn store_handler(bytes: u32, wide: bool) -> Option<WarpHandler> {
+    Some(match (bytes, wide) {
+        (1, false) => version!(store, U8),
+        (2, false) => version!(store, U16),
+        (4, false) => version!(store, U32),
+        (1, true) => version!(store, U8Wide),
+        (2, true) => version!(store, U16Wide),
+        (4, true) => version!(store, U32Wide),
+        (8, true) => version!(store, U64),
+        _ => return None,
+    })
+}
+
+/// `ld`.
+///
+/// # Safety
+/// The decoder placed the operands.
+#[inline(always)]
+unsafe fn load<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+    let m = Modifiers::unpack(op.y);
+    // SAFETY: by the caller's promise.
+    let addresses = unsafe { addresses(frame, op, m) };
+    if m.order != Order::Weak {
+        warp.spins += 1;
+    }
+    if m.space != OpSpace::Generic {
+        // SAFETY: as above.
+        return unsafe { load_from::<E>(core, warp, frame, op, mask, m, m.space, &addresses) };
+    }
+    by_space(addresses, mask, |space, addresses, mask| {
+        // SAFETY: as above.
+        unsafe { load_from::<E>(core, warp, frame, op, mask, m, space, addresses) }
+    })
+}
+
+/// Calls `f` once for each space that generic addresses fall into, with addresses of that space.
+#[inline(always)]
+pub fn by_space(
+    mut addresses: [u64; 32],
+    mask: u32,
+    mut f: impl FnMut(OpSpace, &[u64; 32], u32) -> Outcome,
+) -> Outcome {
+    let mut rest = mask;
+    while rest != 0 {
+        let space = Core::space_of(addresses[rest.trailing_zeros() as usize]);
+        let mut here = 0;
+        for lane in 0..32 {
+            here |= u32::from(Core::space_of(addresses[lane]) == space) << lane;
+        }
+        here &= rest;
+        rest &= !here;
+        let window = match space {
+            OpSpace::Shared => SHARED_WINDOW,
+            OpSpace::Local => LOCAL_WINDOW,
+            OpSpace::Parameter => PARAMETER_WINDOW,
+            _ => 0,
+        };
+        if window != 0 {
+            for lane in (0..32).filter(|lane| here >> lane & 1 != 0) {
+                addresses[lane] -= window;
+            }
+        }
+        f(space, &addresses, here)?;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+unsafe fn load_from<E: Element>(
+    core: &mut Core<'_>,
+    warp: &mut Warp,
+    frame: &Frame,
+    op: &Op,
+    mask: u32,
+    m: Modifiers,
+    space: OpSpace,
+    addresses: &[u64; 32],
+) -> Outcome {
+    if space == OpSpace::Local {
+        // SAFETY: by the caller's promise.
+        return unsafe { load_local::<E>(core, warp, frame, op, mask, m, addresses) };
+    }
+    let count = usize::from(m.count);
+    let bytes = u64::from(E::BYTES) * count as u64;
+    let region = core.region(space);
+    let need = core.grid.need;
+    let offset = addresses[0].wrapping_sub(region.base);
+    let pattern = pattern(addresses, mask, bytes);
+    let span = if pattern == Pattern::Neighbours { 32 * bytes } else { bytes };
+    let simple = pattern != Pattern::Scattered
+        && offset & (bytes - 1) == 0
+        && region.length >= span
+        && offset <= region.length - span
+        // SAFETY: the span lies within the region.
+        && unsafe { words_have(&region, offset, span, need) };
+    // SAFETY: checked above or by `locate`; destinations are the decoder's.
+    unsafe {
+        let mut values = [E::Register::default(); 32];
+        if simple {
+            let from = region.data.add(offset as usize);
+            for element in 0..count {
+                let from = from.add(element * E::BYTES as usize);
+                if pattern == Pattern::Same {
+                    values = [E::read(from); 32];
+                } else {
+                    for lane in 0..32 {
+                        values[lane] = E::read(from.add(lane * bytes as usize));
+                    }
+                }
+                let to = if count == 1 { op.d } else { core.listed(op, count)[element] };
+                if to != op::NONE {
+                    frame.write(to, &values, mask);
+                }
+            }
+        } else {
+            let places = locate(core, &region, addresses, mask, bytes, bytes, need, "reads")?;
+            for element in 0..count {
+                for lane in 0..32 {
+                    values[lane] = E::read(places[lane].add(element * E::BYTES as usize));
+                }
+                let to = if count == 1 { op.d } else { core.listed(op, count)[element] };
+                if to != op::NONE {
+                    frame.write(to, &values, mask);
+                }
+            }
+        }
+    }
+    super::hooks::access(core, warp, region.space, false, m.order, mask, addresses, bytes)
+}
+
+#[inline(never)]
+unsafe fn load_local<E: Element>(
+    core: &mut Core<'_>,
+    warp: &mut Warp,
+    frame: &Frame,
+    op: &Op,
+    mask: u32,
+    m: Modifiers,
+    addresses: &[u64; 32],
+) -> Outcome {
+    let count = usize::from(m.count);
+    let (need, bytes) = (core.grid.need, E::BYTES * u32::from(m.count));
+    for element in 0..count {
+        let to = if count == 1 { op.d } else { core.listed(op, count)[element] };
+        let mut values = [E::Register::default(); 32];
+        let first = addresses[mask.trailing_zeros() as usize];
+        let same = (0..32).all(|lane| mask >> lane & 1 == 0 || addresses[lane] == first);
+        let at = first.wrapping_add(u64::from(E::BYTES) * element as u64);
+        let row = if same && E::BYTES == 4 && first.is_multiple_of(bytes.into()) && at < u64::from(u32::MAX) {
+            warp.local.row(at as u32, mask, need)
+        } else {
+            None
+        };
+        if let Some((words, _)) = row {
+            for lane in 0..32 {
+                values[lane] = E::load(words[lane].into());
+            }
+        } else {
+            for lane in (0..32u32).filter(|lane| mask >> lane & 1 != 0) {
+                let address = local_address(addresses[lane as usize], bytes, lane)?;
+                let at = address + E::BYTES * element as u32;
+                let read = warp.local.read(lane as usize, at, E::BYTES, need & 0xF0 != 0);
+                values[lane as usize] = E::load(read.map_err(|fault| local_trouble(fault, lane, "reads"))?);
+            }
+        }
+        if to != op::NONE {
+            // SAFETY: the decoder placed the destination.
+            unsafe { frame.write(to, &values, mask) };
+        }
+    }
+    Ok(())
+}
+
+fn local_address(address: u64, bytes: u32, lane: u32) -> Outcome<u32> {
+    if !address.is_multiple_of(bytes.into()) {
+        let message = format!("uses {bytes} bytes of local memory at {address:#x}, which is no multiple of {bytes}");
+        return Err(Trouble::at_address(FindingKind::Misaligned, lane, Space::Local, address, message));
+    }
+    u32::try_from(address).map_err(|_| {
+        let message = format!("uses local memory at {address:#x}, far out of bounds");
+        Trouble::at_address(FindingKind::OutOfBounds, lane, Space::Local, address, message)
+    })
+}
+
+fn local_trouble(fault: LocalFault, lane: u32, verb: &str) -> Box<Trouble> {
+    let (kind, at, what) = match fault {
+        LocalFault::Outside(at) => (FindingKind::OutOfBounds, at, "out of bounds of every variable"),
+        LocalFault::Uninitialised(at) => (FindingKind::Uninitialised, at, "which was never written"),
+    };
+    Trouble::at_address(kind, lane, Space::Local, at.into(), format!("{verb} local memory at {at:#x}, {what}"))
+}
+
+/// `st`.
+///
+/// # Safety
+/// The decoder placed the operands.
+#[inline(always)]
+unsafe fn store<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+    let m = Modifiers::unpack(op.y);
+    // SAFETY: by the caller's promise.
+    let addresses = unsafe { addresses(frame, op, m) };
+    if m.space != OpSpace::Generic {
+        // SAFETY: as above.
+        return unsafe { store_to::<E>(core, warp, frame, op, mask, m, m.space, &addresses) };
+    }
+    by_space(addresses, mask, |space, addresses, mask| {
+        // SAFETY: as above.
+        unsafe { store_to::<E>(core, warp, frame, op, mask, m, space, addresses) }
+    })
+}
+
+#[inline(always)]
+unsafe fn store_to<E: Element>(
+    core: &mut Core<'_>,
+    warp: &mut Warp,
+    frame: &Frame,
+    op: &Op,
+    mask: u32,
+    m: Modifiers,
+    space: OpSpace,
+    addresses: &[u64; 32],
+) -> Outcome {
+    let count = usize::from(m.count);
+    let bytes = u64::from(E::BYTES) * count as u64;
+    if space == OpSpace::Local {
+        // SAFETY: by the caller's promise.
+        return unsafe { store_local::<E>(core, warp, frame, op, mask, m, addresses) };
+    }
+    let region = core.region(space);
+    let offset = addresses[0].wrapping_sub(region.base);
+    let simple = pattern(addresses, mask, bytes) == Pattern::Neighbours
+        && offset & (bytes - 1) == 0
+        && region.length >= 32 * bytes
+        && offset <= region.length - 32 * bytes
+        && E::BYTES >= 4
+        && !region.shadow.is_null()
+        // SAFETY: the span lies within the region.
+        && unsafe { words_have(&region, offset, 32 * bytes, 0x0F) };
+    // SAFETY: checked above or by `locate`; sources are the decoder's.
+    unsafe {
+        if simple {
+            let to = region.data.add(offset as usize);
+            for element in 0..count {
+                let source = if count == 1 { op.b } else { core.listed(op, count)[element] };
+                let values = frame.row::<E::Register>(source);
+                for lane in 0..32 {
+                    E::put(to.add(lane * bytes as usize + element * E::BYTES as usize), values[lane]);
+                }
+            }
+            region.shadow.add((offset >> 2) as usize).write_bytes(0xFF, 8 * bytes as usize);
+        } else {
+            if region.space == Space::Parameter {
+                let message = "writes a parameter of the kernel";
+                return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
+            }
+            let places = locate(core, &region, addresses, mask, bytes, bytes, 0x0F, "writes")?;
+            for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
+                for element in 0..count {
+                    let source = if count == 1 { op.b } else { core.listed(op, count)[element] };
+                    E::put(places[lane].add(element * E::BYTES as usize), frame.row::<E::Register>(source)[lane]);
+                }
+                written(core, &region, addresses[lane], bytes);
+            }
+        }
+    }
+    super::hooks::access(core, warp, region.space, true, m.order, mask, addresses, bytes)
+}
+
+/// Marks bytes as written.
+#[inline(always)]
+pub fn written(core: &Core<'_>, region: &Region, address: u64, bytes: u64) {
+    let offset = address.wrapping_sub(region.base);
+    if region.space == Space::Global && offset >= region.length {
+        return core.grid.memory.mark_initialised(address, bytes);
+    }
+    // SAFETY: the bytes were checked to lie in the region.
+    unsafe {
+        if !words_have(region, offset, bytes, 0xFF) {
+            crate::memory::Shadow::new(region.shadow, region.length).set_initialised(offset, bytes);
+        }
+    }
+}
+
+#[inline(never)]
+unsafe fn store_local<E: Element>(
+    core: &mut Core<'_>,
+    warp: &mut Warp,
+    frame: &Frame,
+    op: &Op,
+    mask: u32,
+    m: Modifiers,
+    addresses: &[u64; 32],
+) -> Outcome {
+    let count = usize::from(m.count);
+    let bytes = E::BYTES * u32::from(m.count);
+    for element in 0..count {
+        let source = if count == 1 { op.b } else { core.listed(op, count)[element] };
+        // SAFETY: the decoder placed the source.
+        let values = unsafe { frame.row::<E::Register>(source) };
+        let first = addresses[mask.trailing_zeros() as usize];
+        let same = (0..32).all(|lane| mask >> lane & 1 == 0 || addresses[lane] == first);
+        let at = first.wrapping_add(u64::from(E::BYTES) * element as u64);
+        if same
+            && E::BYTES == 4
+            && first.is_multiple_of(bytes.into())
+            && at < u64::from(u32::MAX)
+            && let Some((words, shadow)) = warp.local.row(at as u32, mask, 0x0F)
+        {
+            for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
+                words[lane] = E::bits(values[lane]) as u32;
+                shadow[lane] = 0xFF;
+            }
+            continue;
+        }
+        for lane in (0..32u32).filter(|lane| mask >> lane & 1 != 0) {
+            let at = local_address(addresses[lane as usize], bytes, lane)? + E::BYTES * element as u32;
+            let write = warp.local.write(lane as usize, at, E::BYTES, E::bits(values[lane as usize]));
+            write.map_err(|fault| local_trouble(fault, lane, "writes"))?;
+        }
+    }
+    Ok(())
+}

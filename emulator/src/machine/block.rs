@@ -1,0 +1,170 @@
+//! A block: its warps take turns until all have exited.
+
+use super::barrier::BarrierState;
+use super::copy::Copies;
+use super::core::{Core, Grid};
+use super::lanes::Row;
+use super::local::SharedMemory;
+use super::random::Random;
+use super::special::Special;
+use super::step::{Turn, turn};
+use super::trouble::Trouble;
+use super::warp::{State, Warp};
+use crate::arith::approx::Perturbation;
+use crate::decode::op::Action;
+use crate::settings::Rounding;
+use crate::watch::FindingKind;
+
+/// A block that is running.
+#[derive(Debug)]
+pub struct Block<'a> {
+    /// What its warps share.
+    pub core: Core<'a>,
+    /// Its warps.
+    pub warps: Vec<Warp>,
+    /// The order of its warps' turns.
+    order: Vec<usize>,
+    random: Random,
+}
+
+/// How far a block came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// To its end.
+    Done,
+    /// Its warps seem to wait for another block.
+    Yielded,
+}
+
+/// Trouble, and the warp that it happened in.
+pub type Failed = (u32, u32, Box<Trouble>);
+
+impl<'a> Block<'a> {
+    /// The block with this number, ready to run.
+    ///
+    /// # Errors
+    /// When its local memory does not fit.
+    pub fn new(grid: &'a Grid<'a>, number: u64) -> Result<Self, Failed> {
+        let [x, y, _] = grid.launch.grid.map(u64::from);
+        let block = [number % x, number / x % y, number / x / y].map(|axis| axis as u32);
+        let threads: u32 = grid.launch.block.iter().product();
+        let count = threads.div_ceil(32);
+        let budget = match grid.settings.max_warp_instructions {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        let core = Core {
+            grid,
+            block,
+            shared: SharedMemory::new(grid.shared_bytes),
+            live: threads,
+            barriers: [BarrierState::default(); 16],
+            completions: 0,
+            budget,
+            clock: 0,
+            copies: vec![Copies::default(); count as usize],
+            printed: String::new(),
+            counts: grid.settings.count.then(|| vec![[0; 2]; grid.module.code.len()]),
+        };
+        let shape = &grid.module.functions[grid.function as usize];
+        let warps: Result<Vec<Warp>, _> = (0..count)
+            .map(|warp| {
+                let lanes = (threads - warp * 32).min(32);
+                let live = u32::MAX >> (32 - lanes);
+                Warp::new(warp, live, special(grid, block, number, warp), grid.function, shape)
+                    .map_err(|trouble| (warp, shape.entry, trouble))
+            })
+            .collect();
+        let order = (0..count as usize).collect();
+        Ok(Block { core, warps: warps?, order, random: Random::new(grid.settings.seed, number + 1) })
+    }
+
+    /// Lets the warps take turns, in an order that the seed chooses anew in every round.
+    ///
+    /// # Errors
+    /// The first trouble.
+    pub fn run(&mut self) -> Result<Progress, Failed> {
+        loop {
+            self.random.shuffle(&mut self.order);
+            let (mut ran, mut yielded) = (false, false);
+            let before = self.core.completions;
+            for &index in &self.order {
+                let warp = &mut self.warps[index];
+                if warp.live == 0 {
+                    continue;
+                }
+                let clock = self.core.clock;
+                match turn(&mut self.core, warp) {
+                    Ok(Turn::Exited) => ran = true,
+                    Ok(Turn::Blocked) => ran |= self.core.clock != clock,
+                    Ok(Turn::Yielded) => yielded = true,
+                    Err(trouble) => return Err((warp.index, warp.pc, trouble)),
+                }
+            }
+            if self.core.live == 0 {
+                return Ok(Progress::Done);
+            }
+            if !ran && !yielded && self.core.completions == before {
+                return Err(self.stuck());
+            }
+            if yielded && !ran {
+                return Ok(Progress::Yielded);
+            }
+        }
+    }
+
+    /// Nobody can go on: who waits where, and what that means.
+    fn stuck(&self) -> Failed {
+        let mut waits = Vec::new();
+        for warp in self.warps.iter().filter(|warp| warp.live != 0) {
+            for fragment in &warp.fragments {
+                let op = &self.core.grid.module.code[fragment.pc as usize];
+                let place = self.core.grid.module.place(fragment.pc);
+                // The clearest sign first: lanes that wait for lanes of their own warp.
+                let kind = match (fragment.state, op.action) {
+                    (State::Lanes(_), Action::Barrier) => FindingKind::BarrierDivergence,
+                    (State::Lanes(_), _) => FindingKind::MaskMismatch,
+                    _ => FindingKind::Deadlock,
+                };
+                let rank = matches!(kind, FindingKind::Deadlock);
+                let text = format!("lanes {:#010x} of warp {} wait at {place}", fragment.mask, warp.index);
+                waits.push((rank, warp.index, fragment.mask, fragment.pc, kind, text));
+            }
+        }
+        waits.sort_by_key(|wait| wait.0);
+        let texts: Vec<&str> = waits.iter().map(|wait| wait.5.as_str()).take(4).collect();
+        let more = if waits.len() > 4 { format!(" and {} more", waits.len() - 4) } else { String::new() };
+        let (_, warp, mask, pc, kind, _) = &waits[0];
+        let message = match kind {
+            FindingKind::BarrierDivergence => "waits at a barrier that other lanes of its warp do not reach",
+            FindingKind::MaskMismatch => "waits at a .sync instruction for lanes of its mask that do not come",
+            _ => "waits for ever: nothing in the block can go on",
+        };
+        let message = format!("{message}: {}{more}", texts.join("; "));
+        (*warp, *pc, Trouble::new(*kind, mask.trailing_zeros(), message))
+    }
+}
+
+/// The special registers of a warp.
+fn special(grid: &Grid<'_>, block: [u32; 3], number: u64, warp: u32) -> Special {
+    let [x, y, _] = grid.launch.block;
+    let thread = |lane: usize| warp * 32 + lane as u32;
+    let row = |f: &dyn Fn(u32) -> u32| Row(std::array::from_fn(|lane| f(thread(lane))));
+    let multiprocessors = 108;
+    Special {
+        thread: [row(&|t| t % x), row(&|t| t / x % y), row(&|t| t / x / y)],
+        block_size: grid.launch.block,
+        block,
+        grid_size: grid.launch.grid,
+        warp,
+        multiprocessor: [(number % multiprocessors) as u32, multiprocessors as u32],
+        dynamic_shared: grid.launch.dynamic_shared,
+        total_shared: grid.shared_bytes,
+        grid: 1,
+        local_base: 0,
+        perturbation: Perturbation(match grid.settings.rounding {
+            Rounding::Exact => None,
+            Rounding::Adversarial => Some(grid.settings.seed),
+        }),
+    }
+}

@@ -1,0 +1,252 @@
+//! What the warps of a block share, and what all blocks of a launch share.
+
+use super::barrier::BarrierState;
+use super::copy::Copies;
+use super::lanes::Row;
+use super::local::SharedMemory;
+use super::trouble::{Outcome, Trouble};
+use super::{Launch, LoadedModule};
+use crate::decode::Module;
+use crate::decode::op::Op;
+use crate::memory::{GlobalMemory, View};
+use crate::settings::{Settings, Watch};
+use crate::watch::{FindingKind, Space};
+
+/// Generic addresses of shared memory begin here. No address of a process is that high.
+pub const SHARED_WINDOW: u64 = 1 << 56;
+/// Generic addresses of local memory begin here.
+pub const LOCAL_WINDOW: u64 = 2 << 56;
+/// Generic addresses of a kernel's parameters begin here.
+pub const PARAMETER_WINDOW: u64 = 3 << 56;
+/// Addresses of functions begin here.
+pub const FUNCTION_WINDOW: u64 = 4 << 56;
+
+/// A launch, as its blocks see it.
+#[derive(Debug)]
+pub struct Grid<'a> {
+    /// The code.
+    pub module: &'a Module,
+    /// Its constants, each a row or two.
+    pub constants: &'a [Row],
+    /// The device's memory.
+    pub memory: &'a GlobalMemory,
+    /// What checks of it need.
+    pub view: View,
+    /// The launch.
+    pub launch: &'a Launch<'a>,
+    /// The kernel, among the module's functions.
+    pub function: u32,
+    /// The parameter buffer, aligned, with some bytes to spare.
+    pub parameters: Vec<u64>,
+    /// How to run.
+    pub settings: &'a Settings,
+    /// What a shadow byte must have at least: [`crate::memory::FINE`], or without checks of initialisation less.
+    pub need: u8,
+    /// Bytes of shared memory of a block: static and dynamic.
+    pub shared_bytes: u32,
+}
+
+impl<'a> Grid<'a> {
+    /// Prepares a launch.
+    pub fn new(
+        loaded: &'a LoadedModule,
+        launch: &'a Launch<'a>,
+        memory: &'a GlobalMemory,
+        settings: &'a Settings,
+    ) -> Self {
+        let module: &Module = loaded.module();
+        let mut parameters = vec![0u64; launch.parameters.len() / 8 + 5];
+        for (i, byte) in launch.parameters.iter().enumerate() {
+            parameters[i / 8] |= u64::from(*byte) << (i % 8 * 8);
+        }
+        Grid {
+            module,
+            constants: loaded.constants(),
+            memory,
+            view: memory.view(),
+            launch,
+            function: launch.kernel.function,
+            parameters,
+            settings,
+            need: if settings.watch == Watch::Off { 0x0F } else { 0xFF },
+            shared_bytes: match launch.dynamic_shared {
+                0 => launch.kernel.static_shared,
+                bytes => launch.kernel.dynamic_shared_base + bytes,
+            },
+        }
+    }
+}
+
+/// What the warps of a block share while it runs.
+#[derive(Debug)]
+pub struct Core<'a> {
+    /// The launch.
+    pub grid: &'a Grid<'a>,
+    /// The block's place in the grid.
+    pub block: [u32; 3],
+    /// Shared memory.
+    pub shared: SharedMemory,
+    /// Threads that have not exited.
+    pub live: u32,
+    /// Its barriers.
+    pub barriers: [BarrierState; 16],
+    /// How often a barrier has completed, whichever.
+    pub completions: u64,
+    /// Warp instructions that it may still execute.
+    pub budget: u64,
+    /// What `%clock` reads: warp instructions executed.
+    pub clock: u64,
+    /// Copies under way, by warp.
+    pub copies: Vec<Copies>,
+    /// What was printed.
+    pub printed: String,
+    /// For each operation: times issued, and active lanes, when the launch is counted.
+    pub counts: Option<Vec<[u64; 2]>>,
+}
+
+/// Memory that is addressed by one number: the data, and the shadow of each word.
+#[derive(Clone, Copy, Debug)]
+pub struct Region {
+    /// The space.
+    pub space: Space,
+    /// The address of the first byte, as the kernel sees it.
+    pub base: u64,
+    /// Bytes.
+    pub length: u64,
+    /// The first byte.
+    pub data: *mut u8,
+    /// The shadow byte of the first word; null if all bytes are fine.
+    pub shadow: *mut u8,
+}
+
+/// State spaces as operations name them, in the low bits of [`Op::y`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the names of PTX")]
+pub enum OpSpace {
+    Generic,
+    Global,
+    Shared,
+    Local,
+    /// A kernel's parameters.
+    Parameter,
+}
+
+impl Core<'_> {
+    /// The memory behind a space, by addresses of that space.
+    ///
+    /// # Panics
+    /// For generic and local, which are no single memory.
+    #[inline(always)]
+    pub fn region(&mut self, space: OpSpace) -> Region {
+        match space {
+            OpSpace::Global => {
+                let view = &self.grid.view;
+                // SAFETY: offset 0 is within the shadow.
+                let shadow = unsafe { view.shadow.pointer(0) };
+                Region {
+                    space: Space::Global,
+                    base: view.base,
+                    length: view.length,
+                    data: view.base as *mut u8,
+                    shadow,
+                }
+            }
+            OpSpace::Shared => {
+                // SAFETY: offset 0 is within the shadow, which has a byte to spare.
+                let shadow = unsafe { self.shared.shadow().pointer(0) };
+                let length = self.shared.length().into();
+                Region { space: Space::Shared, base: 0, length, data: self.shared.data(), shadow }
+            }
+            OpSpace::Parameter => Region {
+                space: Space::Parameter,
+                base: 0,
+                length: self.grid.launch.parameters.len() as u64,
+                data: self.grid.parameters.as_ptr().cast_mut().cast(),
+                shadow: std::ptr::null_mut(),
+            },
+            OpSpace::Generic | OpSpace::Local => unreachable!("no single memory"),
+        }
+    }
+
+    /// The space that a generic address falls into.
+    #[inline(always)]
+    pub fn space_of(address: u64) -> OpSpace {
+        match address >> 56 {
+            0 => OpSpace::Global,
+            1 => OpSpace::Shared,
+            2 => OpSpace::Local,
+            3 => OpSpace::Parameter,
+            _ => OpSpace::Global,
+        }
+    }
+
+    /// What is wrong with an access of one lane, if anything is: `address` in the region's own terms.
+    pub fn explain(
+        &self,
+        region: &Region,
+        lane: u32,
+        address: u64,
+        bytes: u64,
+        align: u64,
+        need: u8,
+        verb: &str,
+    ) -> Outcome {
+        let space = region.space;
+        let name = format!("{space:?}").to_lowercase();
+        if !address.is_multiple_of(align) {
+            let message =
+                format!("{verb} {bytes} bytes of {name} memory at {address:#x}, which is no multiple of {align}");
+            return Err(Trouble::at_address(FindingKind::Misaligned, lane, space, address, message));
+        }
+        if space == Space::Global {
+            if let Err(fault) = self.grid.memory.check(address, bytes) {
+                let message = format!("{verb} {bytes} bytes of global memory out of bounds: {fault}");
+                return Err(Trouble::at_address(FindingKind::OutOfBounds, lane, space, address, message));
+            }
+            let bad = if need & 0xF0 != 0 { self.grid.memory.first_not_initialised(address, bytes) } else { None };
+            return match bad {
+                None => Ok(()),
+                Some(bad) => {
+                    let within = match self.grid.memory.allocation(bad) {
+                        Some((start, length)) => format!(" (byte {} of an allocation of {length})", bad - start),
+                        None => String::new(),
+                    };
+                    let message = format!("{verb} uninitialised global memory at {bad:#x}{within}");
+                    Err(Trouble::at_address(FindingKind::Uninitialised, lane, space, bad, message))
+                }
+            };
+        }
+        if address.checked_add(bytes).is_none_or(|end| end > region.length) {
+            let message = format!(
+                "{verb} {bytes} bytes of {name} memory at {address:#x}, out of bounds: there are {} bytes",
+                region.length
+            );
+            return Err(Trouble::at_address(FindingKind::OutOfBounds, lane, space, address, message));
+        }
+        if region.shadow.is_null() || need & 0xF0 == 0 {
+            return Ok(());
+        }
+        // SAFETY: the region's shadow covers its length.
+        let shadow = unsafe { crate::memory::Shadow::new(region.shadow, region.length) };
+        let Some(bad) = shadow.first_not_initialised(address, bytes) else { return Ok(()) };
+        if let Some((warp, pc)) =
+            self.copies.iter().enumerate().find_map(|(w, c)| c.covering(bad as u32).map(|pc| (w, pc)))
+        {
+            let message = format!(
+                "{verb} shared memory at {bad:#x} while a cp.async of warp {warp} that writes it has not been waited for"
+            );
+            let mut trouble = Trouble::at_address(FindingKind::InFlight, lane, space, bad, message);
+            trouble.other = Some(pc);
+            return Err(trouble);
+        }
+        let message = format!("{verb} uninitialised {name} memory at {bad:#x}");
+        Err(Trouble::at_address(FindingKind::Uninitialised, lane, space, bad, message))
+    }
+
+    /// The operands of an operation that are listed.
+    #[inline(always)]
+    pub fn listed(&self, op: &Op, count: usize) -> &[u32] {
+        &self.grid.module.operands[op.list as usize..][..count]
+    }
+}

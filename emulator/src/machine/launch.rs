@@ -1,0 +1,224 @@
+//! A grid: its blocks, in parallel or interleaved.
+//!
+//! Blocks of a kernel that does not communicate run on several threads, each to its end. Blocks of one that does (atomics
+//! on global memory, volatile accesses) run on one thread in the seed's order, and one that seems to wait for another gives
+//! way to it; so equal seeds give equal bits, whatever the number of threads.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::block::{Block, Failed, Progress};
+use super::core::Grid;
+use super::random::Random;
+use super::trouble::Trouble;
+use super::{Fault, Launch, LaunchReport, LoadedModule};
+use crate::count::Counters;
+use crate::memory::GlobalMemory;
+use crate::settings::Settings;
+use crate::watch::Finding;
+
+/// Blocks that are resident together at most, when they communicate and the launch is not cooperative.
+const RESIDENT: usize = 64;
+
+/// Runs a launch to its end.
+pub fn run(module: &LoadedModule, launch: &Launch, memory: &GlobalMemory, settings: &Settings) -> LaunchReport {
+    let grid = Grid::new(module, launch, memory, settings);
+    let blocks: u64 = launch.grid.iter().map(|axis| u64::from(*axis)).product();
+    let mut order: Vec<u64> = (0..blocks).collect();
+    // Seed 0 is the order of the numbers, which is easiest to follow.
+    if settings.seed != 0 {
+        Random::new(settings.seed, 0).shuffle(&mut order);
+    }
+    let threads = match settings.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    };
+    let communicates = launch.cooperative || launch.kernel.communicates;
+    let total = if communicates || threads == 1 || blocks == 1 {
+        interleaved(&grid, &order, launch.cooperative, communicates)
+    } else {
+        parallel(&grid, &order, threads.min(order.len()))
+    };
+    report(&grid, total)
+}
+
+/// What blocks leave behind.
+#[derive(Default)]
+struct Total {
+    /// Printed text, with the block's place in the order.
+    printed: Vec<(u64, String)>,
+    counts: Option<Vec<[u64; 2]>>,
+    /// The failure of the earliest block: its place in the order, its number, and what.
+    failed: Option<(u64, [u32; 3], Failed)>,
+}
+
+impl Total {
+    fn take(&mut self, place: u64, block: Block<'_>) {
+        if !block.core.printed.is_empty() {
+            self.printed.push((place, block.core.printed));
+        }
+        if let Some(counts) = block.core.counts {
+            self.add_counts(counts);
+        }
+    }
+
+    fn add_counts(&mut self, counts: Vec<[u64; 2]>) {
+        match &mut self.counts {
+            None => self.counts = Some(counts),
+            Some(total) => {
+                for (sum, [issued, lanes]) in total.iter_mut().zip(counts) {
+                    sum[0] += issued;
+                    sum[1] += lanes;
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, place: u64, block: [u32; 3], failed: Failed) {
+        if self.failed.as_ref().is_none_or(|(earlier, ..)| place < *earlier) {
+            self.failed = Some((place, block, failed));
+        }
+    }
+
+    fn join(&mut self, other: Total) {
+        self.printed.extend(other.printed);
+        if let Some(counts) = other.counts {
+            self.add_counts(counts);
+        }
+        if let Some((place, block, failed)) = other.failed {
+            self.fail(place, block, failed);
+        }
+    }
+}
+
+fn coordinates(grid: &Grid<'_>, number: u64) -> [u32; 3] {
+    let [x, y, _] = grid.launch.grid.map(u64::from);
+    [number % x, number / x % y, number / x / y].map(|axis| axis as u32)
+}
+
+/// On one thread: a block runs until it ends or seems to wait for another.
+fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: bool) -> Total {
+    let mut total = Total::default();
+    let mut resident: std::collections::VecDeque<(u64, Block<'_>)> = std::collections::VecDeque::new();
+    let limit = if cooperative { order.len() } else { RESIDENT };
+    let mut next = 0;
+    loop {
+        // A block that gave way lets a new one begin, while there is room; then the one that has waited longest goes on.
+        let (place, mut block) = if next < order.len() && resident.len() < limit {
+            next += 1;
+            let number = order[next - 1];
+            match Block::new(grid, number) {
+                Ok(block) => (next as u64 - 1, block),
+                Err(failed) => {
+                    total.fail(next as u64 - 1, coordinates(grid, number), failed);
+                    return total;
+                }
+            }
+        } else if let Some(waiting) = resident.pop_front() {
+            waiting
+        } else {
+            return total;
+        };
+        loop {
+            match block.run() {
+                Ok(Progress::Done) => {
+                    total.take(place, block);
+                    break;
+                }
+                // Without others that it could wait for, a block that gives way goes on at once.
+                Ok(Progress::Yielded) if !communicates => {}
+                Ok(Progress::Yielded) => {
+                    resident.push_back((place, block));
+                    break;
+                }
+                Err(failed) => {
+                    total.fail(place, block.core.block, failed);
+                    return total;
+                }
+            }
+        }
+    }
+}
+
+/// On several threads, which take blocks in the order; after a failure only blocks before it are still run, so that the
+/// earliest failure is found, whichever thread was fastest.
+fn parallel(grid: &Grid<'_>, order: &[u64], threads: usize) -> Total {
+    let next = AtomicU64::new(0);
+    let end = AtomicU64::new(order.len() as u64);
+    let total = Mutex::new(Total::default());
+    let work = || {
+        let mut mine = Total::default();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            if place >= end.load(Ordering::Relaxed) {
+                break;
+            }
+            let number = order[place as usize];
+            let failed = match Block::new(grid, number) {
+                Err(failed) => Some(failed),
+                Ok(mut block) => loop {
+                    match block.run() {
+                        Ok(Progress::Yielded) => {}
+                        Ok(Progress::Done) => {
+                            mine.take(place, block);
+                            break None;
+                        }
+                        Err(failed) => break Some(failed),
+                    }
+                },
+            };
+            if let Some(failed) = failed {
+                end.fetch_min(place, Ordering::Relaxed);
+                mine.fail(place, coordinates(grid, number), failed);
+            }
+        }
+        total.lock().unwrap_or_else(|e| e.into_inner()).join(mine);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    total.into_inner().unwrap_or_else(|e| e.into_inner())
+}
+
+fn report(grid: &Grid<'_>, mut total: Total) -> LaunchReport {
+    let kernel = grid.launch.kernel.name.clone();
+    total.printed.sort_by_key(|(place, _)| *place);
+    let mut report = LaunchReport { kernel, ..LaunchReport::default() };
+    if let Some((place, block, (warp, pc, trouble))) = total.failed {
+        total.printed.retain(|(printed, _)| *printed < place);
+        let kind = trouble.fault();
+        let finding = finding(grid, block, warp, pc, *trouble);
+        report.fault = Some(Fault { kind, message: finding.to_string() });
+        report.findings.push(finding);
+    } else if let Some(counts) = total.counts {
+        let mut counters = Counters::default();
+        for (op, [issued, lanes]) in grid.module.code.iter().zip(counts) {
+            if !op.hidden {
+                counters.warp_instructions += issued;
+                counters.thread_instructions += lanes;
+            }
+        }
+        report.counters = Some(counters);
+    }
+    report.printed = total.printed.into_iter().map(|(_, text)| text).collect();
+    report
+}
+
+/// Trouble, with all that is known of where it happened.
+fn finding(grid: &Grid<'_>, block: [u32; 3], warp: u32, pc: u32, trouble: Trouble) -> Finding {
+    Finding {
+        kind: trouble.kind,
+        kernel: grid.launch.kernel.name.clone(),
+        block,
+        warp,
+        lane: trouble.lane,
+        address: trouble.address.map(|(_, address)| address),
+        space: trouble.address.map(|(space, _)| space),
+        place: grid.module.place(trouble.at.unwrap_or(pc)),
+        other: trouble.other.map(|pc| grid.module.place(pc)),
+        message: trouble.message,
+    }
+}
