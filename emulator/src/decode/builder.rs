@@ -18,8 +18,10 @@ pub enum Symbol {
     Register(u32, Type),
     /// A virtual predicate.
     Predicate(u32),
-    /// A variable of the module: its index.
+    /// A variable of the module in global memory: its index.
     Variable(u32),
+    /// Constant memory at this offset.
+    Constant(u32),
     /// Shared memory at this offset.
     Shared(u32),
     /// Local memory of the frame at this offset.
@@ -242,7 +244,9 @@ impl<'a> Builder<'a, '_> {
             Symbol::Variable(index) if wide => Ok(CONSTANT | self.constants.add(Value::Variable(index, offset), true)),
             Symbol::Function(index) if wide => Ok(CONSTANT | self.constants.add(Value::Function(index), true)),
             Symbol::Variable(_) | Symbol::Function(_) => self.error("an address has 64 bits"),
-            Symbol::Shared(at) | Symbol::Parameter(at) => Ok(self.constant((i64::from(at) + offset) as u64, wide)),
+            Symbol::Shared(at) | Symbol::Parameter(at) | Symbol::Constant(at) => {
+                Ok(self.constant((i64::from(at) + offset) as u64, wide))
+            }
             Symbol::Local(at) => {
                 let d = REGISTER | self.register("the address of a local variable", wide);
                 let x = (i64::from(at) + offset) as u64;

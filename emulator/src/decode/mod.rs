@@ -26,6 +26,8 @@ use place::Track;
 pub struct Module {
     kernels: Vec<Kernel>,
     variables: Vec<Variable>,
+    /// Bytes of constant memory.
+    pub(crate) constant_bytes: u64,
     /// Operations of all functions, one after the other.
     pub(crate) code: Vec<Op>,
     /// Operands of operations that have many.
@@ -105,6 +107,8 @@ pub struct Variable {
     pub constant: bool,
     /// What it holds at first; shorter than `bytes` when the rest is zero.
     pub initial: Vec<u8>,
+    /// Where it lies in constant memory, if it does.
+    pub(crate) bank_offset: Option<u64>,
     /// Addresses within the initial value.
     pub(crate) relocations: Vec<Relocation>,
 }

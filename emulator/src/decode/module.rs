@@ -27,6 +27,10 @@ struct Unit<'a> {
     kernels: Vec<Kernel>,
     variables: Vec<Variable>,
     names: HashMap<&'a str, Symbol>,
+    /// Variables by name, constant ones too.
+    places: HashMap<&'a str, u32>,
+    /// Bytes of constant memory so far.
+    constant_bytes: u64,
     /// Functions that touch memory in ways that let blocks communicate.
     communicating: Vec<bool>,
 }
@@ -104,7 +108,6 @@ impl<'a> Unit<'a> {
             return Err(LoadError { line: variable.line, malformed: false, message });
         }
         let index = self.variables.len() as u32;
-        self.names.insert(variable.name, Symbol::Variable(index));
         let size = Type::named(variable.element).map_or(1, Type::bytes) as usize;
         let mut bytes = bytes_of(variable)?;
         // `name[] = {…}` is as long as its initialiser.
@@ -123,11 +126,22 @@ impl<'a> Unit<'a> {
             initial.extend_from_slice(&bits.to_le_bytes()[..size]);
         }
         initial.truncate(bytes as usize);
+        let mut bank_offset = None;
+        if variable.space == "const" {
+            let at = self.constant_bytes.next_multiple_of(align_of(variable));
+            self.constant_bytes = at + bytes;
+            bank_offset = Some(at);
+            self.names.insert(variable.name, Symbol::Constant(at as u32));
+        } else {
+            self.names.insert(variable.name, Symbol::Variable(index));
+        }
+        self.places.insert(variable.name, index);
         self.variables.push(Variable {
             name: variable.name.into(),
             bytes,
             align: align_of(variable),
             constant: variable.space == "const",
+            bank_offset,
             initial,
             relocations: Vec::new(),
         });
@@ -137,13 +151,17 @@ impl<'a> Unit<'a> {
     /// Initialisers that are addresses.
     fn relocations(&mut self, tree: &ptx::Unit<'a>) -> Decoded {
         for variable in &tree.variables {
-            let Some(Symbol::Variable(index)) = self.names.get(variable.name).copied() else { continue };
+            let Some(index) = self.places.get(variable.name).copied() else { continue };
             let size = Type::named(variable.element).map_or(1, Type::bytes) as usize;
             for (i, value) in variable.initial.iter().enumerate() {
-                let Initial::Address { name, offset, .. } = *value else { continue };
+                let Initial::Address { name, offset, generic } = *value else { continue };
                 let target = match self.names.get(name) {
                     Some(Symbol::Variable(target)) if size == 8 => {
                         Relocation { at: i * size, variable: Some(*target), offset }
+                    }
+                    Some(Symbol::Constant(target)) if size == 8 => {
+                        let window = if generic { crate::machine::core::CONSTANT_WINDOW as i64 } else { 0 };
+                        Relocation { at: i * size, variable: None, offset: window + i64::from(*target) + offset }
                     }
                     Some(Symbol::Function(target)) if size == 8 => {
                         let offset = crate::machine::core::FUNCTION_WINDOW as i64 + i64::from(*target);
@@ -217,14 +235,13 @@ impl<'a> Unit<'a> {
             let directive =
                 |name: &str| function.directives.iter().find(|(n, _)| *n == name).map(|(_, numbers)| numbers);
             let three = |name: &str| directive(name).map(|n| [0, 1, 2].map(|i| n.get(i).copied().unwrap_or(1)));
-            let constants = self.variables.iter().filter(|v| v.constant).map(|v| v.bytes as u32).sum();
             self.kernels.push(Kernel {
                 name: function.name.into(),
                 parameters,
                 static_shared: layout.static_bytes,
                 dynamic_shared_base: layout.dynamic,
                 local_bytes: shape.local_bytes,
-                constant_bytes: constants,
+                constant_bytes: self.constant_bytes as u32,
                 registers: (shape.rows + 8).min(255),
                 max_threads: three("maxntid"),
                 required_threads: three("reqntid"),
@@ -268,6 +285,7 @@ impl<'a> Unit<'a> {
         Module {
             kernels: self.kernels,
             variables: self.variables,
+            constant_bytes: self.constant_bytes,
             code: self.code,
             operands: self.operands,
             calls: self.calls,

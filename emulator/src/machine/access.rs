@@ -1,6 +1,6 @@
 //! `ld` and `st`: addresses, checks, and the fast paths for neighbouring and equal addresses.
 
-use super::core::{Core, LOCAL_WINDOW, OpSpace, PARAMETER_WINDOW, Region, SHARED_WINDOW};
+use super::core::{CONSTANT_WINDOW, Core, LOCAL_WINDOW, OpSpace, PARAMETER_WINDOW, Region, SHARED_WINDOW};
 use super::lanes::{ALL, Frame, Lane, VECTORS, WarpHandler};
 use super::local::LocalFault;
 use super::trouble::{Outcome, Trouble};
@@ -51,7 +51,8 @@ impl Modifiers {
             1 => OpSpace::Global,
             2 => OpSpace::Shared,
             3 => OpSpace::Local,
-            _ => OpSpace::Parameter,
+            4 => OpSpace::Parameter,
+            _ => OpSpace::Constant,
         };
         let order = match y >> 24 & 0xFF {
             0 => Order::Weak,
@@ -386,6 +387,7 @@ pub fn by_space(
             OpSpace::Shared => SHARED_WINDOW,
             OpSpace::Local => LOCAL_WINDOW,
             OpSpace::Parameter => PARAMETER_WINDOW,
+            OpSpace::Constant => CONSTANT_WINDOW,
             _ => 0,
         };
         if window != 0 {
@@ -582,8 +584,8 @@ unsafe fn store_to<E: Element>(
             }
             region.shadow.add((offset >> 2) as usize).write_bytes(0xFF, 8 * bytes as usize);
         } else {
-            if region.space == Space::Parameter {
-                let message = "writes a parameter of the kernel";
+            if let Space::Parameter | Space::Constant = region.space {
+                let message = "writes a parameter of the kernel, or constant memory";
                 return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
             }
             let places = locate(core, &region, addresses, mask, bytes, bytes, 0x0F, "writes")?;

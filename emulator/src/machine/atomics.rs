@@ -97,7 +97,7 @@ impl Atomic {
     }
 
     /// The new value: of the old one, an operand, and for `cas` a second operand.
-    fn apply(self, old: u64, x: u64, y: u64) -> u64 {
+    fn apply(self, old: u64, x: u64, y: u64, flush: bool) -> u64 {
         let mode = HalfMode::default();
         let (a, b) = (old as u32, x as u32);
         match (self.what, self.t) {
@@ -112,7 +112,8 @@ impl Atomic {
             (What::And, _) => old & x,
             (What::Or, _) => old | x,
             (What::Xor, _) => old ^ x,
-            // On hardware, `add.f32` on global memory flushes subnormals only with `.ftz`, which `atom` does not have.
+            // On global memory subnormals are flushed, on shared memory they are not.
+            (What::Add, Type::F32) if flush => add_f32(a, b, Mode::NEAREST_FTZ).into(),
             (What::Add, Type::F32) => add_f32(a, b, Mode::NEAREST).into(),
             (What::Add, Type::F64) => add_f64(old, x, Round::Nearest),
             (What::Add, Type::F16) => half::add::<F16>(a, b, mode).into(),
@@ -173,7 +174,7 @@ unsafe fn run_in(
     space: OpSpace,
     addresses: &[u64; 32],
 ) -> Outcome {
-    if matches!(space, OpSpace::Local | OpSpace::Parameter) {
+    if matches!(space, OpSpace::Local | OpSpace::Parameter | OpSpace::Constant) {
         let message = "an atomic operation on memory that is neither global nor shared";
         return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
     }
@@ -196,7 +197,7 @@ unsafe fn run_in(
             let mut value = 0u64;
             (&raw mut value).cast::<u8>().copy_from(places[lane], bytes as usize);
             old[lane] = value;
-            let new = atomic.apply(value, operand(op.b, lane), operand(op.c, lane));
+            let new = atomic.apply(value, operand(op.b, lane), operand(op.c, lane), space == OpSpace::Global);
             places[lane].copy_from((&raw const new).cast::<u8>(), bytes as usize);
             if need & 0xF0 == 0 {
                 written(core, &region, addresses[lane], bytes);
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn values() {
-        let apply = |what, t, old, x, y| Atomic { what, t }.apply(old, x, y);
+        let apply = |what, t, old, x, y| Atomic { what, t }.apply(old, x, y, false);
         assert_eq!(apply(What::Increment, Type::U32, 7, 7, 0), 0);
         assert_eq!(apply(What::Increment, Type::U32, 6, 7, 0), 7);
         assert_eq!(apply(What::Decrement, Type::U32, 0, 7, 0), 7);

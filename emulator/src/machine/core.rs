@@ -20,6 +20,8 @@ pub const LOCAL_WINDOW: u64 = 2 << 56;
 pub const PARAMETER_WINDOW: u64 = 3 << 56;
 /// Addresses of functions begin here.
 pub const FUNCTION_WINDOW: u64 = 4 << 56;
+/// Generic addresses of constant memory begin here.
+pub const CONSTANT_WINDOW: u64 = 5 << 56;
 
 /// A launch, as its blocks see it.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Grid<'a> {
     pub module: &'a Module,
     /// Its constants, each a row or two.
     pub constants: &'a [Row],
+    /// Constant memory: its address and its bytes.
+    pub constant_bank: (u64, u64),
     /// The device's memory.
     pub memory: &'a GlobalMemory,
     /// What checks of it need.
@@ -62,6 +66,7 @@ impl<'a> Grid<'a> {
         Grid {
             module,
             constants: loaded.constants(),
+            constant_bank: loaded.constant_bank(),
             memory,
             view: memory.view(),
             launch,
@@ -130,6 +135,8 @@ pub enum OpSpace {
     Local,
     /// A kernel's parameters.
     Parameter,
+    /// The module's constants.
+    Constant,
 }
 
 impl Core<'_> {
@@ -165,6 +172,13 @@ impl Core<'_> {
                 data: self.grid.parameters.as_ptr().cast_mut().cast(),
                 shadow: std::ptr::null_mut(),
             },
+            OpSpace::Constant => Region {
+                space: Space::Constant,
+                base: 0,
+                length: self.grid.constant_bank.1,
+                data: self.grid.constant_bank.0 as *mut u8,
+                shadow: std::ptr::null_mut(),
+            },
             OpSpace::Generic | OpSpace::Local => unreachable!("no single memory"),
         }
     }
@@ -177,6 +191,7 @@ impl Core<'_> {
             1 => OpSpace::Shared,
             2 => OpSpace::Local,
             3 => OpSpace::Parameter,
+            5 => OpSpace::Constant,
             _ => OpSpace::Global,
         }
     }

@@ -12,19 +12,38 @@ pub struct LoadedModule {
     module: Arc<Module>,
     /// The address of each variable, in the module's order.
     addresses: Vec<u64>,
+    /// What was allocated for them.
+    taken: Vec<u64>,
+    /// Where constant memory begins.
+    bank: u64,
     constants: Vec<Row>,
 }
 
 impl LoadedModule {
     /// Takes memory for the module's variables and writes their first values. None when the memory does not suffice.
     pub fn new(module: Arc<Module>, memory: &GlobalMemory) -> Option<Self> {
+        let mut taken = Vec::new();
+        let mut take = |bytes: u64| match memory.allocate(bytes) {
+            Some(address) => {
+                taken.push(address);
+                Some(address)
+            }
+            None => {
+                taken.drain(..).for_each(|address| drop(memory.free(address)));
+                None
+            }
+        };
+        // Constant memory is one bank, as its addresses count from its beginning.
+        let bank = if module.constant_bytes > 0 { take(module.constant_bytes)? } else { 0 };
         let mut addresses = Vec::with_capacity(module.variables().len());
         for variable in module.variables() {
-            let Some(address) = memory.allocate(variable.bytes) else {
-                addresses.iter().for_each(|address| drop(memory.free(*address)));
-                return None;
-            };
-            addresses.push(address);
+            addresses.push(match variable.bank_offset {
+                Some(offset) => bank + offset,
+                None => take(variable.bytes)?,
+            });
+        }
+        if bank != 0 {
+            memory.write(bank, &vec![0; module.constant_bytes as usize]).expect("just allocated with this length");
         }
         for (variable, address) in module.variables().iter().zip(&addresses) {
             let mut bytes = variable.initial.clone();
@@ -37,7 +56,12 @@ impl LoadedModule {
             memory.write(*address, &bytes).expect("just allocated with this length");
         }
         let constants = module.constant_rows(&addresses);
-        Some(LoadedModule { module, addresses, constants })
+        Some(LoadedModule { module, addresses, taken, bank, constants })
+    }
+
+    /// Constant memory: its address and its bytes.
+    pub(crate) fn constant_bank(&self) -> (u64, u64) {
+        (self.bank, self.module.constant_bytes)
     }
 
     /// The module's constants, with the addresses of its variables.
@@ -58,6 +82,6 @@ impl LoadedModule {
 
     /// Gives the variables' memory back.
     pub fn unload(&self, memory: &GlobalMemory) {
-        self.addresses.iter().for_each(|address| drop(memory.free(*address)));
+        self.taken.iter().for_each(|address| drop(memory.free(*address)));
     }
 }

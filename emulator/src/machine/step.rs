@@ -43,6 +43,7 @@ enum Stop {
 /// The trouble that it ran into; [`Warp::pc`] says where.
 pub fn turn(core: &mut Core<'_>, warp: &mut Warp) -> Outcome<Turn> {
     barrier::wake(core, warp);
+    (warp.patience, warp.spins) = (PATIENCE, 0);
     loop {
         let Some((mut fragment, limit)) = warp.choose() else {
             if warp.live == 0 {
@@ -63,6 +64,7 @@ pub fn turn(core: &mut Core<'_>, warp: &mut Warp) -> Outcome<Turn> {
             Stop::Gone => exit(core, warp, fragment)?,
             Stop::Yield => {
                 fragment.tired = true;
+                (warp.patience, warp.spins) = (PATIENCE, 0);
                 warp.add(fragment);
                 if warp.fragments.iter().all(|f| f.tired || f.state != State::Ready) {
                     warp.fragments.iter_mut().for_each(|f| f.tired = false);
@@ -82,8 +84,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
     let mut mask = fragment.mask;
     let mut pc = fragment.pc;
     let alone = warp.fragments.is_empty();
-    let spins = warp.spins.wrapping_add(SPINS);
-    let granted = PATIENCE.min(core.budget);
+    let granted = warp.patience.min(core.budget);
     let mut patience = granted;
     core.budget -= granted;
     let stop = loop {
@@ -128,7 +129,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                     warp.effects += 1;
                     // SAFETY: as above.
                     unsafe { handler(core, warp, &frame, op, active)? };
-                    if warp.spins == spins {
+                    if warp.spins >= SPINS {
                         pc += 1;
                         break Stop::Yield;
                     }
@@ -282,6 +283,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                         }
                         *fragment = inside;
                         core.budget += patience;
+                        warp.patience -= granted - patience;
                         return Ok(Stop::Choose);
                     }
                 }
@@ -302,6 +304,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                 if matches!(op.action, Action::Return) && warp.nodes[fragment.node as usize].depth > 0 {
                     *fragment = calls::give_back(core, warp, Fragment { pc, mask, ..*fragment });
                     core.budget += patience;
+                    warp.patience -= granted - patience;
                     return Ok(Stop::Choose);
                 }
                 break Stop::Gone;
@@ -337,6 +340,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
     };
     core.budget += patience;
     core.clock += granted - patience;
+    warp.patience -= granted - patience;
     (fragment.pc, fragment.mask) = (pc, mask);
     Ok(stop)
 }

@@ -77,8 +77,10 @@ pub struct Warp {
     pub special: Special,
     /// Operations on memory and barriers so far.
     pub effects: u64,
-    /// Operations so far that a loop which waits for somebody else would make: atomics, volatile accesses.
+    /// Operations in this turn that a loop which waits for somebody else would make: atomics, volatile accesses.
     pub spins: u32,
+    /// Instructions that it may still execute in this turn.
+    pub patience: u64,
     /// [`super::core::Core::completions`] when it last looked.
     pub seen: u64,
     /// The operation that is executed, for reports.
@@ -104,6 +106,7 @@ impl Warp {
             special,
             effects: 0,
             spins: 0,
+            patience: 0,
             seen: 0,
             pc: shape.entry,
         };

@@ -2,6 +2,7 @@
 //!
 //! The tree keeps PTX's own words: what an opcode or a type means is the decoder's business ([`crate::decode`]).
 
+mod expression;
 mod lexer;
 mod parser;
 mod statements;

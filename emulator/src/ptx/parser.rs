@@ -227,7 +227,7 @@ impl<'a> Parser<'a> {
             if self.take(b']') {
                 variable.dimensions.push(None);
             } else {
-                variable.dimensions.push(Some(self.integer()?));
+                variable.dimensions.push(Some(self.expression()? as u64));
                 self.expect(b']')?;
             }
         }
@@ -248,10 +248,12 @@ impl<'a> Parser<'a> {
             }
             return Ok(());
         }
+        if self.begins_expression() {
+            values.push(Initial::Integer(self.expression()?));
+            return Ok(());
+        }
         let negative = self.take(b'-');
         let value = match self.next()? {
-            Token::Integer(value) if negative => Initial::Integer(-i128::from(value)),
-            Token::Integer(value) => Initial::Integer(value.into()),
             Token::Float(value) => Initial::Float(if negative { -value } else { value }),
             Token::Bits32(bits) => Initial::Bits32(bits),
             Token::Bits64(bits) => Initial::Float(f64::from_bits(bits)),
@@ -276,7 +278,7 @@ impl<'a> Parser<'a> {
         if !plus && !minus {
             return Ok(0);
         }
-        let value = self.integer()? as i64;
+        let value = self.expression()? as i64;
         Ok(if minus { value.wrapping_neg() } else { value })
     }
 

@@ -136,7 +136,14 @@ impl<'a> Parser<'a> {
         let opcode = self.word()?.split('.').collect();
         let mut operands = Vec::new();
         while !self.take(b';') {
-            operands.push(self.operand()?);
+            // Of a call, parentheses hold lists; elsewhere a constant expression may begin with them.
+            let list = self.spots[first].token == Token::Word("call")
+                || matches!(self.spots[first].token, Token::Word(word) if word.starts_with("call."));
+            operands.push(if !list && self.begins_expression() {
+                Operand::Integer(self.expression()?)
+            } else {
+                self.operand()?
+            });
             // `call (r), f, (a)` has commas everywhere; a missing one is only allowed at the end.
             if !self.take(b',') {
                 self.expect(b';')?;
@@ -158,8 +165,10 @@ impl<'a> Parser<'a> {
                 Token::Float(value) => Operand::Float(-value),
                 _ => return self.error("a number must follow the sign"),
             },
-            Token::Mark(b'~') => Operand::Integer(!i128::from(self.integer()?)),
-            Token::Integer(value) => Operand::Integer(value.into()),
+            Token::Integer(_) => {
+                self.at -= 1;
+                Operand::Integer(self.expression()?)
+            }
             Token::Float(value) => Operand::Float(value),
             Token::Bits32(bits) => Operand::Bits32(bits),
             Token::Bits64(bits) => Operand::Bits64(bits),

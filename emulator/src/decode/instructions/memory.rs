@@ -71,6 +71,7 @@ pub fn address<'a>(b: &mut Builder<'a, '_>, operand: &Operand<'a>) -> Decoded<Ad
             debug_assert_eq!(base & CONSTANT, CONSTANT);
             Ok(Address { base, symbol: Some(OpSpace::Global), ..plain })
         }
+        Some(Symbol::Constant(offset)) => Ok(Address { offset: at(offset), symbol: Some(OpSpace::Constant), ..plain }),
         Some(Symbol::Shared(offset)) => Ok(Address { offset: at(offset), symbol: Some(OpSpace::Shared), ..plain }),
         Some(Symbol::Parameter(offset)) => {
             Ok(Address { offset: at(offset), symbol: Some(OpSpace::Parameter), ..plain })
@@ -99,7 +100,7 @@ pub fn space_and_order<'a>(b: &mut Builder<'a, '_>, r: &mut Reader<'a, '_>) -> D
     let space = r
         .one_of(&[
             ("global", OpSpace::Global),
-            ("const", OpSpace::Global),
+            ("const", OpSpace::Constant),
             ("shared", OpSpace::Shared),
             ("shared::cta", OpSpace::Shared),
             ("local", OpSpace::Local),

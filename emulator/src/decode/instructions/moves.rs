@@ -4,7 +4,7 @@ use super::{Reader, simple};
 use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{NONE, Op, PREDICATE};
 use crate::decode::types::Type;
-use crate::machine::core::{LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
+use crate::machine::core::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
 use crate::machine::lanes::{binary, compare, frame, quaternary, unary};
 use crate::ptx::Operand;
 
@@ -111,7 +111,8 @@ fn pack<'a>(b: &mut Builder<'a, '_>, t: Type, to: &Operand<'a>, parts: &[Operand
 /// Where the generic addresses of a space begin. A device function's parameters are in its local memory.
 fn window<'a>(b: &Builder<'a, '_>, space: &str) -> Option<u64> {
     Some(match space {
-        "global" | "const" => 0,
+        "global" => 0,
+        "const" => CONSTANT_WINDOW,
         "shared" | "shared::cta" | "shared::cluster" => SHARED_WINDOW,
         "local" => LOCAL_WINDOW,
         "param" if b.entry => PARAMETER_WINDOW,
