@@ -10,7 +10,7 @@ use std::path::Path;
 pub enum Kind {
     /// Command-line arguments that parse but contradict each other (clap itself exits with 2 as well).
     Usage = 2,
-    /// Training stopped because loss or gradient was not finite for several steps in a row.
+    /// Loss or gradient was not finite for several steps in a row, or what a model predicts is not.
     NonFiniteTraining = 3,
     /// The file is of no format we read.
     UnknownFormat = 10,

@@ -325,7 +325,7 @@ fn made_up_headers_are_boring() {
 }
 
 fn made_up_headers(sort: &Sort) {
-    const CASES: usize = 150_000;
+    const CASES: usize = 50_000;
     let folder = scratch();
     let path = (sort.make)(folder.path());
     let whole = std::fs::read(&path).unwrap();

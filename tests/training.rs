@@ -178,6 +178,8 @@ struct Poisoned {
 enum Poison {
     Gradient(f32),
     Score(f32),
+    /// All scores without a backward pass after this update.
+    Validation(f32),
 }
 
 impl Device for Poisoned {
@@ -187,6 +189,7 @@ impl Device for Poisoned {
             let (tensor, value) = match *poison {
                 Poison::Gradient(value) => (state.grads, value),
                 Poison::Score(value) => (scores, value),
+                Poison::Validation(_) => return self.device.update(state, hyper, scores),
             };
             // Somewhere in the middle.
             self.device.upload(tensor.slice(tensor.len / 2, 1), bytemuck::bytes_of(&value))?;
@@ -266,7 +269,14 @@ impl Device for Poisoned {
         scores: Tensor,
         backward: Option<HeadBackward>,
     ) -> Result<()> {
-        self.device.head_loss(call, params, inputs, levels, x, scores, backward)
+        let is_validation = backward.is_none();
+        self.device.head_loss(call, params, inputs, levels, x, scores, backward)?;
+        match self.plan.iter().find(|(update, _)| *update == self.n_update) {
+            Some((_, Poison::Validation(value))) if is_validation => {
+                self.device.upload(scores.slice(0, 1), bytemuck::bytes_of(value))
+            }
+            _ => Ok(()),
+        }
     }
     fn head_logits(
         &mut self,
@@ -380,6 +390,28 @@ fn too_many_bad_steps_in_a_row_stop_the_run_with_a_good_checkpoint() {
     let (end, (again, _), _) = train(&mut poisoned(vec![]), &path, &run, &dataset);
     assert_eq!(end.unwrap_err().kind(), Kind::NonFiniteTraining);
     assert_eq!(again.meta.progress, state.meta.progress);
+}
+
+#[test]
+fn a_run_whose_last_validation_is_not_finite_is_not_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = wave(folder.path());
+    let recipe = TrainingConfig { lr: 1e-3, validate_every: 2, ..TrainingConfig::paper(7, 4) };
+    let run = run_meta(&dataset, small(), recipe);
+    for (bad, told) in [(vec![2], None), (vec![4], Some("step 2")), (vec![2, 4], Some("no validation"))] {
+        let path = folder.path().join(format!("{bad:?}"));
+        let plan = bad.into_iter().map(|update| (update, Poison::Validation(f32::NAN))).collect();
+        let (end, (state, _), _) = train(&mut poisoned(plan), &path, &run, &dataset);
+        assert_eq!(state.meta.progress.step, 4, "saved all the same");
+        match told {
+            None => assert_eq!(end.unwrap(), End::Steps),
+            Some(told) => {
+                let error = end.unwrap_err();
+                assert_eq!(error.kind(), Kind::NonFiniteTraining);
+                assert!(error.to_string().contains(told), "{error}");
+            }
+        }
+    }
 }
 
 #[test]

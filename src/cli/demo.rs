@@ -1,6 +1,6 @@
 //! `gpt2meg demo`: every other command in turn, as a user would type them.
 
-use super::{Cli, Exit, Globals};
+use super::{Cli, Exit, Globals, Overwrite};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Parser};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ pub struct Demo {
     /// Folder for everything the demonstration makes; must not exist yet, or be empty (--force empties an earlier one).
     #[arg(long, default_value = "gpt2meg-demo")]
     out: PathBuf,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 impl Demo {

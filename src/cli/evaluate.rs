@@ -1,7 +1,7 @@
 //! `gpt2meg evaluate`.
 
-use super::progress;
 use super::{Exit, Globals};
+use super::{Overwrite, progress};
 use crate::device::Sampler;
 use crate::error::{Error, Kind, Result};
 use crate::evaluate::measure::Source;
@@ -63,6 +63,8 @@ pub struct Evaluate {
     /// The report's folder.
     #[arg(long, value_name = "REPORT")]
     out: PathBuf,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 /// Parts of tokenized data.

@@ -1,6 +1,6 @@
 //! `gpt2meg export`: a model for Hugging Face's GPT-2.
 
-use super::{Exit, Globals};
+use super::{Exit, Globals, Overwrite};
 use crate::error::Result;
 use crate::model::export;
 use crate::train::checkpoint::{self, Which};
@@ -24,6 +24,8 @@ pub struct Export {
     /// Which checkpoint of the run.
     #[arg(long, value_enum, default_value_t = Which::Best)]
     checkpoint: Which,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 impl Export {

@@ -1,6 +1,6 @@
 //! `gpt2meg generate`.
 
-use super::{Exit, Globals, progress};
+use super::{Exit, Globals, Overwrite, progress};
 use crate::device::{self, Device, Dtype, Sampler};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
@@ -107,6 +107,8 @@ pub struct Generate {
     /// Go on with an interrupted generation, to the same bytes as if it had never stopped.
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 /// Sources of conditions.

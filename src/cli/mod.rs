@@ -42,8 +42,8 @@ pub struct Globals {
     /// Print the result as JSON on standard output.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Let commands that write replace files that exist.
-    #[arg(long, global = true)]
+    /// Replace files that exist: an option of the commands that write.
+    #[arg(skip)]
     pub force: bool,
     /// No progress, no notes.
     #[arg(short, long, global = true)]
@@ -83,9 +83,35 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// The option of the commands that write.
+#[derive(Args, Debug, Clone, Copy)]
+struct Overwrite {
+    /// Replace files that exist.
+    #[arg(long)]
+    force: bool,
+}
+
+impl Command {
+    /// Whether files that exist are to be replaced.
+    fn force(&self) -> bool {
+        let overwrite = match self {
+            Self::Demo(command) => command.overwrite,
+            Self::Simulate(command) => command.overwrite,
+            Self::Tokenize(command) => command.overwrite,
+            Self::Train(command) => command.overwrite,
+            Self::Generate(command) => command.overwrite,
+            Self::Score(command) => command.overwrite,
+            Self::Evaluate(command) => command.overwrite,
+            Self::Export(command) => command.overwrite,
+            Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
+        };
+        overwrite.force
+    }
+}
+
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<Exit> {
-    let globals = &cli.globals;
+    let globals = &Globals { force: cli.command.force(), ..cli.globals };
     if let Some(threads) = globals.threads {
         use crate::device::cpu::MAX_THREADS;
         ensure!((1..=MAX_THREADS).contains(&threads), Kind::Usage, "{threads} threads is outside 1 to {MAX_THREADS}");

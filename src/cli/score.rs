@@ -1,8 +1,8 @@
 //! `gpt2meg score`.
 
-use super::{Exit, Globals, progress};
+use super::{Exit, Globals, Overwrite, progress};
 use crate::ensure;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
@@ -52,6 +52,8 @@ pub struct Score {
     /// File to write [default: scores.json in the run's folder].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 /// A part of the data.
@@ -135,6 +137,12 @@ impl Score {
         bar.finish_and_clear();
         let stopped = || Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
         let Some(scored) = scored else { return stopped() };
+        if !scored.metrics().nats.is_finite() {
+            let hint = "The model has diverged in training: use an earlier checkpoint";
+            return Err(Error::new(Kind::NonFiniteTraining, "what the model predicts is not finite")
+                .at(&checkpoint.path)
+                .hint(hint));
+        }
         let Some(fitted) = Anchors::fit(&dataset)? else { return stopped() };
         let Some(anchors) = fitted.score(&dataset, &windows, meta.model.n_ctx)? else { return stopped() };
         let differences = NAMES.iter().zip(anchors.iter().map(|anchor| scored.minus(anchor)));

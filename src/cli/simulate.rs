@@ -1,6 +1,6 @@
 //! `gpt2meg simulate`.
 
-use super::{Exit, Globals, progress};
+use super::{Exit, Globals, Overwrite, progress};
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::table;
 use crate::recording::npy::{self, Layout};
@@ -53,6 +53,8 @@ pub struct Simulate {
     /// Orientation of a .npy file.
     #[arg(long, value_enum, default_value_t = Layout::TimeFirst)]
     layout: Layout,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 impl Simulate {

@@ -1,6 +1,6 @@
 //! `gpt2meg tokenize`.
 
-use super::{Exit, Globals, progress};
+use super::{Exit, Globals, Overwrite, progress};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::{ClassMap, HOLD};
@@ -52,6 +52,8 @@ pub struct Tokenize {
     events: EventArgs,
     #[command(flatten)]
     scheme: SchemeArgs,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,6 @@
 //! `gpt2meg train`.
 
-use super::{Exit, Globals, progress};
+use super::{Exit, Globals, Overwrite, progress};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
@@ -8,11 +8,11 @@ use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
 use crate::train::anchors::{Anchor, Anchors, named};
-use crate::train::checkpoint::{self, CheckpointMeta, DataMeta};
+use crate::train::checkpoint::{self, CheckpointMeta, DataMeta, Which};
 use crate::train::config::{Schedule, TrainingConfig};
 use crate::train::metrics::StepRecord;
-use crate::train::run_folder::{RunFolder, RunMeta, read_json, write_json};
-use crate::train::session::{End, Session, validation_windows};
+use crate::train::run_folder::{self, RunFolder, RunMeta, read_json, write_json};
+use crate::train::session::{End, Prepared, validation_windows};
 use crate::train::trainer;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,8 @@ pub struct Train {
     shape: Shape,
     #[command(flatten)]
     recipe: Recipe,
+    #[command(flatten)]
+    pub(super) overwrite: Overwrite,
 }
 
 /// The network's shape.
@@ -128,17 +130,16 @@ enum Preset {
 impl Train {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        if let (Some(data), false) = (&self.data, self.resume) {
-            // Everything that can be refused is, before a folder is made or an earlier run removed.
-            let dataset = Dataset::open(data)?;
-            let run = self.fresh(&dataset, data, globals)?;
-            validation_windows(&dataset, &run)?;
-        }
-        let folder = RunFolder::acquire(&self.out)?;
-        let earlier = self.earlier(&folder, globals)?;
+        let earlier = if self.resume && run_folder::holds_run(&self.out)? {
+            let folder = RunFolder::acquire(&self.out)?;
+            Some((self.earlier(&folder)?, folder))
+        } else {
+            run_folder::refuse_occupied(&self.out, globals.force)?;
+            None
+        };
         let data_path = match (&self.data, &earlier) {
             (Some(path), _) => path.clone(),
-            (None, Some(run)) => run.data_path.clone(),
+            (None, Some((run, _))) => run.data_path.clone(),
             (None, None) => {
                 let hint = "Give the data's folder to start a run";
                 return Err(Error::new(Kind::NotFound, "no run to go on with").at(&self.out).hint(hint));
@@ -146,22 +147,29 @@ impl Train {
         };
         let dataset = Dataset::open(&data_path)?;
         let run = match &earlier {
-            Some(earlier) => self.resumed(earlier, &dataset, globals)?,
+            Some((earlier, _)) => self.resumed(earlier, &dataset, globals)?,
             None => self.fresh(&dataset, &data_path, globals)?,
         };
-        folder.write_meta(&run)?;
-
+        // Everything that can be refused is, before a folder is made or an earlier run removed.
         let mut device = crate::device::open(globals.device, globals.threads)?;
+        let announcement = announcement(&run, &dataset, &*device)?;
+        let state = earlier.as_ref().map(|(_, folder)| checkpoint::load_state(folder.path())).transpose()?;
+        let prepared = Prepared::new(&mut *device, &run, &dataset, state.flatten())?;
+        let folder = match earlier {
+            Some((_, folder)) => folder,
+            None => self.vacated(globals)?,
+        };
+        folder.write_meta(&run)?;
         let say = |line: &str| {
             if !globals.quiet {
                 eprintln!("{line}");
             }
         };
-        announce(&run, &dataset, &*device, say)?;
+        say(&announcement);
         let Some(anchors) = anchors(&folder, &run, &dataset, say)? else {
             return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
         };
-        let mut session = Session::open(&mut *device, &folder, &run, &dataset)?;
+        let mut session = prepared.open(&folder)?;
         if session.progress().step > 0 {
             say(&format!("Going on from step {}.", session.progress().step));
         }
@@ -184,31 +192,28 @@ impl Train {
         })
     }
 
-    /// The run that is in the folder and is to go on; none when a new one starts.
-    fn earlier(&self, folder: &RunFolder, globals: &Globals) -> Result<Option<RunMeta>> {
-        if self.resume {
-            return match folder.meta()? {
-                Some(run) => Ok(Some(run)),
-                None => self.of_checkpoint(folder),
-            };
-        }
-        if !globals.force {
-            folder.refuse_leftovers()?;
-        }
+    /// The folder of a new run, without what an earlier one left.
+    fn vacated(&self, globals: &Globals) -> Result<RunFolder> {
+        let folder = RunFolder::acquire(&self.out)?;
+        // Once more, now that nobody else may start a run here.
+        run_folder::refuse_occupied(&self.out, globals.force)?;
         folder.clear()?;
-        Ok(None)
+        Ok(folder)
     }
 
-    /// The configuration of a run whose run.json is lost, from its newest checkpoint; none if it has none.
-    fn of_checkpoint(&self, folder: &RunFolder) -> Result<Option<RunMeta>> {
-        let Some((checkpoint, _)) = checkpoint::load_state(folder.path())? else { return Ok(None) };
+    /// The run that is in the folder and is to go on; where run.json is lost, from its newest checkpoint.
+    fn earlier(&self, folder: &RunFolder) -> Result<RunMeta> {
+        if let Some(run) = folder.meta()? {
+            return Ok(run);
+        }
+        let checkpoint = checkpoint::load(folder.path(), Which::Last)?;
         let Some(data) = &self.data else {
             let hint = "Give the data's folder, which run.json would have named";
             return Err(Error::new(Kind::NotFound, "run.json is missing").at(&self.out).hint(hint));
         };
         let data_path = std::path::absolute(data).map_err(|e| Error::io(e, "find", data))?;
         let CheckpointMeta { model, training, data, version, .. } = checkpoint.meta;
-        Ok(Some(RunMeta { model, training, data_path, data, version }))
+        Ok(RunMeta { model, training, data_path, data, version })
     }
 
     /// The configuration of a new run.
@@ -318,27 +323,27 @@ fn in_steps(steps: Option<u64>, passes: Option<f64>, pass: u64) -> Result<Option
     }
 }
 
-/// Says what is about to be trained, on what, and the memory it takes.
-fn announce(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::Device, say: impl Fn(&str)) -> Result<()> {
+/// What is about to be trained, on what, and the memory it takes.
+fn announcement(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::Device) -> Result<String> {
     let (model, training) = (&run.model, &run.training);
     let n_window = Windows::new(dataset, Split::Train, model.n_ctx)?.len();
     let head = match model.head {
         Head::Shared => "",
         Head::PerChannel => ", a head for each channel",
     };
-    say(&format!(
+    let shape = format!(
         "Model: {} parameters; {} layers, {} heads, d_model {}, context {}{head}.",
         ParamLayout::new(model).len(),
         model.n_layer,
         model.n_head,
         model.d_model,
         model.n_ctx
-    ));
-    say(&format!(
+    );
+    let data = format!(
         "Data: {} channels at {} Hz, {} subjects, {} conditions; {n_window} windows to train on.",
         model.n_channel, run.data.info.sfreq, model.n_subject, model.n_condition
-    ));
-    say(&format!(
+    );
+    let recipe = format!(
         "Run: {} steps ({:.1} passes), validated every {}; on {}, {}, {:.0} MB.",
         training.steps,
         (training.steps as f64 * training.windows_per_step as f64) / n_window as f64,
@@ -349,8 +354,8 @@ fn announce(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::Device
             n => format!("{n} threads"),
         },
         trainer::n_byte(device, model, training.windows_per_step) as f64 / 1e6
-    ));
-    Ok(())
+    );
+    Ok([shape, data, recipe].join("\n"))
 }
 
 /// The anchors on the validation windows, from the run's folder or computed and kept there; none if a signal came.

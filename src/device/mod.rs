@@ -162,7 +162,8 @@ pub struct Call {
     pub from: usize,
 }
 
-/// Sums over the targets of one sequence, as a row of four f32 in the tensor [`Device::head_loss`] fills.
+/// Sums over the targets of one sequence, as a row of four f32 in the tensor [`Device::head_loss`] fills. Where a logit is
+/// not finite, the target is no hit, and `nats` and `squared` are NaN.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Score {
     /// Cross-entropy in nats, summed.

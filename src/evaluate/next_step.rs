@@ -46,6 +46,20 @@ pub struct Scores {
     pub model: Metrics,
     /// Predictions that need no model, on the same data.
     pub anchors: Vec<Anchor>,
+    /// The model's nats minus those of each anchor that has any, over the same windows.
+    #[serde(default)]
+    pub model_minus: Vec<Difference>,
+}
+
+/// The paired difference between the model and one anchor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Difference {
+    /// The anchor's name.
+    pub name: String,
+    /// Mean difference in nats a token; negative where the model is better.
+    pub nats: f64,
+    /// Standard error of the windows' differences; none for a single window.
+    pub standard_error: Option<f64>,
 }
 
 /// Reads a scores file.
@@ -99,7 +113,7 @@ pub fn section(scores: &[(String, Scores)]) -> Section {
              about free-running generation: a model can be good here and drift there."
                 .into(),
         ],
-        tables: vec![table],
+        tables: [Some(table), differences(scores)].into_iter().flatten().collect(),
         numbers,
         methods: vec![
             "<b>Next-step metrics.</b> From the scores files: mean over channels and held-out timesteps of \
@@ -110,6 +124,39 @@ pub fn section(scores: &[(String, Scores)]) -> Section {
         ],
         ..Section::default()
     }
+}
+
+/// What each model needs more than each anchor, on the same windows; none if no file says.
+fn differences(scores: &[(String, Scores)]) -> Option<Table> {
+    let mut names: Vec<&str> = Vec::new();
+    for difference in scores.iter().flat_map(|(_, scores)| &scores.model_minus) {
+        if !names.contains(&difference.name.as_str()) {
+            names.push(&difference.name);
+        }
+    }
+    let cell = |scores: &Scores, name: &str| {
+        let difference = scores.model_minus.iter().find(|difference| difference.name == name);
+        difference.map_or_else(
+            || "–".to_string(),
+            |Difference { nats, standard_error, .. }| {
+                let error = standard_error.map_or_else(String::new, |error| format!(" ± {error:.4}"));
+                // The sign that typographers, and the rest of the report, put before negative numbers.
+                format!("{nats:+.4}{error}").replace('-', "−")
+            },
+        )
+    };
+    let rows = scores.iter().map(|(label, scores)| {
+        let cells = names.iter().map(|name| cell(scores, name));
+        [format!("<b>{}</b>", escape(label))].into_iter().chain(cells).collect()
+    });
+    (!names.is_empty()).then(|| Table {
+        caption: "Cross-entropy of each model minus that of each prediction that needs none, in nats, window by window on \
+                  the same data: below 0 the model is better. ± is the standard error of the windows’ differences, in which \
+                  what is hard for both cancels; neighbouring windows are alike, so it is rather too small."
+            .into(),
+        head: std::iter::once(String::new()).chain(names.iter().map(|name| escape(&described(name)))).collect(),
+        rows: rows.collect(),
+    })
 }
 
 fn row(name: &str, m: &Metrics) -> Vec<String> {
@@ -152,6 +199,20 @@ mod tests {
         assert_eq!(rows[2][..4], ["All levels equally likely", "5.545", "–", "–"]);
         assert_eq!(rows[3][0], "&lt;x&gt;");
         assert_eq!(rows[0][3], "2.00");
+    }
+
+    #[test]
+    fn paired_differences_have_a_table() {
+        let text = r#"{"model": {"nats": 4.9}, "anchors": [], "model_minus": [
+            {"name": "uniform", "nats": -0.645, "standard_error": 0.0123}, {"name": "<x>", "nats": 0.02, "standard_error": null}]}"#;
+        let scores: Scores = serde_json::from_str(text).unwrap();
+        let without = Scores { model_minus: vec![], ..scores.clone() };
+        let section = section(&[("<a>".into(), scores), ("b".into(), without.clone())]);
+        let table = &section.tables[1];
+        assert_eq!(table.head, ["", "All levels equally likely", "&lt;x&gt;"]);
+        assert_eq!(table.rows[0], ["<b>&lt;a&gt;</b>", "−0.6450 ± 0.0123", "+0.0200"]);
+        assert_eq!(table.rows[1], ["<b>b</b>", "–", "–"]);
+        assert_eq!(super::section(&[("b".into(), without)]).tables.len(), 1);
     }
 
     #[test]

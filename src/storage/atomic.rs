@@ -88,6 +88,8 @@ pub struct AtomicFile {
     force: bool,
     position: u64,
     len: u64,
+    /// Bytes that went to the disk; not `len`, as what lies before the last of them may be a hole still.
+    written: u64,
     expected: u64,
     renamed: bool,
 }
@@ -104,7 +106,7 @@ impl AtomicFile {
         remove_stale(&*disk, folder_of(path));
         let (temporary, file) = create_temporary(&*disk, path)?;
         let (target, renamed) = (path.to_owned(), false);
-        Ok(Self { disk, file, temporary, target, force, position: 0, len: 0, expected: 0, renamed })
+        Ok(Self { disk, file, temporary, target, force, position: 0, len: 0, written: 0, expected: 0, renamed })
     }
 
     /// Announces the final length, so that a full disk can be reported with what is missing.
@@ -123,7 +125,10 @@ impl AtomicFile {
         while written < bytes.len() {
             match self.file.write_at(&bytes[written..], offset + written as u64) {
                 Ok(0) => return Err(self.write_error(io::ErrorKind::WriteZero.into(), bytes.len(), offset)),
-                Ok(n) => written += n,
+                Ok(n) => {
+                    written += n;
+                    self.written += n as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.write_error(e, bytes.len(), offset)),
             }
@@ -182,7 +187,7 @@ impl AtomicFile {
                 .hint(format!("The file needs {wanted} bytes in all; see the limit on one file's (ulimit -f)"));
         }
         let Some(free) = self.disk.free_bytes(folder_of(&self.target)).filter(|_| is_full) else { return error };
-        let missing = (wanted - self.len).saturating_sub(free);
+        let missing = wanted.saturating_sub(self.written).saturating_sub(free);
         error.hint(format!("The file needs {wanted} bytes in all; {free} are free, {missing} more are missing"))
     }
 }
@@ -200,6 +205,7 @@ impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write_at(bytes, self.position)?;
         self.position += n as u64;
+        self.written += n as u64;
         self.len = self.len.max(self.position);
         Ok(n)
     }

@@ -67,6 +67,15 @@ fn label(meta: &ShardMeta) -> String {
     meta.info.subject.clone().unwrap_or_else(|| meta.recording.clone())
 }
 
+/// Whether a folder holds what `gpt2meg tokenize` writes.
+pub fn holds_data(folder: &Path) -> Result<bool> {
+    if !folder.is_dir() {
+        return Ok(false);
+    }
+    let is_shard = |file: &PathBuf| Shard::open(file).is_ok();
+    Ok(folder.join("tokenize.json").exists() || shard_files(folder)?.iter().any(is_shard))
+}
+
 /// The shards in a folder, by name; what is still being written begins with a dot.
 pub(super) fn shard_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |e| Error::io(e, "list the folder", folder);

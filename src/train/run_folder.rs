@@ -8,6 +8,7 @@ use crate::model::config::ModelConfig;
 use crate::storage::atomic;
 use crate::storage::disk::Os;
 use crate::storage::lock::FolderLock;
+use crate::tokens::dataset;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -71,40 +72,62 @@ impl RunFolder {
         write_json(&self.path.join("run.json"), true, meta)
     }
 
-    /// What an earlier run left, `run.json` last.
-    fn leftovers(&self) -> Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for (folder, prefix) in [(self.path.join("checkpoints"), "step-"), (self.path.clone(), "events.out.tfevents.")]
-        {
-            let doing = |e| Error::io(e, "list the folder", &folder);
-            for entry in std::fs::read_dir(&folder).map_err(doing)? {
-                let entry = entry.map_err(doing)?;
-                if entry.file_name().to_string_lossy().starts_with(prefix) {
-                    found.push(entry.path());
-                }
-            }
-        }
-        let names = ["metrics.jsonl", "anchors.json", "scores.json", "run.json"].map(|name| self.path.join(name));
-        found.extend([checkpoint::best_path(&self.path)].into_iter().chain(names).filter(|path| path.exists()));
-        Ok(found)
-    }
-
-    /// Refuses a folder that holds a run, or files that a run would replace.
-    pub fn refuse_leftovers(&self) -> Result<()> {
-        let Some(last) = self.leftovers()?.pop() else { return Ok(()) };
-        let what = format!("this folder holds a run ({})", last.file_name().unwrap_or_default().display());
-        let hint = "Give --resume to go on with it, --force to replace it, or choose another --out";
-        Err(Error::new(Kind::Exists, what).at(&self.path).hint(hint))
-    }
-
     /// Removes what an earlier run left, so that a new one can start. `run.json` goes last: a crash in between leaves a
     /// folder that is still known for a run.
     pub fn clear(&self) -> Result<()> {
-        for path in self.leftovers()? {
+        for path in leftovers(&self.path)? {
             std::fs::remove_file(&path).map_err(|e| Error::io(e, "remove a file of the earlier run", &path))?;
         }
         Ok(())
     }
+}
+
+/// Whether there is a run in the folder that may go on: its configuration or, should that be lost, a checkpoint.
+pub fn holds_run(path: &Path) -> Result<bool> {
+    let is_checkpoint = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+    Ok(path.join("run.json").exists() || leftovers(path)?.iter().any(is_checkpoint))
+}
+
+/// Refuses a folder for a new run if it holds a run, unless forced; or data; or files that a run would replace but that
+/// need not be a run's, as there is no `run.json`, which a run writes first and removes last.
+pub fn refuse_occupied(path: &Path, force: bool) -> Result<()> {
+    if dataset::holds_data(path)? {
+        let hint = "Choose another --out: a run's own files would make the data unusable";
+        return Err(Error::new(Kind::Exists, "this folder holds tokens").at(path).hint(hint));
+    }
+    let Some(last) = leftovers(path)?.pop() else { return Ok(()) };
+    let last = last.file_name().unwrap_or_default().display();
+    let (what, hint) = if !path.join("run.json").exists() {
+        let hint = "They may be somebody else's: choose another --out, or remove them by hand";
+        (format!("this folder holds {last} but no run.json"), hint)
+    } else if !force {
+        let hint = "Give --resume to go on with it, --force to replace it, or choose another --out";
+        (format!("this folder holds a run ({last})"), hint)
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::Exists, what).at(path).hint(hint))
+}
+
+/// What an earlier run left, `run.json` last.
+fn leftovers(run: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for (folder, prefix) in [(run.join("checkpoints"), "step-"), (run.to_path_buf(), "events.out.tfevents.")] {
+        let doing = |e| Error::io(e, "list the folder", &folder);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            entries => entries.map_err(doing)?,
+        };
+        for entry in entries {
+            let entry = entry.map_err(doing)?;
+            if entry.file_name().to_string_lossy().starts_with(prefix) {
+                found.push(entry.path());
+            }
+        }
+    }
+    let names = ["metrics.jsonl", "anchors.json", "scores.json", "run.json"].map(|name| run.join(name));
+    found.extend([checkpoint::best_path(run)].into_iter().chain(names).filter(|path| path.exists()));
+    Ok(found)
 }
 
 /// Reads a JSON file of ours.

@@ -56,6 +56,20 @@ pub struct Session<'a> {
     moments: Moments,
     saved_step: Option<u64>,
     saved_at: Instant,
+    /// Whether the last validation of this process was not finite.
+    diverged: bool,
+}
+
+/// A run on its device, before its folder is touched: whatever is refused, for want of memory too, has been by now.
+pub struct Prepared<'a> {
+    dataset: &'a Dataset,
+    trainer: Trainer<'a>,
+    meta: CheckpointMeta,
+    windows: Windows,
+    validation: Vec<Window>,
+    params: Vec<f32>,
+    moments: Moments,
+    saved_step: Option<u64>,
 }
 
 /// The windows of the validation part that a run is validated on.
@@ -64,17 +78,16 @@ pub fn validation_windows(dataset: &Dataset, run: &RunMeta) -> Result<Vec<Window
     Ok(spread(&windows, run.training.validation_windows))
 }
 
-impl<'a> Session<'a> {
-    /// Puts the newest checkpoint, or a fresh start if there is none, on the device.
-    pub fn open(
+impl<'a> Prepared<'a> {
+    /// Puts a state that a checkpoint holds, or a fresh one, on the device.
+    pub fn new(
         device: &'a mut dyn Device,
-        folder: &'a RunFolder,
         run: &RunMeta,
         dataset: &'a Dataset,
+        state: Option<(Checkpoint, Moments)>,
     ) -> Result<Self> {
         let windows = Windows::new(dataset, Split::Train, run.model.n_ctx)?;
         let validation = validation_windows(dataset, run)?;
-        let state = checkpoint::load_state(folder.path())?;
         let saved_step = state.as_ref().map(|(checkpoint, _)| checkpoint.meta.progress.step);
         let (params, moments, progress) = match state {
             Some((checkpoint, moments)) => {
@@ -90,30 +103,51 @@ impl<'a> Session<'a> {
         let n_window = run.training.windows_per_step;
         let numbering = Numbering::new(&run.data, dataset);
         let trainer = Trainer::new(device, &run.model, &run.data.scheme, &params, &moments, n_window, &numbering)?;
+        let meta = CheckpointMeta {
+            model: run.model.clone(),
+            data: run.data.clone(),
+            training: run.training.clone(),
+            progress,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            device: trainer.device_name(),
+        };
+        Ok(Self { dataset, trainer, meta, windows, validation, params, moments, saved_step })
+    }
+
+    /// Opens the logs in the run's folder.
+    pub fn open(self, folder: &'a RunFolder) -> Result<Session<'a>> {
+        let Self { dataset, trainer, meta, windows, validation, params, moments, saved_step } = self;
         // A step whose validation was interrupted has no line yet.
-        let logged = progress.step - u64::from(progress.unvalidated.is_some());
-        Ok(Self {
+        let logged = meta.progress.step - u64::from(meta.progress.unvalidated.is_some());
+        Ok(Session {
             log: StepLog::open(&folder.log_path(), logged)?,
             events: EventWriter::create(folder.path(), logged)?,
-            meta: CheckpointMeta {
-                model: run.model.clone(),
-                data: run.data.clone(),
-                training: run.training.clone(),
-                progress,
-                version: env!("CARGO_PKG_VERSION").to_string(),
-                device: trainer.device_name(),
-            },
             scales: checkpoint::scales_by_subject(dataset),
             folder,
             dataset,
             trainer,
+            meta,
             windows,
             validation,
             params,
             moments,
             saved_step,
             saved_at: Instant::now(),
+            diverged: false,
         })
+    }
+}
+
+impl<'a> Session<'a> {
+    /// Puts the newest checkpoint of a folder, or a fresh start if there is none, on the device.
+    pub fn open(
+        device: &'a mut dyn Device,
+        folder: &'a RunFolder,
+        run: &RunMeta,
+        dataset: &'a Dataset,
+    ) -> Result<Self> {
+        let state = checkpoint::load_state(folder.path())?;
+        Prepared::new(device, run, dataset, state)?.open(folder)
     }
 
     /// How far the run has come.
@@ -136,7 +170,7 @@ impl<'a> Session<'a> {
             }
             if let Some(end) = self.ended() {
                 self.save()?;
-                return Ok(end);
+                return if self.diverged || self.meta.progress.best.is_none() { Err(self.useless()) } else { Ok(end) };
             }
             let started = Instant::now();
             let Some(record) = self.step()? else {
@@ -214,6 +248,7 @@ impl<'a> Session<'a> {
 
     /// Compares a validation with the best so far, and keeps the model if it is better.
     fn judge(&mut self, step: u64, validation: &Metrics) -> Result<()> {
+        self.diverged = !validation.nats.is_finite();
         let progress = &mut self.meta.progress;
         if progress.best.is_none_or(|best| validation.nats < best.nats) && validation.nats.is_finite() {
             progress.best = Some(Best { step, nats: validation.nats });
@@ -259,6 +294,19 @@ impl<'a> Session<'a> {
         let what = format!("loss or gradient was not finite for {MAX_SKIPPED} steps in a row, up to step {step}");
         let hint = "Every such update was skipped, so the checkpoints are good; start again with a lower --lr, a longer \
                     --warmup or --clip-norm 1";
+        Error::new(Kind::NonFiniteTraining, what).at(self.folder.path()).hint(hint)
+    }
+
+    /// Why a run that has come to its end is not done.
+    fn useless(&self) -> Error {
+        let what = match self.meta.progress.best {
+            None => "no validation of this run was finite: the model has diverged".to_string(),
+            Some(best) => format!(
+                "the last validation was not finite: the model has diverged. best.safetensors, of step {}, is good",
+                best.step
+            ),
+        };
+        let hint = "Start again with a lower --lr, a longer --warmup or --clip-norm 1";
         Error::new(Kind::NonFiniteTraining, what).at(self.folder.path()).hint(hint)
     }
 

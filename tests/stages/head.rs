@@ -113,3 +113,28 @@ fn ties_count_by_the_lower_level() {
         assert_eq!(scores[1..], [1.0, 5.0, 140.0], "{}", device.name());
     }
 }
+
+#[test]
+fn a_row_that_is_not_finite_is_no_hit() {
+    // One weight is bad, so that one logit of every row is: whichever level it is, the target or another one.
+    let q = 8;
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for mut device in devices() {
+            let device = &mut *device;
+            let case = Case { n: 1, first: 0, t: 8, e: 8, h: 1, from: 0, kind: Kind::Normal };
+            let mut weight = vec![0.0; q * 8];
+            weight[2 * 8..3 * 8].fill(bad);
+            let params = Flat::new(vec![vec![1.0; 8], vec![0.0; 8], weight]);
+            let buffer = floats(device, &params.parts.concat());
+            let [norm_weight, norm_bias, weight] = params.bind(buffer);
+            let handles = HeadParams { norm_weight, norm_bias, weight, per_channel: false };
+            let inputs = inputs(device, &[3, 0, 1, 2, 3, 4, 5, 6, 7], &[0]);
+            let x = floats(device, &Data::new(1).floats(64, 1.0));
+            let (levels, scores) = (floats(device, &[0., 1., 2., 3., 4., 5., 6., 7.]), floats(device, &[0.0; 4]));
+            device.head_loss(&call(&case), &handles, &inputs, levels, x, scores, None).unwrap();
+            let scores = get(device, scores);
+            assert!(scores[0].is_nan() && scores[3].is_nan(), "{bad}: {scores:?}");
+            assert_eq!(scores[1..3], [0.0, 0.0], "{bad} on {}", device.name());
+        }
+    }
+}

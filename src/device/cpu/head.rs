@@ -208,12 +208,18 @@ impl LossOne<'_> {
         let rank = before.iter().filter(|&&other| other >= logit).count()
             + after.iter().filter(|&&other| other > logit).count();
         let best = (1..q).fold(0, |best, level| if row[level] > row[best] { level } else { best });
+        // Every comparison with NaN is false, which would make any target the most probable level.
+        let finite = row.iter().fold(true, |all, x| all & x.is_finite());
         let (most, sum) = exponentials(simd, row);
-        let error = f64::from(levels[best] - levels[target]);
-        score[0] += f64::from(sum).ln() + f64::from(most) - f64::from(logit);
-        score[1] += f64::from(u8::from(rank == 0));
-        score[2] += f64::from(u8::from(rank < 5));
-        score[3] += error * error;
+        if finite {
+            let error = f64::from(levels[best] - levels[target]);
+            score[0] += f64::from(sum).ln() + f64::from(most) - f64::from(logit);
+            score[1] += f64::from(u8::from(rank == 0));
+            score[2] += f64::from(u8::from(rank < 5));
+            score[3] += error * error;
+        } else {
+            (score[0], score[3]) = (f64::NAN, f64::NAN);
+        }
         if let Some(backward) = &self.backward {
             let weight = backward.call.weight;
             let factor = simd.splat_f32s(weight / sum);
