@@ -22,6 +22,8 @@ pub struct Context {
     pub per_thread: BTreeMap<u64, Serial>,
     /// Ends of blocking streams that were destroyed with work in them: the legacy stream still waits for it.
     pub orphans: Vec<Arc<Node>>,
+    /// Ends of all streams that were destroyed; who waits for the context waits for them.
+    pub ended: Vec<Arc<Node>>,
     /// Limits by their number in `CUlimit`.
     pub limits: BTreeMap<u32, usize>,
     /// `CUfunc_cache`, a preference.
@@ -53,6 +55,7 @@ impl Driver {
             legacy: 0,
             per_thread: BTreeMap::new(),
             orphans: Vec::new(),
+            ended: Vec::new(),
             limits: DEFAULT_LIMITS.into(),
             cache_config: 0,
         });
@@ -91,8 +94,7 @@ impl Locked {
 
     /// Runs what waits in a context, then destroys it and all that belongs to it.
     pub fn destroy_context(&mut self, serial: Serial) {
-        let waiting = self.queue.of_context(serial);
-        self.complete(&waiting);
+        self.wait_for_context(serial);
         self.contexts.remove(serial);
         self.streams.retain(|stream| stream.context != serial);
         self.events.retain(|event| event.context != serial);
@@ -111,17 +113,18 @@ impl Locked {
     /// # Errors
     /// The context's error, if it is broken by then.
     pub fn synchronize_context(&mut self, serial: Serial) -> Outcome<()> {
-        let waiting = self.queue.of_context(serial);
-        self.wait_for(&waiting);
-        for stream in self
-            .streams
-            .iter()
-            .filter(|(_, s)| s.context == serial)
-            .filter_map(|(_, s)| s.tail.clone())
-            .collect::<Vec<_>>()
-        {
-            self.wait_for(&[stream]);
-        }
+        self.wait_for_context(serial);
         self.check_context(serial)
+    }
+
+    /// Runs all that waits in a context. What has run already, the host knows from now on.
+    fn wait_for_context(&mut self, serial: Serial) {
+        let mut goals = self.queue.of_context(serial);
+        let streams = self.streams.iter().map(|(_, stream)| stream).filter(|stream| stream.context == serial);
+        goals.extend(streams.filter_map(|stream| stream.tail.clone()));
+        if let Some(context) = self.contexts.find_mut(serial) {
+            goals.append(&mut context.ended);
+        }
+        self.wait_for(&goals);
     }
 }

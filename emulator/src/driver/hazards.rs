@@ -46,6 +46,7 @@ impl Clock {
 #[derive(Clone, Debug)]
 pub struct Place {
     lane: Lane,
+    /// Its number among all operations; a lane's are in order.
     index: u64,
     /// What must come before it in the device's order, itself included.
     clock: Clock,
@@ -125,8 +126,10 @@ const USES_REMEMBERED: usize = 1 << 16;
 /// The order of things, and the uses of memory so far.
 #[derive(Debug, Default)]
 pub struct Hazards {
-    /// Operations on each lane so far.
+    operations: u64,
+    /// The latest operation of each lane.
     lanes: HashMap<Lane, u64>,
+    /// What the host has waited for.
     host: Arc<Clock>,
     /// By the first address of the allocation.
     past: BTreeMap<u64, Vec<Past>>,
@@ -136,19 +139,20 @@ pub struct Hazards {
 impl Hazards {
     /// The place of a new operation on a lane, after others.
     pub fn place<'a>(&mut self, lane: Lane, after: impl Iterator<Item = &'a Place>) -> Place {
-        let index = self.lanes.entry(lane).or_default();
-        *index += 1;
-        let mut clock = Clock { reached: BTreeMap::from([(lane, *index)]) };
+        self.operations += 1;
+        let index = self.operations;
+        self.lanes.insert(lane, index);
+        let mut clock = Clock { reached: BTreeMap::from([(lane, index)]) };
         let host = &self.host;
         after.for_each(|place| clock.join(&place.clock));
         // What the host knows need not be kept twice.
         clock.reached.retain(|each, reached| *each == lane || !host.covers(*each, *reached));
-        Place { lane, index: *index, clock, host: self.host.clone() }
+        Place { lane, index, clock, host: self.host.clone() }
     }
 
     /// The host has waited for an operation: all that it submits from now on comes after.
     pub fn observe(&mut self, place: &Place) {
-        if self.host.covers(place.lane, place.index) {
+        if self.is_observed(place) {
             return;
         }
         let host = Arc::make_mut(&mut self.host);
@@ -157,9 +161,17 @@ impl Hazards {
         self.forget_if_quiet();
     }
 
-    /// When the host has waited for everything, nothing of the past can race with what comes.
+    /// Whether the host has waited for an operation.
+    pub fn is_observed(&self, place: &Place) -> bool {
+        !self.lanes.contains_key(&place.lane) || self.host.covers(place.lane, place.index)
+    }
+
+    /// When the host has waited for everything, nothing of the past can race with what comes. Numbers are not given
+    /// twice, so clocks that events still keep cover nothing new.
     fn forget_if_quiet(&mut self) {
         if self.lanes.iter().all(|(lane, index)| self.host.covers(*lane, *index)) {
+            self.lanes.clear();
+            self.host = Arc::default();
             self.past.clear();
             self.remembered = 0;
         }

@@ -137,6 +137,11 @@ impl Queue {
         needed
     }
 
+    /// Whether the host has waited for an operation, or for one after it.
+    pub fn is_known_to_host(&self, node: &Node) -> bool {
+        self.hazards.is_observed(&node.place)
+    }
+
     /// All that waits in a context.
     pub fn of_context(&self, context: Serial) -> Vec<Arc<Node>> {
         self.waiting.values().filter(|o| o.context == context).map(|o| o.node.clone()).collect()

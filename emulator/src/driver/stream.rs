@@ -187,10 +187,15 @@ impl Locked {
         }
         let serial = self.streams.serial(handle)?;
         self.abort_capture_of(serial);
-        if let Some(Stream { context, rule: Rule::Blocking, tail: Some(tail), .. }) = self.streams.remove(serial)
-            && let Some(context) = self.contexts.find_mut(context)
-        {
-            context.orphans.push(tail);
+        if let Some(Stream { context, rule, tail: Some(tail), .. }) = self.streams.remove(serial) {
+            let Driver { contexts, queue, .. } = &mut **self;
+            if let Some(context) = contexts.find_mut(context) {
+                context.ended.retain(|node| !queue.is_known_to_host(node));
+                context.ended.push(tail.clone());
+                if rule == Rule::Blocking {
+                    context.orphans.push(tail);
+                }
+            }
         }
         Ok(())
     }
