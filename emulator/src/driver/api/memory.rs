@@ -56,7 +56,8 @@ extern "C" fn cuMemAllocPitch_v2(
     })
 }
 
-/// Frees at once, whatever still waits: CUDA promises no more, and what uses the memory afterwards is told so.
+/// Frees device memory at once, whatever still waits: the manual promises no more, and what uses the memory afterwards is
+/// told so. Managed memory is freed when all work of the context is done, as drivers do; cudarc relies on that.
 #[unsafe(no_mangle)]
 extern "C" fn cuMemFree_v2(address: u64) -> Status {
     call("cuMemFree_v2", |driver| {
@@ -66,8 +67,10 @@ extern "C" fn cuMemFree_v2(address: u64) -> Status {
             return Ok(());
         }
         match driver.allocations.at(address).map(|allocation| allocation.origin) {
-            Some(Origin::Device | Origin::Managed | Origin::StreamOrdered { freed: false, .. }) => {
-                driver.release(address)
+            Some(Origin::Device | Origin::StreamOrdered { freed: false, .. }) => driver.release(address),
+            Some(Origin::Managed) => {
+                let waited = driver.current().and_then(|current| driver.synchronize_context(current));
+                driver.release(address).and(waited)
             }
             Some(Origin::StreamOrdered { .. }) => invalid(format!("{address:#x} is freed a second time")),
             Some(Origin::Pinned { .. } | Origin::Registered { .. }) => {
