@@ -84,6 +84,12 @@ impl Error {
         self
     }
 
+    /// Adds a sentence, without a full stop, to what to do next.
+    pub fn also(mut self, hint: &str) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| hint.to_string(), |first| format!("{first}. {hint}")));
+        self
+    }
+
     /// Wraps a failure of the operating system, keeping permission and absence apart from everything else.
     /// `doing` names the operation and what it wanted ("write 5242880 bytes").
     pub fn io(error: std::io::Error, doing: &str, path: impl AsRef<Path>) -> Self {

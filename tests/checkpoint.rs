@@ -35,6 +35,7 @@ fn info() -> Info {
         line_freq: None,
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: "test".into(),
     }
 }

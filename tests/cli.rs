@@ -233,6 +233,101 @@ fn every_command_explains_itself() {
     }
 }
 
+/// Whoever has several recordings, or channels to name, finds their names with `info`.
+#[test]
+fn info_names_recordings_and_channels_and_passes_over_what_it_cannot_open() {
+    let world = World::new();
+    world.signal("two.npy", 2);
+    world.fail("info two.npy", 2, "--layout");
+    world.fail("info two.npy --layout time-first", 21, "--rate");
+    assert!(world.succeed("info two.npy --layout time-first --rate 100").contains("30.0"));
+    world.succeed("simulate --out s_raw.fif --hours 0.01 --channels 3 --stim");
+    let all: serde_json::Value = serde_json::from_str(&world.succeed("info . --json")).unwrap();
+    assert_eq!(all["./s_raw.fif"]["channel_names"].as_array().unwrap().len(), 4);
+    assert_eq!(all["./s_raw.fif"]["trigger_channels"], serde_json::json!(["STI101"]));
+    assert!(all["./two.npy"]["skipped"].as_str().unwrap().contains("which axis"), "{all}");
+    let text = world.succeed("info s_raw.fif");
+    assert!(text.contains("STI101") && !text.contains("MEG 0111"), "{text}");
+
+    std::fs::create_dir(world.path("both")).unwrap();
+    for name in ["A.npy", "B.npy"] {
+        std::fs::copy(world.path("two.npy"), world.path("both").join(name)).unwrap();
+    }
+    world.succeed(&format!("tokenize both {NPY} --out data"));
+    let facts: serde_json::Value = serde_json::from_str(&world.succeed("info data --json")).unwrap();
+    for name in ["A", "B"] {
+        let lengths = &facts["recordings"][name];
+        let sum: u64 = ["train", "validation", "test"].iter().map(|part| lengths[part].as_u64().unwrap()).sum();
+        assert_eq!(sum, 3000, "{facts}");
+    }
+    assert!(world.succeed("info data").lines().any(|line| line.trim().starts_with("A ") && line.contains("train ")));
+    let both = "evaluate --real data --generated both/A.npy --layout time-first --rate 100 --out report";
+    world.fail(both, 2, "--recording");
+    world.fail(&format!("{both} --recording C"), 66, "info lists");
+    world.succeed(&format!("{both} --recording B --quiet"));
+}
+
+/// What was made is there, and the failure has its code and its line.
+#[test]
+fn output_that_cannot_be_printed_is_a_failure_and_no_panic() {
+    let world = World::new();
+    world.signal("two.npy", 2);
+    let full = |line: &str, made: &str| {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+        let output = command.args(line.split(' ')).current_dir(world.0.path()).stdout(full).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(74), "{line}: {error}");
+        assert!(error.contains("standard output") && !error.contains("panicked"), "{line}: {error}");
+        assert!(world.path(made).exists(), "{line}: {made} was made");
+    };
+    full(&format!("tokenize two.npy {NPY} --out data"), "data/two_train.safetensors");
+    full("train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2 --json", "run/best.safetensors");
+    full("score run data", "run/scores.json");
+    full("generate run --data data --out x_raw.fif --seconds 9", "x_raw.fif");
+    full("evaluate --real data --generated x_raw.fif --out report", "report/report.html");
+    full("export run --out model --json", "model/config.json");
+    full("simulate --out s_raw.fif --hours 0.01 --channels 3", "s_raw.fif");
+    for line in ["info data", "info device --json", "verify data", "verify data --json"] {
+        full(line, "data");
+    }
+}
+
+/// An array without names is compared channel by channel in order, and a generated file says which tokenizer it went
+/// through even where the real one does not.
+#[test]
+fn generated_arrays_are_compared_with_recordings_that_have_names() {
+    let world = World::new();
+    world.succeed("simulate --out s_raw.fif --hours 0.01 --channels 3 --sfreq 100 --stim");
+    world.npy("mine.npy", 1200, 3, |time, channel| (time as f32 * (0.5 + channel as f32)).sin() * 1e-13);
+    world.succeed("tokenize s_raw.fif --out data --band 0.5,45");
+    world.succeed("train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2");
+    world.succeed("generate run --out x.npy --seconds 12");
+    world.succeed("generate run --out x_raw.fif --seconds 12");
+    for (real, known) in [("data", true), ("s_raw.fif", false)] {
+        let output = world.run(&format!(
+            "evaluate --real {real} --generated mine.npy --layout time-first --rate 100 --out report --force"
+        ));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{real}: {said}");
+        assert!(said.contains("names no channels"), "{real}: {said}");
+        assert_eq!(said.contains("which tokenizer"), !known, "{real}: {said}");
+    }
+    for generated in ["x.npy", "x_raw.fif"] {
+        let output = world.run(&format!("evaluate --real s_raw.fif --generated {generated} --out report --force"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{generated}: {said}");
+        assert!(!said.contains("which tokenizer") && !said.contains("names no channels"), "{generated}: {said}");
+    }
+    // Three columns are no four channels.
+    world.npy("four.npy", 1200, 4, |time, channel| (time as f32 * (0.5 + channel as f32)).sin());
+    world.fail(
+        "evaluate --real data --generated four.npy --layout time-first --rate 100 --out other",
+        14,
+        "4 channels",
+    );
+}
+
 /// How many times as far from real as real is from itself the demonstration's spectra may be at p = 1: what the report calls
 /// near. A perfect model's are at 1 but for chance; this one's were at 1.5, and those of one trained for a twentieth of
 /// the steps are beyond (they follow one histogram, whatever came before).

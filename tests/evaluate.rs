@@ -33,6 +33,7 @@ fn recording(rows: &[Vec<f64>], sfreq: f64) -> Recording {
         line_freq: None,
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: "test <recording>".into(),
     };
     let block = Block { n_channel: rows.len(), n_timestep, data: rows.concat() };

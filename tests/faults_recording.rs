@@ -58,6 +58,7 @@ fn info(version: u8) -> Info {
         line_freq: None,
         dev_head_t: None,
         dig: vec![],
+        description: None,
         source: String::new(),
     }
 }

@@ -63,6 +63,7 @@ fn info(n_channel: usize, meas_date: Option<(i64, i64)>, first_timestep: u64) ->
         line_freq: Some(50.0),
         dev_head_t: Some([[cos, -sin, 0.0, 0.01], [sin, cos, 0.0, -0.02], [0.0, 0.0, 1.0, 0.03], [0.0, 0.0, 0.0, 1.0]]),
         dig: (1..12).map(dig).collect(),
+        description: Some("From one head".into()),
         source: "test".into(),
     }
 }

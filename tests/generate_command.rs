@@ -2,11 +2,13 @@
 
 use gpt2meg::device::{DeviceChoice, Dtype, Sampler, open};
 use gpt2meg::generate::conditions::Series;
+use gpt2meg::generate::provenance::Provenance;
 use gpt2meg::generate::{Generator, Plan};
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::layout::{Init, ParamLayout};
 use gpt2meg::random::{Purpose, keyed};
-use gpt2meg::recording::{Channel, ChannelKind, Event, Info, fif};
+use gpt2meg::recording::open::OpenOptions;
+use gpt2meg::recording::{self, Channel, ChannelKind, Event, Info, fif};
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::scheme::{Quantiser, Scales, Scheme};
 use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split, Tokenization};
@@ -43,6 +45,7 @@ fn info(names: &[&str]) -> Info {
         line_freq: None,
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: "test".into(),
     }
 }
@@ -133,10 +136,15 @@ impl World {
             device: "test".into(),
         };
         let params = parameters();
-        let moments = Moments { m: vec![0.0; params.len()], v: vec![0.0; params.len()] };
-        let path = folder.path().join("model.safetensors");
-        checkpoint::save(&path, &meta, &[scales(), scales()], &params, &moments).unwrap();
+        Self::save(folder.path(), "model.safetensors", &meta, &params);
+        let diverged = vec![f32::NAN; params.len()];
+        Self::save(folder.path(), "diverged.safetensors", &meta, &diverged);
         Self { folder }
+    }
+
+    fn save(folder: &Path, name: &str, meta: &CheckpointMeta, params: &[f32]) {
+        let moments = Moments { m: vec![0.0; params.len()], v: vec![0.0; params.len()] };
+        checkpoint::save(&folder.join(name), meta, &[scales(), scales()], params, &moments).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -304,9 +312,9 @@ fn killed_and_resumed_is_the_same_file() {
     assert!(!world.partial("x.npy").exists());
 }
 
-fn interrupt_once_begun(world: &World, child: &mut Child) {
+fn interrupt_once_begun(world: &World, out: &str, child: &mut Child) {
     for _ in 0..2000 {
-        if std::fs::metadata(world.partial("x.npy")).is_ok_and(|file| file.len() > 2000) {
+        if std::fs::metadata(world.partial(out)).is_ok_and(|file| file.len() > 2000) {
             break;
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -320,7 +328,7 @@ fn an_interrupted_recording_is_valid_and_goes_on() {
     let world = World::new();
     let arguments = "--timesteps 20000 --hop 4";
     let mut child = world.command("x.npy", arguments).spawn().unwrap();
-    interrupt_once_begun(&world, &mut child);
+    interrupt_once_begun(&world, "x.npy", &mut child);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let short = samples(&std::fs::read(world.path("x.npy")).unwrap());
     assert!(!short.is_empty() && short.len() < 20000 * N_CHANNEL && short.len().is_multiple_of(4 * N_CHANNEL));
@@ -401,4 +409,100 @@ fn mistakes_are_named() {
     std::fs::write(world.path("there.npy"), b"mine").unwrap();
     assert_eq!(world.run("there.npy", "--seconds 1").status.code(), Some(73));
     assert_eq!(std::fs::read(world.path("there.npy")).unwrap(), b"mine");
+}
+
+/// What stands beside an array is part of it: somebody else's is found before anything is drawn, and stays.
+#[test]
+fn what_somebody_else_left_beside_an_array_is_not_replaced() {
+    let world = World::new();
+    for name in ["x.json", "x_events.tsv"] {
+        std::fs::write(world.path(name), "mine").unwrap();
+        let text = world.fail("x.npy", "--seconds 1", 73);
+        assert!(text.contains(name), "{text}");
+        assert!(!world.partial("x.npy").exists());
+        assert_eq!(std::fs::read(world.path(name)).unwrap(), b"mine");
+        std::fs::remove_file(world.path(name)).unwrap();
+    }
+
+    // Going on replaces what it wrote itself, whole or not, and nothing else.
+    let goes_on = |out: &str, spoil: &dyn Fn(), code: i32| {
+        let mut child = world.command(out, "--timesteps 20000 --hop 4 --force").spawn().unwrap();
+        interrupt_once_begun(&world, out, &mut child);
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let partial = std::fs::read(world.partial(out)).unwrap();
+        spoil();
+        let output = world.run(out, "--timesteps 300 --hop 4 --resume");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{out}: {text}");
+        if code == 73 {
+            assert!(text.contains("Beside --resume it keeps the tokens"), "{text}");
+            assert_eq!(std::fs::read(world.partial(out)).unwrap(), partial);
+            assert!(world.run(out, "--timesteps 300 --hop 4 --resume --force").status.success());
+        }
+    };
+    let put = |name: &str| std::fs::write(world.path(name), "mine").unwrap();
+    let remove = |name: &str| std::fs::remove_file(world.path(name)).unwrap();
+    goes_on("x.npy", &|| {}, 0);
+    goes_on("x.npy", &|| remove("x.npy"), 0);
+    goes_on("x.npy", &|| put("x.json"), 73);
+    goes_on("x.npy", &|| ["x.npy", "x.json", "x_events.tsv"].iter().for_each(|name| remove(name)), 0);
+    goes_on("x_raw.fif", &|| {}, 0);
+    goes_on("x_raw.fif", &|| put("x_raw.fif"), 73);
+    // The like of it, of another seed.
+    world.succeed("y_raw.fif", "--seconds 1 --seed 3");
+    let copy = || {
+        std::fs::copy(world.path("y_raw.fif"), world.path("x_raw.fif")).unwrap();
+    };
+    goes_on("x_raw.fif", &copy, 73);
+}
+
+/// What cannot begin leaves nothing that the next try would stumble over.
+#[test]
+fn a_generation_that_cannot_begin_leaves_no_partial_file() {
+    let world = World::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+    command.current_dir(world.folder.path());
+    let words = "generate diverged.safetensors --data data --out x.npy --seconds 1";
+    let output = command.args(words.split(' ')).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!world.partial("x.npy").exists());
+}
+
+/// The tokens are four times smaller than the signal: where these had room and that has none, the tokens are kept, and
+/// the message says so.
+#[test]
+fn without_room_for_the_recording_its_tokens_are_kept() {
+    let world = World::new();
+    for out in ["x_raw.fif", "x.npy"] {
+        let program = env!("CARGO_BIN_EXE_gpt2meg");
+        let generate = format!("exec {program} generate model.safetensors --data data --out {out} --timesteps 3000");
+        // 16 KiB a file: there are 10 kB of tokens and 36 kB of signal.
+        let limited = Command::new("bash")
+            .args(["-c", &format!("trap '' XFSZ; ulimit -f 16; {generate}")])
+            .current_dir(world.folder.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&limited.stderr).into_owned();
+        assert_eq!(limited.status.code(), Some(74), "{text}");
+        assert!(text.contains("needs 36000 bytes") && text.contains("then give --resume"), "{text}");
+        assert!(!world.path(out).exists());
+        let resumed = world.succeed(out, "--timesteps 3000 --resume");
+        assert_eq!(resumed, world.succeed(&format!("whole_{out}"), "--timesteps 3000"));
+    }
+}
+
+/// Both formats carry how they were made; MNE shows it as the description.
+#[test]
+fn a_recording_says_how_it_was_made() {
+    let world = World::new();
+    let mut said = Vec::new();
+    for out in ["x_raw.fif", "x.npy"] {
+        world.succeed(out, "--seconds 1 --rollouts 2 --seed 8");
+        let out = if out == "x.npy" { "x_rollout-2.npy" } else { "x_rollout-2_raw.fif" };
+        let info = recording::open(&world.path(out), &OpenOptions::default()).unwrap().remove(0).info;
+        said.push(Provenance::of(&info).unwrap());
+    }
+    assert_eq!(said[0], said[1]);
+    assert_eq!((said[0].rollout, said[0].tokenizer), (2, Scheme::PAPER));
+    assert!(said[0].sampler.contains("seed 8") && said[0].sampler.contains("top-p 0.8"), "{}", said[0].sampler);
 }

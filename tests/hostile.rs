@@ -83,6 +83,7 @@ fn small_shard(folder: &Path) -> PathBuf {
         line_freq: None,
         dev_head_t: None,
         dig: vec![],
+        description: None,
         source: "s".into(),
     };
     let meta = ShardMeta {
@@ -123,6 +124,7 @@ fn small_checkpoint(folder: &Path) -> PathBuf {
         line_freq: None,
         dev_head_t: None,
         dig: vec![],
+        description: None,
         source: "s".into(),
     };
     let scheme = Scheme { n_level: 2, ..Scheme::PAPER };

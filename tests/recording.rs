@@ -54,6 +54,7 @@ fn small() -> (Info, Block) {
         line_freq: Some(50.0),
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: "test".into(),
     };
     // Whole multiples of 2⁻⁴⁰: exact in float32.

@@ -59,6 +59,7 @@ fn write_fif(path: &Path, sfreq: f64, n_timestep: usize, events: &[Event], value
         line_freq: None,
         dev_head_t: None,
         dig: vec![],
+        description: None,
         source: String::new(),
     };
     let mut block = Block::zeros(2, n_timestep);

@@ -34,7 +34,7 @@ impl Demo {
         if !globals.quiet {
             eprintln!("\nAll done in {:.0} s. The report:", started.elapsed().as_secs_f64());
         }
-        println!("{}", self.out.join("report/report.html").display());
+        super::say(self.out.join("report/report.html").display())?;
         Ok(Exit::Done)
     }
 }

@@ -1,15 +1,15 @@
 //! `gpt2meg evaluate`.
 
-use super::{Exit, Globals};
-use super::{Overwrite, progress};
+use super::{Exit, Globals, Overwrite, progress, say};
 use crate::device::Sampler;
 use crate::error::{Error, Kind, Result};
 use crate::evaluate::measure::Source;
 use crate::evaluate::next_step;
 use crate::evaluate::report::{Inputs, Report};
+use crate::generate::provenance::Provenance;
 use crate::interrupt;
 use crate::recording::Recording;
-use crate::recording::npy::{Layout, NpyOptions};
+use crate::recording::npy::{self, Layout, NpyOptions};
 use crate::recording::open::{self, OpenOptions};
 use crate::recording::pick::{self, Pick, Picks};
 use crate::tokens::dataset::Dataset;
@@ -48,7 +48,8 @@ pub struct Evaluate {
     /// The parts of tokenized data that are compared with.
     #[arg(long, value_enum, default_value_t = Part::All)]
     part: Part,
-    /// The recording of tokenized data that is compared with [default: all of them].
+    /// The recording of tokenized data that is compared with; must be given where there are
+    /// several.
     #[arg(long, value_name = "NAME")]
     recording: Option<String>,
     /// Which axis of .npy files is time, where no .json file beside them says so.
@@ -106,9 +107,9 @@ impl Evaluate {
         }
         report.write(&self.out, globals.force)?;
         if globals.json {
-            println!("{}", report.json());
+            say(report.json())?;
         } else {
-            println!("{}", self.out.join("report.html").display());
+            say(self.out.join("report.html").display())?;
         }
         Ok(Exit::Done)
     }
@@ -122,8 +123,25 @@ impl Evaluate {
         for (path, label) in self.generated.iter().zip(labels) {
             generated.push(Source { label, pieces: vec![signals_only(self.open_one(path)?)?] });
         }
-        let names = generated[0].info().channels.iter().map(|channel| channel.name.clone()).collect();
-        let (real, scheme) = self.real(names)?;
+        // Arrays whose channels have no names stand for the real recording's, in their order.
+        let is_named: Vec<bool> = self.generated.iter().map(|path| is_named(path)).collect::<Result<_>>()?;
+        let named = generated.iter().zip(&is_named).find(|(_, is_named)| **is_named).map(|(source, _)| source.info());
+        let names = named.map(|info| info.channels.iter().map(|channel| channel.name.clone()).collect());
+        let (real, scheme) = self.real(names.unwrap_or_default())?;
+        for (source, _) in generated.iter_mut().zip(&is_named).filter(|(_, is_named)| !**is_named) {
+            let (channels, info) = (&real.info().channels, &mut source.pieces[0].info);
+            if info.n_channel() == channels.len() && info.channels != *channels {
+                if !globals.quiet {
+                    let what = "names no channels: they are taken to be the real recording's, in their order";
+                    eprintln!("gpt2meg: {} {what}", info.source);
+                }
+                info.channels.clone_from(channels);
+            }
+        }
+        let scheme = scheme.or_else(|| {
+            let made = |source: &Source| Provenance::of(source.info()).map(|made| made.tokenizer);
+            generated.iter().find_map(made)
+        });
         let scheme_is_known = scheme.is_some();
         if !scheme_is_known && !globals.quiet {
             eprintln!("gpt2meg: nothing says which tokenizer was used: the sampler's control takes the paper's");
@@ -164,7 +182,8 @@ impl Evaluate {
         Ok(labels)
     }
 
-    /// The real recording, and its tokenizer. Of a recording that is not tokenized, the channels called `names`.
+    /// The real recording, and its tokenizer. Of a recording that is not tokenized, the channels called `names`, or
+    /// without any those that `tokenize` takes.
     fn real(&self, names: Vec<String>) -> Result<(Source, Option<Scheme>)> {
         let tokenized = self.real.is_dir() || self.real.extension().is_some_and(|e| e == "safetensors");
         if !tokenized {
@@ -194,7 +213,7 @@ impl Evaluate {
         if let Some(other) = other {
             let what =
                 format!("the data has more than one recording: {}, {}", shards[0].meta.recording, other.meta.recording);
-            let hint = "Name the one that was generated from with --recording; gpt2meg info lists what there is";
+            let hint = "Name the one that was generated from with --recording; gpt2meg info lists what the data has";
             return Err(Error::new(Kind::Usage, what).at(&self.real).hint(hint));
         }
         let scheme = shards[0].meta.scheme;
@@ -206,6 +225,11 @@ impl Evaluate {
         }
         Ok((Source { label: "real".into(), pieces }, Some(scheme)))
     }
+}
+
+/// Whether the file names its channels: an array does so by our description beside it.
+fn is_named(path: &Path) -> Result<bool> {
+    Ok(open::Source::at(path)?.format != open::Format::Npy || npy::described(path)?.is_some())
 }
 
 /// Everything but trigger lines: they have no spectrum worth comparing.

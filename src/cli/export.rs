@@ -48,7 +48,7 @@ impl Export {
         });
         export::write(&self.out, model, &checkpoint.params, &about, globals.force)?;
         if globals.json {
-            println!("{}", json!({ "out": self.out, "step": checkpoint.meta.progress.step }));
+            super::say(json!({ "out": self.out, "step": checkpoint.meta.progress.step }))?;
         } else if !globals.quiet {
             eprintln!("{} written from step {}", self.out.display(), checkpoint.meta.progress.step);
         }

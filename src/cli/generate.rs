@@ -1,6 +1,6 @@
 //! `gpt2meg generate`.
 
-use super::{Exit, Globals, Overwrite, progress};
+use super::{Exit, Globals, Overwrite, progress, say};
 use crate::device::{self, Device, Dtype, Sampler};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
@@ -8,11 +8,13 @@ use crate::generate::conditions::Series;
 use crate::generate::output::{self, Decoder, rollout_path, write_rollout};
 use crate::generate::partial::Partial;
 use crate::generate::prompt::{Place, Prompt, find_subject};
+use crate::generate::provenance::Provenance;
 use crate::generate::{Generator, Plan};
 use crate::interrupt;
 use crate::model::layout::{ParamLayout, Parameters};
 use crate::recording::{self, Info, events::table};
 use crate::tokens::dataset::Dataset;
+use crate::tokens::scheme::Scheme;
 use crate::tokens::shard::Split;
 use crate::train::checkpoint::{self, Checkpoint, Which};
 use clap::{Args, ValueEnum};
@@ -164,35 +166,47 @@ impl Generate {
             let hint = "Go on with --resume, or give --force to throw it away";
             return Err(Error::new(Kind::Exists, "an unfinished generation is here").at(&path).hint(hint));
         }
-        for output in &outputs {
-            output::check(output, globals.force || self.resume)?;
-        }
         let (prompt, plan) = self.plan(&checkpoint, n_timestep, globals)?;
-
         let pins = pins(&checkpoint, &plan);
+        let made = provenance(&pins, &plan, checkpoint.meta.data.scheme);
         let n_token = plan.n_sequence() * plan.hop;
         let mut generator = Generator::new(plan)?;
-        let mut partial = if self.resume {
-            Partial::resume(&path, &pins, n_token, |tokens| generator.advance(tokens))?
-        } else {
-            Partial::create(&path, &pins, n_token, globals.force)?
+        let begun = match self.resume {
+            true => Some(Partial::resume(&path, &pins, n_token, |tokens| generator.advance(tokens))?),
+            false => None,
         };
+        for (output, made) in outputs.iter().zip(&made) {
+            output::check(output, globals.force, begun.is_some().then_some(made))?;
+        }
 
         let mut device = device::open(globals.device, globals.threads)?;
         let params = upload(&mut *device, &checkpoint)?;
         drop(checkpoint.params);
+        // A new partial file comes after everything that may be refused: it empties an older one under --force.
+        let mut partial = match begun {
+            Some(partial) => partial,
+            None => Partial::create(&path, &pins, n_token, globals.force)?,
+        };
         let resumed = generator.timestep();
         let started = Instant::now();
-        fill(&mut *device, &params, &mut generator, &mut partial, n_timestep, sfreq, globals.quiet)?;
+        let filled = fill(&mut *device, &params, &mut generator, &mut partial, n_timestep, sfreq, globals.quiet);
+        if let Err(error) = filled {
+            if partial.n_record() == 0 {
+                // There is nothing to go on with, and the next try should not have to be forced.
+                let _ = partial.remove();
+            }
+            return Err(error);
+        }
         let wall_seconds = started.elapsed().as_secs_f64();
 
         let written = generator.timestep().min(n_timestep);
         let decoder = Decoder::new(&checkpoint.meta.data.scheme, &prompt.scales);
         for (rollout, output) in outputs.iter().enumerate().take(if written > 0 { outputs.len() } else { 0 }) {
-            let info =
-                generated_info(&prompt.info, generator.plan(), rollout, written, &checkpoint.meta.data.conditions);
-            let writer = recording::create(output, &info, self.layout, globals.force || self.resume)?;
-            write_rollout(writer, &info, generator.plan(), &partial, &decoder, rollout)?;
+            let conditions = &checkpoint.meta.data.conditions;
+            let info = generated_info(&prompt.info, generator.plan(), &made[rollout], written, conditions);
+            let writer = recording::create(output, &info, self.layout, globals.force || self.resume);
+            let done = writer.and_then(|w| write_rollout(w, &info, generator.plan(), &partial, &decoder, rollout));
+            done.map_err(|e| keep_tokens(e, info.n_channel() * written))?;
         }
         let complete = written == n_timestep;
         if complete {
@@ -212,7 +226,7 @@ impl Generate {
             tokens_per_second: (drawn * plan.n_sequence()) as f64 / wall_seconds,
             real_time_factor: drawn as f64 / sfreq / wall_seconds,
         };
-        summary.tell(globals, &path);
+        summary.tell(globals, &path)?;
         Ok(interrupt::requested().filter(|_| !complete).map_or(Exit::Done, Exit::Signal))
     }
 
@@ -380,33 +394,52 @@ fn fill(
     partial.sync()
 }
 
-/// What a generated recording says of itself: the prompt's sensors, its own length and events.
-fn generated_info(prompt: &Info, plan: &Plan, rollout: usize, n_timestep: usize, conditions: &[String]) -> Info {
+/// What each rollout's recording says of its making.
+fn provenance(pins: &Map<String, Value>, plan: &Plan, tokenizer: Scheme) -> Vec<Provenance> {
     let Sampler { temperature, top_k, top_p, greedy } = plan.sampler;
     let sampler = match greedy {
         true => "greedy".to_string(),
         false => format!("top-p {top_p}, top-k {top_k}, temperature {temperature}"),
     };
+    let generation = format!("{:08x}", crc32c::crc32c(&serde_json::to_vec(pins).expect("plain data")));
+    let sampler = format!("{sampler}, hop {}, seed {}", plan.hop, plan.seed);
+    let made = |rollout| Provenance { generation: generation.clone(), rollout, sampler: sampler.clone(), tokenizer };
+    (1..=plan.n_rollout).map(made).collect()
+}
+
+/// What a generated recording says of itself: the prompt's sensors, its own length and events, how it was made.
+fn generated_info(prompt: &Info, plan: &Plan, made: &Provenance, n_timestep: usize, conditions: &[String]) -> Info {
     Info {
         n_timestep,
         first_timestep: 0,
-        events: plan.series.events(rollout as u64, n_timestep, conditions),
+        events: plan.series.events(made.rollout as u64 - 1, n_timestep, conditions),
         meas_date: None,
-        source: format!("generated: {sampler}, hop {}, seed {}, rollout {}", plan.hop, plan.seed, rollout + 1),
+        description: Some(made.text()),
+        source: format!("generated: {}, rollout {}", made.sampler, made.rollout),
         ..prompt.clone()
     }
 }
 
+/// A recording of so many samples could not be written: its tokens are all there.
+fn keep_tokens(error: Error, n_sample: usize) -> Error {
+    if error.kind() != Kind::Io {
+        return error;
+    }
+    let n_byte = 4 * n_sample;
+    error.also(&format!(
+        "The recording needs {n_byte} bytes and a little; all its tokens are kept: make room, then give --resume"
+    ))
+}
+
 impl Summary {
     /// Says what has been done, to people or as JSON.
-    fn tell(&self, globals: &Globals, partial: &Path) {
+    fn tell(&self, globals: &Globals, partial: &Path) -> Result<()> {
         if globals.json {
-            println!("{}", serde_json::to_string(self).expect("plain data"));
-            return;
+            return say(serde_json::to_string(self).expect("plain data"));
         }
         for file in &self.files {
             let (channels, timesteps, seconds) = (self.n_channel, self.n_timestep, self.seconds);
-            println!("{}: {channels} channels, {timesteps} timesteps, {seconds:.2} s", file.display());
+            say(format_args!("{}: {channels} channels, {timesteps} timesteps, {seconds:.2} s", file.display()))?;
         }
         if self.n_timestep_drawn > 0 && !globals.quiet {
             let (rate, factor) = (self.tokens_per_second, self.real_time_factor);
@@ -415,5 +448,6 @@ impl Summary {
         if !self.complete {
             eprintln!("gpt2meg: stopped early; go on with --resume (the tokens so far are in {})", partial.display());
         }
+        Ok(())
     }
 }

@@ -1,17 +1,18 @@
 //! `gpt2meg info`: what a file, a folder or this machine is.
 
-use super::{Exit, Globals};
+use super::{Exit, Globals, say};
 use crate::device::describe::{self, Cuda};
 use crate::error::Result;
 use crate::model::layout::ParamLayout;
-use crate::recording::Info as Header;
-use crate::recording::open::{self, OpenOptions};
+use crate::recording::npy::{Layout, NpyOptions};
+use crate::recording::open::{self, OpenOptions, Opened};
+use crate::recording::{Channel, ChannelKind, Info as Header};
 use crate::storage::container::Container;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::{ShardMeta, Split};
 use crate::train::checkpoint::{self, CheckpointMeta, Which};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,40 +27,102 @@ use std::path::{Path, PathBuf};
 pub struct Info {
     /// A recording (FIF, npy, a BIDS folder), tokens, a run folder, a checkpoint; or the word `device`.
     path: PathBuf,
+    /// Which axis of an .npy file is time, where no .json file beside it says so.
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// Sampling rate of an .npy file in Hz, where no .json file beside it says so.
+    #[arg(long, value_name = "HZ")]
+    rate: Option<f64>,
 }
+
+/// Facts for programs alone: there are too many for people.
+const CHANNEL_NAMES: &str = "channel_names";
 
 impl Info {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let facts = if self.path == Path::new("device") { machine() } else { of_path(&self.path)? };
+        let facts = if self.path == Path::new("device") { machine() } else { self.of_path()? };
         if globals.json {
-            println!("{}", serde_json::to_string_pretty(&facts).expect("JSON of plain values"));
+            say(serde_json::to_string_pretty(&facts).expect("JSON of plain values"))?;
         } else {
-            print(&facts, 0);
+            print(&facts, 0)?;
         }
         Ok(Exit::Done)
+    }
+
+    fn of_path(&self) -> Result<Value> {
+        let path = &self.path;
+        let is_container = path.extension().is_some_and(|e| e == "safetensors");
+        if is_container && path.is_file() {
+            let container = Container::open_any(path)?;
+            return match container.kind() {
+                "tokens" => Ok(shard(&container.meta()?)),
+                "checkpoint" => Ok(checkpoint(&container.meta()?, path)),
+                other => Ok(json!({ "kind": other, "tensors": container.names() })),
+            };
+        }
+        if path.join("checkpoints").is_dir() {
+            let last = checkpoint::load(path, Which::Last)?;
+            return Ok(checkpoint(&last.meta, &last.path));
+        }
+        if path.is_dir() && holds_containers(path) {
+            return Ok(dataset(&Dataset::open(path)?));
+        }
+        self.recordings()
+    }
+
+    /// Every recording of a file or a folder. In a folder, one that cannot be opened is named and passed over.
+    fn recordings(&self) -> Result<Value> {
+        let listing = open::list(&self.path)?;
+        let npy = NpyOptions { layout: self.layout, sfreq: self.rate, ..NpyOptions::default() };
+        let options = OpenOptions { npy, ..OpenOptions::default() };
+        let mut all = Map::new();
+        let mut failures = Vec::new();
+        for source in &listing.found {
+            let name = source.path.display().to_string();
+            match source.open(&options) {
+                Ok(opened) => all.insert(name, recording(&opened)),
+                Err(error) => {
+                    failures.push(error);
+                    all.insert(name, json!({ "skipped": failures[failures.len() - 1].to_string() }))
+                }
+            };
+        }
+        if failures.len() == listing.found.len() {
+            return Err(failures.swap_remove(0));
+        }
+        for skipped in &listing.skipped {
+            all.insert(skipped.path.display().to_string(), json!({ "skipped": skipped.why }));
+        }
+        Ok(Value::Object(all))
     }
 }
 
 /// Prints nested objects as aligned lines.
-fn print(facts: &Value, indent: usize) {
-    let Value::Object(map) = facts else { return };
-    let width = map.keys().map(String::len).max().unwrap_or(0);
+fn print(facts: &Value, indent: usize) -> Result<()> {
+    let Value::Object(map) = facts else { return Ok(()) };
+    let map: Vec<_> = map.iter().filter(|(key, _)| *key != CHANNEL_NAMES).collect();
+    let width = map.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (key, value) in map {
         let label = key.replace('_', " ");
         match value {
             // What has parts is named by its file as often as by a word of ours: left as it is.
-            Value::Object(_) => {
-                println!("{:indent$}{key}", "");
-                print(value, indent + 2);
+            Value::Object(parts) if indent == 0 || parts.values().any(Value::is_object) => {
+                say(format_args!("{:indent$}{key}", ""))?;
+                print(value, indent + 2)?;
+            }
+            Value::Object(parts) => {
+                let words: Vec<String> = parts.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect();
+                say(format_args!("{:indent$}{key:width$}  {}", "", words.join(", ")))?;
             }
             Value::Array(items) => {
                 let words: Vec<String> = items.iter().map(plain).collect();
-                println!("{:indent$}{label:width$}  {}", "", words.join(", "));
+                say(format_args!("{:indent$}{label:width$}  {}", "", words.join(", ")))?;
             }
-            _ => println!("{:indent$}{label:width$}  {}", "", plain(value)),
+            _ => say(format_args!("{:indent$}{label:width$}  {}", "", plain(value)))?,
         }
     }
+    Ok(())
 }
 
 fn plain(value: &Value) -> String {
@@ -88,29 +151,12 @@ fn machine() -> Value {
             "threads": machine.threads, "cuda": cuda })
 }
 
-fn of_path(path: &Path) -> Result<Value> {
-    let is_container = path.extension().is_some_and(|e| e == "safetensors");
-    if is_container && path.is_file() {
-        let container = Container::open_any(path)?;
-        return match container.kind() {
-            "tokens" => Ok(shard(&container.meta()?)),
-            "checkpoint" => Ok(checkpoint(&container.meta()?, path)),
-            other => Ok(json!({ "kind": other, "tensors": container.names() })),
-        };
-    }
-    if path.join("checkpoints").is_dir() {
-        let last = checkpoint::load(path, Which::Last)?;
-        return Ok(checkpoint(&last.meta, &last.path));
-    }
-    if path.is_dir() && holds_containers(path) {
-        return Ok(dataset(&Dataset::open(path)?));
-    }
-    recordings(path)
-}
-
 fn holds_containers(dir: &Path) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
-    entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == "safetensors"))
+    let containers = entries.flatten().map(|entry| entry.path());
+    let mut containers = containers.filter(|path| path.extension().is_some_and(|e| e == "safetensors"));
+    // The truth beside a simulated recording makes no folder of tokens; what is damaged is better named than passed over.
+    containers.any(|path| !Container::open_any(&path).is_ok_and(|container| container.kind() == "truth"))
 }
 
 fn header(info: &Header) -> Value {
@@ -125,8 +171,13 @@ fn header(info: &Header) -> Value {
         *events.entry(event.label.as_str()).or_insert(0usize) += 1;
     }
     let events: Vec<String> = events.iter().map(|(label, n)| format!("{label} × {n}")).collect();
+    let names: Vec<&str> = info.channels.iter().map(|c| c.name.as_str()).collect();
+    let is_trigger = |c: &&Channel| c.kind == ChannelKind::Stim;
+    let triggers: Vec<&str> = info.channels.iter().filter(is_trigger).map(|c| c.name.as_str()).collect();
     json!({
         "channels": kinds,
+        CHANNEL_NAMES: names,
+        "trigger_channels": triggers,
         "bad_channels": bads,
         "sampling_rate_hz": info.sfreq,
         "pass_band_hz": [info.pass_band.0, info.pass_band.1],
@@ -155,9 +206,18 @@ fn dataset(dataset: &Dataset) -> Value {
             (format!("{split:?}").to_lowercase(), timesteps)
         })
         .collect();
+    let mut recordings: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for shard in &dataset.shards {
+        let meta = &shard.meta;
+        let of = recordings.entry(&meta.recording).or_default();
+        of.insert(meta.split.name().into(), json!(shard.n_timestep()));
+        if let Some(subject) = &meta.info.subject {
+            of.insert("subject".into(), json!(subject));
+        }
+    }
     let first = &dataset.shards[0].meta;
     let excluded_all: usize = dataset.shards.iter().map(|shard| excluded(&shard.meta)).sum();
-    json!({ "kind": "data set", "shards": dataset.shards.len(), "timesteps": parts, "subjects": dataset.subjects,
+    json!({ "kind": "data set", "shards": dataset.shards.len(), "timesteps": parts, "recordings": recordings, "subjects": dataset.subjects,
             "conditions": dataset.conditions, "excluded_timesteps": excluded_all, "scheme": first.scheme, "channels": first.info.n_channel(),
             "sampling_rate_hz": first.info.sfreq })
 }
@@ -179,20 +239,11 @@ fn checkpoint(meta: &CheckpointMeta, path: &Path) -> Value {
     })
 }
 
-fn recordings(path: &Path) -> Result<Value> {
-    let listing = open::list(path)?;
-    let mut all = serde_json::Map::new();
-    for source in &listing.found {
-        let opened = source.open(&OpenOptions::default())?;
-        let mut facts = header(&opened.recording.info);
-        facts["events_from"] = json!(opened.events_from);
-        if !opened.notes.is_empty() {
-            facts["notes"] = json!(opened.notes);
-        }
-        all.insert(source.path.display().to_string(), facts);
+fn recording(opened: &Opened) -> Value {
+    let mut facts = header(&opened.recording.info);
+    facts["events_from"] = json!(opened.events_from);
+    if !opened.notes.is_empty() {
+        facts["notes"] = json!(opened.notes);
     }
-    for skipped in &listing.skipped {
-        all.insert(skipped.path.display().to_string(), json!({ "skipped": skipped.why }));
-    }
-    Ok(Value::Object(all))
+    facts
 }

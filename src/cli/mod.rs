@@ -14,8 +14,9 @@ mod verify;
 
 use crate::device::DeviceChoice;
 use crate::ensure;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use clap::{Args, Parser, Subcommand};
+use std::io::Write;
 
 /// From recordings of the brain to tokens, a GPT-2, and generated MEG.
 #[derive(Parser)]
@@ -106,6 +107,15 @@ impl Command {
             Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
         };
         overwrite.force
+    }
+}
+
+/// Prints a line on standard output. That nobody reads it any more, as after `| head -1`, is no failure.
+pub fn say(line: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io(e, "print", "standard output")),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `gpt2meg simulate`.
 
-use super::{Exit, Globals, Overwrite, progress};
+use super::{Exit, Globals, Overwrite, progress, say};
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::table;
 use crate::recording::npy::{self, Layout};
@@ -111,11 +111,8 @@ impl Simulate {
             publish_described(&Os, writer, beside)?;
             if !globals.quiet && !globals.json {
                 let (n_channel, minutes, n_trial) = (info.n_channel(), info.seconds() / 60.0, info.events.len());
-                println!(
-                    "{}: {n_channel} channels, {minutes:.1} min at {} Hz, {n_trial} trials",
-                    file.display(),
-                    info.sfreq
-                );
+                let (path, sfreq) = (file.display(), info.sfreq);
+                say(format_args!("{path}: {n_channel} channels, {minutes:.1} min at {sfreq} Hz, {n_trial} trials"))?;
             }
             written.push(json!({
                 "path": file,
@@ -128,7 +125,7 @@ impl Simulate {
             }));
         }
         if globals.json {
-            println!("{}", json!({ "seed": globals.seed, "recordings": written }));
+            say(json!({ "seed": globals.seed, "recordings": written }))?;
         }
         Ok(Exit::Done)
     }

@@ -1,6 +1,6 @@
 //! `gpt2meg verify`.
 
-use super::{Exit, Globals};
+use super::{Exit, Globals, say};
 use crate::error::{Error, Kind, Result};
 use crate::storage::container::Container;
 use crate::tokens::dataset::Dataset;
@@ -33,13 +33,13 @@ impl Verify {
                 }
                 let kind = verify(&file)?;
                 if !globals.quiet && !globals.json {
-                    println!("{}: whole ({kind})", file.display());
+                    say(format_args!("{}: whole ({kind})", file.display()))?;
                 }
                 whole.push(serde_json::json!({"path": file.display().to_string(), "kind": kind}));
             }
         }
         if globals.json {
-            println!("{}", serde_json::json!({ "whole": whole }));
+            say(serde_json::json!({ "whole": whole }))?;
         }
         Ok(Exit::Done)
     }

@@ -205,9 +205,9 @@ fn figure(c: &Comparison) -> Figure {
     let mut legend = c.legend();
     legend.push(("ceiling".into(), "real against real".into()));
     let caption = "Left: how often each value occurs, logarithmic, so that rare large values can be seen. Right: share of \
-                   values below each value, generated minus real. A curve that is negative left of zero and positive \
+                   values below each value, first stretch of the generated recording minus that of the real one. A curve that is negative left of zero and positive \
                    right of it has too few large values (or too small a scale); one with the opposite signs too many. \
-                   The grey band is the same difference between two stretches of the real recording.";
+                   The grey band is the same difference between two stretches of the real recording, as long.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
 }
 

@@ -190,9 +190,9 @@ fn figure(c: &Comparison) -> Figure {
     }
     let mut legend = c.legend();
     legend.push(("ceiling".into(), "real against real".into()));
-    let caption = "Left: autocorrelation, median over channels (line) and 10–90 % of channels (shaded). Right: generated \
-                   minus real, channel by channel; the grey band is the same difference between two stretches of the \
-                   real recording.";
+    let caption = "Left: autocorrelation, median over channels (line) and 10–90 % of channels (shaded). Right: first \
+                   stretch of the generated recording minus that of the real one, channel by channel; the grey band is \
+                   the same difference between two stretches of the real recording, as long.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
 }
 

@@ -181,6 +181,7 @@ fn in_memory(label: &str, channels: &[Channel], sfreq: f64, rows: Vec<Vec<f64>>)
         line_freq: None,
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: label.into(),
     };
     Ok(Source { label: label.into(), pieces: vec![Recording::new(info, Box::new(InMemory(block)))?] })

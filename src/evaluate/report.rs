@@ -268,7 +268,7 @@ impl Report {
             "Where a recording was generated with p below 1, part of its difference is made by the sampler and would be \
              there with a perfect model: see <a href=\"#control\">what the sampler does by itself</a>."
                 .to_string(),
-            format!("{} Spectra and other properties are those of whole recordings.", escape(&self.lengths())),
+            format!("{} What is drawn on the left of each figure, and powers by band, are those of whole recordings.", escape(&self.lengths())),
         ];
         if !self.scheme_is_known {
             notes.push(

@@ -121,9 +121,10 @@ fn spectra(c: &Comparison) -> Figure {
     let panels = c.groups().iter().flat_map(|group| pair(c, group)).collect();
     let mut legend = c.legend();
     legend.push(("ceiling".into(), "real against real".into()));
-    let caption = "Left: spectra, median over channels (line) and 10–90 % of channels (shaded). Right: power of each \
-                   generated recording over power of the real one, channel by channel, median and 10–90 % of channels; \
-                   the grey band is the same ratio between two stretches of the real recording. A generated recording \
+    let caption = "Left: spectra, median over channels (line) and 10–90 % of channels (shaded). Right: power of the \
+                   first stretch of each generated recording over power of the real one's, channel by channel, median and \
+                   10–90 % of channels; the grey band is the same ratio between two stretches of the real recording, as \
+                   long. A generated recording \
                    that stays in the grey band cannot be told from the real one by its power at that frequency.";
     Figure { panels, layout: Layout::Pairs, legend, caption: caption.into() }
 }

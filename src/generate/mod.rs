@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod output;
 pub mod partial;
 pub mod prompt;
+pub mod provenance;
 
 use crate::device::{Device, Rollout, Sampler};
 use crate::ensure;

@@ -2,8 +2,9 @@
 
 use super::Plan;
 use super::partial::Partial;
+use super::provenance::Provenance;
 use crate::error::{Error, Kind, Result};
-use crate::recording::{Block, Info, Writer};
+use crate::recording::{Block, Info, Writer, fif, npy};
 use crate::storage::atomic;
 use crate::tokens::scheme::{Quantiser, Scales, Scheme};
 use std::path::{Path, PathBuf};
@@ -38,19 +39,39 @@ pub fn rollout_path(output: &Path, rollout: usize, n_rollout: usize) -> PathBuf 
     output.with_file_name(format!("{stem}_rollout-{}{kind}{dot}{extension}", rollout + 1))
 }
 
-/// Refuses, before any work is done, a file that could not be written in the end.
-pub fn check(path: &Path, force: bool) -> Result<()> {
+/// Refuses, before any work is done, a file that could not be written in the end: everything that would be replaced is
+/// looked at. What an interrupted run of the same generation wrote, `ours`, may be; other files only with `force`.
+pub fn check(path: &Path, force: bool, ours: Option<&Provenance>) -> Result<()> {
     let named = path.extension().is_some_and(|extension| extension == "fif" || extension == "npy");
     if !named {
         let what = "a recording is written as .fif or .npy, and its name must say which";
         return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
-    atomic::refuse_existing(path, force)?;
+    let mine = ours.is_some_and(|ours| described(path).is_some_and(|info| ours.made(&info)));
+    let files = if is_npy(path) { npy::files(path).to_vec() } else { vec![path.to_path_buf()] };
+    files.iter().try_for_each(|file| {
+        let refused = atomic::refuse_existing(file, force || mine);
+        refused.map_err(|e| if ours.is_some() { e.also("Beside --resume it keeps the tokens so far") } else { e })
+    })?;
     let folder = atomic::folder_of(path);
     if !folder.is_dir() {
         return Err(Error::new(Kind::NotFound, "there is no such folder").at(folder).hint("Create it first"));
     }
     Ok(())
+}
+
+fn is_npy(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "npy")
+}
+
+/// What a recording that exists says of itself. One that cannot be read is nobody's.
+fn described(path: &Path) -> Option<Info> {
+    // Of an array the description alone: a crash may have left it without the array, never the reverse.
+    if is_npy(path) {
+        npy::described(path).ok().flatten()
+    } else {
+        fif::open(path).ok().map(|recording| recording.info)
+    }
 }
 
 /// Writes the first `info.n_timestep` timesteps of one rollout, with the info's events.

@@ -131,6 +131,9 @@ pub struct Info {
     pub dev_head_t: Option<[[f32; 4]; 4]>,
     /// Digitised head points.
     pub dig: Vec<DigPoint>,
+    /// What the recording says of itself, in words: FIF's description.
+    #[serde(default)]
+    pub description: Option<String>,
     /// Where it came from: file name, or `simulated`, or `generated`.
     pub source: String,
 }
@@ -240,7 +243,7 @@ impl Recording {
             let (channel, time) = (at / block.n_timestep, start + at % block.n_timestep);
             let name = &self.info.channels[channel].name;
             let what = format!("channel {name} is {} at timestep {time}", block.data[at]);
-            let hint = "Interpolate or cut that stretch, or drop the channel with --exclude";
+            let hint = "Interpolate or cut that stretch, or leave that channel out";
             return Err(crate::error::Error::new(Kind::NonFiniteSignal, what).at(&self.info.source).hint(hint));
         }
         Ok(block)

@@ -33,7 +33,7 @@ fn stim_channels(info: &Info, channel: Option<&str>) -> Result<Vec<usize>> {
     if let Some(name) = channel {
         let missing = || {
             let error = Error::new(Kind::ChannelMismatch, format!("no channel is called {name}")).at(&info.source);
-            error.hint("gpt2meg info lists the channels")
+            error.hint("gpt2meg info lists the trigger channels, with --json all of them")
         };
         return Ok(vec![named(name).ok_or_else(missing)?]);
     }

@@ -25,6 +25,7 @@ pub fn in_memory(rows: &[&[f64]], sfreq: f64) -> Recording {
         line_freq: None,
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: "test".into(),
     };
     let block = Block { n_channel: rows.len(), n_timestep, data: rows.concat() };

@@ -297,6 +297,7 @@ pub(crate) mod tests {
             line_freq: Some(50.0),
             dev_head_t: None,
             dig: vec![],
+            description: None,
             source: "test".into(),
         }
     }

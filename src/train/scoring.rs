@@ -206,7 +206,8 @@ mod tests {
         assert!((difference.nats - 0.02).abs() < 1e-12);
         assert!((difference.standard_error.unwrap() - 0.01 / 3f64.sqrt()).abs() < 1e-12);
         assert!((b.minus(&a).nats + 0.02).abs() < 1e-12);
-        assert!((a.summary().nats_standard_error.unwrap() - (1.0201f64 / 3.0).sqrt()).abs() < 1e-4);
+        // The first prediction's own: deviations -0.99, 1.00, -0.01.
+        assert!((a.summary().nats_standard_error.unwrap() - (0.9901f64 / 3.0).sqrt()).abs() < 1e-12);
         assert_eq!(scored(&[1.0]).minus(&scored(&[2.0])), Difference { nats: -1.0, standard_error: None });
     }
 }

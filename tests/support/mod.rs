@@ -51,6 +51,7 @@ pub fn write_named(
             line_freq: None,
             dev_head_t: None,
             dig: Vec::new(),
+            description: None,
             source: "test".into(),
         };
         let meta = ShardMeta {

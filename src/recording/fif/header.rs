@@ -42,6 +42,9 @@ pub(super) fn reference(out: &mut Encoder, info: &Info, role: i32, name: &str, p
 fn measurement_info(out: &mut Encoder, info: &Info) -> Result<()> {
     out.start_block(block::MEAS_INFO);
     out.id(kind::PARENT_BLOCK_ID, info.meas_date);
+    if let Some(description) = info.description.as_deref().filter(|text| !text.is_empty()) {
+        out.text(kind::COMMENT, description);
+    }
     dig_points(out, &info.dig);
     if let Some(t) = &info.dev_head_t {
         out.tag(kind::COORD_TRANS, data_type::COORD_TRANS_STRUCT, &dev_head_t(t)?);

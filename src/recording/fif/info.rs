@@ -28,6 +28,8 @@ pub(super) struct Measurement {
     pub dev_head_t: Option<[[f32; 4]; 4]>,
     /// Head points.
     pub dig: Vec<DigPoint>,
+    /// What the file says of itself in words.
+    pub description: Option<String>,
     /// The subject's id in the hospital's information system, which is where BIDS and MNE put the label.
     pub subject: Option<String>,
 }
@@ -55,6 +57,7 @@ pub(super) fn read(source: &Source, tree: &Tree) -> Result<Measurement> {
         line_freq: frequency(kind::LINE_FREQ)?,
         dev_head_t: dev_head_t(source, tree, info)?,
         dig: dig_points(source, tree, info)?,
+        description: description(source, info)?,
         subject: subject(source, tree, info)?,
     })
 }
@@ -317,6 +320,12 @@ fn dig_points(source: &Source, tree: &Tree, info: &Block) -> Result<Vec<DigPoint
         }
     }
     Ok(points)
+}
+
+/// What the file says of itself.
+fn description(source: &Source, info: &Block) -> Result<Option<String>> {
+    let tag = info.tag(kind::COMMENT).filter(|t| t.data_type == data_type::STRING);
+    Ok(tag.map(|t| t.text(source)).transpose()?.filter(|text| !text.is_empty()))
 }
 
 /// The subject's label.

@@ -76,6 +76,7 @@ fn join(path: &Path, parts: Vec<Part>, first_tree: &Tree) -> Result<Recording> {
         line_freq: measurement.line_freq,
         dev_head_t: measurement.dev_head_t,
         dig: measurement.dig.clone(),
+        description: measurement.description.clone(),
         source: path.display().to_string(),
     };
     let cals = measurement.cals.clone();

@@ -32,6 +32,7 @@ fn info(n_channel: usize) -> Info {
         line_freq: Some(60.0),
         dev_head_t: Some([[0.0, -1.0, 0.0, 0.1], [1.0, 0.0, 0.0, 0.2], [0.0, 0.0, 1.0, 0.3], [0.0, 0.0, 0.0, 1.0]]),
         dig: (1..=5).map(|kind| point(kind, 2 * kind)).collect(),
+        description: Some("From one head".into()),
         source: "test".into(),
     }
 }

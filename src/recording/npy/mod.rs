@@ -14,7 +14,7 @@ use super::{Block, Channel, ChannelKind, Info, Recording, Signal};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The bytes that every `.npy` file begins with.
 pub const MAGIC: &[u8; 6] = b"\x93NUMPY";
@@ -88,6 +88,16 @@ pub fn open(path: &Path, options: &NpyOptions) -> Result<Recording> {
     Recording::new(info, Box::new(NpySignal { array, time_first, n_channel }))
 }
 
+/// What the file beside an array says of it, where our writer left one: the recording but for its events.
+pub fn described(path: &Path) -> Result<Option<Info>> {
+    Ok(sidecar::read(path)?.map(|sidecar| sidecar.info))
+}
+
+/// Everything that is written for an array called `path`: the array, its description and its events.
+pub fn files(path: &Path) -> [PathBuf; 3] {
+    [path.into(), sidecar::path(path), table::beside(path)]
+}
+
 /// The layout the user declared, or the one our own writer noted; both must agree.
 fn declared_layout(declared: Option<Layout>, noted: Option<Layout>) -> Result<Layout> {
     match (declared, noted) {
@@ -123,6 +133,7 @@ fn bare_info(n_channel: usize, n_timestep: usize) -> Info {
         line_freq: None,
         dev_head_t: None,
         dig: Vec::new(),
+        description: None,
         source: String::new(),
     }
 }

@@ -33,8 +33,8 @@ pub fn create_on(
     layout: Layout,
     force: bool,
 ) -> Result<Box<dyn Writer>> {
-    for existing in [path, &sidecar::path(path), &table::beside(path)] {
-        atomic::refuse_existing(existing, force)?;
+    for existing in super::files(path) {
+        atomic::refuse_existing(&existing, force)?;
     }
     atomic::refuse_busy(path)?;
     let mut file = AtomicFile::create_on(disk.clone(), path, force)?;

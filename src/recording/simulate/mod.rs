@@ -171,6 +171,7 @@ impl Simulation {
             line_freq: None,
             dev_head_t: Some(helmet::dev_head_t(self.subject.turn)),
             dig: helmet::dig(),
+            description: None,
             source: "simulated".into(),
         }
     }
