@@ -1,6 +1,6 @@
 //! `gpt2meg score`.
 
-use super::{Exit, Globals, Overwrite, progress};
+use super::{Exit, Globals, Overwrite, progress, say};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -163,13 +163,13 @@ impl Score {
         };
         write_json(&out, globals.force, &scores)?;
         if globals.json {
-            println!("{}", serde_json::to_string(&scores).expect("plain data"));
+            say(serde_json::to_string(&scores).expect("plain data"))?;
         } else {
             let mut rows = scores.anchors.clone();
             rows.push(Anchor { name: "model".into(), scores: scores.model.clone() });
-            println!("{}", table(&rows));
-            println!("\n{}", differences_table(&scores.model_minus, scores.n_window));
-            println!("{}", out.display());
+            say(table(&rows))?;
+            say(format_args!("\n{}", differences_table(&scores.model_minus, scores.n_window)))?;
+            say(out.display())?;
         }
         Ok(Exit::Done)
     }

@@ -1,6 +1,6 @@
 //! `gpt2meg tokenize`.
 
-use super::{Exit, Globals, Overwrite, progress};
+use super::{Exit, Globals, Overwrite, progress, say};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::{ClassMap, HOLD};
@@ -183,6 +183,8 @@ impl Tokenize {
         };
         let names: Vec<&str> = pending.iter().map(|pending| pending.name.as_str()).collect();
         let mut batch = Batch::begin(&settings, &self.out, &names, self.dry_run, globals.force)?;
+        // A report that cannot be printed is told when the tokens have their names.
+        let mut printed = Ok(());
         for Pending { name, opened } in pending {
             let source = opened.recording.info.source.clone();
             let bar = progress::bar(0, "timesteps", globals.quiet);
@@ -201,13 +203,14 @@ impl Tokenize {
                 e.at(&source)
             })?;
             if !globals.json && !globals.quiet {
-                println!("{report}");
+                printed = printed.and_then(|()| say(report));
             }
         }
         let summary = batch.publish()?;
+        printed?;
         if globals.json {
             let text = serde_json::to_string_pretty(&summary);
-            println!("{}", text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?);
+            say(text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?)?;
         }
         Ok(Exit::Done)
     }

@@ -184,7 +184,7 @@ impl Train {
                 "run": self.out, "steps": progress.step, "best": progress.best, "anchors": anchors,
                 "n_parameter": ParamLayout::new(&run.model).len(),
             });
-            println!("{summary}");
+            super::say(summary)?;
         }
         Ok(match end {
             End::Signal(signal) => Exit::Signal(signal),
