@@ -1,89 +1,19 @@
 //! `simulate` and `tokenize` as their users meet them: what is excluded, what aliases, what an interruption leaves.
 
-use gpt2meg::recording::{Block, Channel, ChannelKind, Event, Info, fif};
+#[path = "support/lines.rs"]
+mod lines;
+
+use gpt2meg::recording::Event;
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::publish::Summary;
 use gpt2meg::tokens::shard::{Shard, Split};
 use gpt2meg::tokens::window::Windows;
+use lines::{entries, event, fail, noise, succeed, write_fif};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-
-/// Runs a command line (words separated by spaces) in a folder.
-fn run(folder: &Path, line: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
-    command.args(line.split(' ')).current_dir(folder).env("TMPDIR", "/nowhere").output().unwrap()
-}
-
-/// Runs a command line that must succeed; returns what it said.
-fn succeed(folder: &Path, line: &str) -> String {
-    let output = run(folder, line);
-    let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
-    assert!(output.status.success(), "{line}: {said}");
-    said
-}
-
-/// Runs a command line that must fail with this exit code and a line that has `named` in it.
-fn fail(folder: &Path, line: &str, code: i32, named: &str) {
-    let output = run(folder, line);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{line}: {error}");
-    assert!(error.lines().any(|line| line.starts_with("gpt2meg: ") && line.contains(named)), "{line}: {error}");
-}
-
-/// Numbers in [-0.5, 0.5) without order.
-fn noise(i: usize) -> f64 {
-    let mut x = (i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 31)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (x >> 40) as f64 / f64::from(1 << 24) - 0.5
-}
-
-/// A FIF recording of two magnetometers.
-fn write_fif(path: &Path, sfreq: f64, n_timestep: usize, events: &[Event], value: impl Fn(usize, usize) -> f64) {
-    let channel = |i| Channel {
-        name: format!("MEG {i:03}"),
-        kind: ChannelKind::Mag,
-        loc: [0.0; 12],
-        coil_type: 3024,
-        coord_frame: 1,
-        bad: false,
-    };
-    let info = Info {
-        channels: (0..2).map(channel).collect(),
-        sfreq,
-        n_timestep,
-        first_timestep: 0,
-        events: vec![],
-        subject: None,
-        pass_band: (0.0, sfreq / 2.0),
-        meas_date: None,
-        line_freq: None,
-        dev_head_t: None,
-        dig: vec![],
-        description: None,
-        source: String::new(),
-    };
-    let mut block = Block::zeros(2, n_timestep);
-    for channel in 0..2 {
-        block.channel_mut(channel).iter_mut().enumerate().for_each(|(time, x)| *x = value(channel, time));
-    }
-    let mut writer = fif::create(path, &info, false).unwrap();
-    writer.write(&block).unwrap();
-    writer.finish(events).unwrap();
-}
-
-fn event(onset: usize, duration: usize, label: &str) -> Event {
-    Event { onset, duration, label: label.into() }
-}
+use std::process::Command;
 
 fn shard(folder: &Path, name: &str) -> Shard {
     Shard::open(&folder.join(name)).unwrap()
-}
-
-fn entries(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 /// A channel's offset is a thousand times its signal, and a gap reads as zeros; a stretch that is marked BAD is
@@ -170,9 +100,9 @@ fn mains_do_not_fold_into_the_tokens() {
 fn parts_of_two_tokenizations_are_refused_and_mended() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    for name in ["x_raw.fif", "y_raw.fif"] {
+    for (offset, name) in ["x_raw.fif", "y_raw.fif"].into_iter().enumerate() {
         let trials: Vec<Event> = (0..30).map(|i| event(400 + 1000 * i, 0, "face")).collect();
-        write_fif(&folder.join(name), 1000.0, 31_000, &trials, |c, t| noise(2 * t + c + name.len()));
+        write_fif(&folder.join(name), 1000.0, 31_000, &trials, |c, t| noise(2 * t + c + offset));
     }
     let tokenize = "tokenize x_raw.fif --max-error 1";
     succeed(folder, &format!("{tokenize} --out data"));
@@ -199,7 +129,7 @@ fn parts_of_two_tokenizations_are_refused_and_mended() {
     succeed(folder, &format!("{tokenize} --out data --force"));
     succeed(folder, "verify data");
     // Another recording may come to it, with the same settings only.
-    let other = "tokenize y_raw.fif --max-error 1 --out data --force";
+    let other = "tokenize y_raw.fif --max-error 1 --out data";
     fail(folder, &format!("{other} --band 0.5,40"), 17, "the pass band is 0.5 to 40 Hz");
     fail(folder, &format!("{other} --hold 0.4"), 17, "other settings");
     succeed(folder, other);

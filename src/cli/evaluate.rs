@@ -2,6 +2,7 @@
 
 use super::{Exit, Globals, Overwrite, progress, say};
 use crate::device::Sampler;
+use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::evaluate::measure::Source;
 use crate::evaluate::next_step;
@@ -219,10 +220,13 @@ impl Evaluate {
         let scheme = shards[0].meta.scheme;
         let mut pieces = Vec::new();
         for shard in shards {
-            let mut piece = shard.into_recording()?;
-            piece.info.source = self.real.display().to_string();
-            pieces.push(piece);
+            // Gaps and stretches marked BAD are nothing to be compared with.
+            for mut piece in shard.into_usable()? {
+                piece.info.source = self.real.display().to_string();
+                pieces.push(piece);
+            }
         }
+        ensure!(!pieces.is_empty(), Kind::EmptyRecording, "{}: all of it is excluded (BAD)", self.real.display());
         Ok((Source { label: "real".into(), pieces }, Some(scheme)))
     }
 }

@@ -285,6 +285,10 @@ impl Generate {
         if prompt.of_another {
             note(format!("the data has nothing of this subject: the prompt is from {}", prompt.recording));
         }
+        if let Some(start) = prompt.moved_to {
+            let seconds = start as f64 / data.info.sfreq;
+            note(format!("the prompt begins at {seconds:.2} s of its part: before, it would touch what is excluded"));
+        }
         let series = self.series(&prompt, data.info.sfreq, &data.conditions, globals.seed)?;
         if let Series::Data { series, start } = &series
             && start + n_timestep > series.len()

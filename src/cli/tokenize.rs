@@ -10,6 +10,7 @@ use crate::recording::open::{EventsFrom, OpenOptions, Opened, Source, list};
 use crate::recording::pick::Picks;
 use crate::recording::prepare::PrepareOptions;
 use crate::recording::resample::AntiAlias;
+use crate::recording::together;
 use crate::tokens::publish::{Batch, Settings};
 use crate::tokens::scheme::{Companding, Scaling, Scheme};
 use clap::{Args, ValueEnum};
@@ -65,7 +66,7 @@ struct SignalArgs {
     /// Names of channels to leave out.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     exclude: Vec<String>,
-    /// Leave out the channels that are marked bad. They are kept otherwise.
+    /// Leave out the channels that are marked bad, in any of the recordings. They are kept otherwise.
     #[arg(long)]
     drop_bads: bool,
     /// Pass band in Hz, as 0.5,45; 0,45 has no high-pass, none does not filter [default: 0.5,45; authors: 0.5,49.9].
@@ -174,15 +175,15 @@ impl Tokenize {
         for (option, value) in [("--max-error", self.max_error), ("--hold", self.events.hold)] {
             ensure!(value.is_finite() && value >= 0.0, Kind::Usage, "{option} {value} makes no sense");
         }
-        let pending = self.open_all(globals)?;
-        let settings = Settings {
-            prepare: self.prepare_options(),
-            scheme,
-            classes: self.classes(&pending)?,
-            hold: self.events.hold,
-        };
+        let prepare = self.prepare_options();
+        let mut pending = self.open_all(globals)?;
+        self.agree(&mut pending, &prepare.picks, globals)?;
+        let settings = Settings { prepare, scheme, classes: self.classes(&pending)?, hold: self.events.hold };
         let names: Vec<&str> = pending.iter().map(|pending| pending.name.as_str()).collect();
         let mut batch = Batch::begin(&settings, &self.out, &names, self.dry_run, globals.force)?;
+        if !globals.quiet {
+            batch.notes.iter().for_each(|note| eprintln!("{note}"));
+        }
         // A report that cannot be printed is told when the tokens have their names.
         let mut printed = Ok(());
         for Pending { name, opened } in pending {
@@ -240,6 +241,20 @@ impl Tokenize {
             Ok(Pending { name, opened })
         };
         sources.iter().zip(names).map(open).collect()
+    }
+
+    /// Makes sure that all recordings have the same channels to give, so that the last does not fail after hours.
+    fn agree(&self, pending: &mut [Pending], picks: &Picks, globals: &Globals) -> Result<()> {
+        if picks.drop_bads {
+            let bads = together::unite_bads(pending.iter_mut().map(|pending| &mut pending.opened), picks)?;
+            if !bads.is_empty() && !globals.quiet {
+                let (n, names) = (bads.len(), bads.into_iter().collect::<Vec<_>>().join(", "));
+                let of = if pending.len() > 1 { ", of every recording" } else { "" };
+                eprintln!("{n} channels marked bad are left out{of}: {names}");
+            }
+        }
+        together::same_channels(pending.iter().map(|pending| &pending.opened), picks)?;
+        together::refuse_flat(pending.iter_mut().map(|pending| &mut pending.opened), picks)
     }
 
     /// One class map for all recordings.

@@ -13,7 +13,7 @@ pub enum Series {
     None,
     /// The data's own series (paper, section 4), beginning at `start`; after its end it begins again.
     Data {
-        /// The condition of every timestep of the part that the prompt is from.
+        /// The condition of every timestep of the part that the prompt is from, but for those that are excluded.
         series: Vec<u16>,
         /// The timestep of the data that follows the prompt.
         start: usize,

@@ -9,6 +9,7 @@ use crate::tokens::scheme::Scales;
 use crate::tokens::shard::{Shard, Split};
 use crate::train::checkpoint::{Checkpoint, DataMeta};
 use crate::train::numbering::{Numbering, check_alike, known};
+use std::ops::Range;
 
 /// The beginning of a generation.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Prompt {
     pub recording: String,
     /// True if the data holds nothing of the subject, so that the prompt is somebody else's.
     pub of_another: bool,
+    /// Where in its part it begins, if not where it was asked for because something there is excluded.
+    pub moved_to: Option<usize>,
 }
 
 /// Where a prompt is cut from.
@@ -84,6 +87,8 @@ impl Prompt {
 
         let of_another = shard_subject != Some(subject_index);
         let scales = if of_another { &checkpoint.scales[subject_index] } else { &shard.scales };
+        let asked = place.start;
+        let place = usable(shard, place)?;
         let (tokens, condition, continued) = read(&numbering, shard, place)?;
         let info = Info { subject: Some(data.subjects[subject_index].clone()), ..shard.meta.info.clone() };
         Ok(Self {
@@ -95,22 +100,37 @@ impl Prompt {
             info,
             recording: shard.meta.recording.clone(),
             of_another,
+            moved_to: (place.start != asked).then_some(place.start),
         })
     }
 }
 
-/// Reads a prompt's tokens and the conditions of its whole part.
-fn read(numbering: &Numbering, shard: &Shard, place: Place) -> Result<(Vec<u8>, Vec<u16>, Series)> {
+/// The first place from `place` on where nothing of the prompt is excluded.
+fn usable(shard: &Shard, place: Place) -> Result<Place> {
     let Place { start, n_prompt, .. } = place;
-    let end = start.saturating_add(n_prompt);
+    let (name, recording) = (place.split.name(), &shard.meta.recording);
     ensure!(
-        end <= shard.n_timestep(),
+        start.saturating_add(n_prompt) <= shard.n_timestep(),
         Kind::TooShort,
-        "the prompt needs {n_prompt} timesteps from {start} on, but the {} part of {} has {}",
-        place.split.name(),
-        shard.meta.recording,
+        "the prompt needs {n_prompt} timesteps from {start} on, but the {name} part of {recording} has {}",
         shard.n_timestep()
     );
+    let fits = |kept: &Range<usize>| kept.start.max(start).saturating_add(n_prompt) <= kept.end;
+    let kept = shard.kept().into_iter().find(fits).ok_or_else(|| {
+        let what = format!(
+            "the prompt needs {n_prompt} timesteps together, and the {name} part of {recording} has none from {start} on \
+             that are not interrupted by what is excluded (BAD, gaps)"
+        );
+        Error::new(Kind::TooShort, what).hint("Choose another place with --prompt-start or --prompt-from")
+    })?;
+    Ok(Place { start: kept.start.max(start), ..place })
+}
+
+/// Reads a prompt's tokens and the conditions of its whole part, without what is excluded: those are no conditions that
+/// the model has met.
+fn read(numbering: &Numbering, shard: &Shard, place: Place) -> Result<(Vec<u8>, Vec<u16>, Series)> {
+    let Place { start, n_prompt, .. } = place;
+    let end = start + n_prompt;
     let mut tokens = vec![0; shard.meta.info.n_channel() * n_prompt];
     for (channel, row) in tokens.chunks_exact_mut(n_prompt).enumerate() {
         shard.tokens(channel, start, row)?;
@@ -120,5 +140,8 @@ fn read(numbering: &Numbering, shard: &Shard, place: Place) -> Result<(Vec<u8>, 
     // The data may name its conditions in another order than the model, or have fewer.
     numbering.conditions(&mut series)?;
     let condition = series[start..end].to_vec();
-    Ok((tokens, condition, Series::Data { series, start: end }))
+    let kept = shard.kept();
+    let before = kept.iter().map(|kept| kept.end.min(end).saturating_sub(kept.start)).sum();
+    let series = kept.into_iter().flat_map(|kept| series[kept].to_vec()).collect();
+    Ok((tokens, condition, Series::Data { series, start: before }))
 }

@@ -4,7 +4,7 @@
 //! that was never acquired (it reads as zeros), and EDGE the place where two recordings were joined. As MNE's epochs do,
 //! tokens leave marked stretches out: no window touches them, and no scale and no statistic is computed from them.
 
-use super::{Block, Event, Recording, Signal};
+use super::{Block, Event, Info, Recording, Signal};
 use crate::error::Result;
 use std::ops::Range;
 
@@ -55,6 +55,20 @@ pub fn within(range: &Range<usize>, excluded: &[Range<usize>]) -> Vec<Range<usiz
     let cut = |stretch: &Range<usize>| stretch.start.max(range.start)..stretch.end.min(range.end);
     let inside = excluded.iter().map(cut).filter(|stretch| stretch.start < stretch.end);
     inside.map(|stretch| stretch.start - range.start..stretch.end - range.start).collect()
+}
+
+/// What is known of a recording about timesteps `range` of it: events that begin there, counted from its start and cut at
+/// its end.
+pub fn cut(info: &Info, range: &Range<usize>) -> Info {
+    let mut info = info.clone();
+    info.n_timestep = range.len();
+    info.first_timestep += range.start as u64;
+    info.events.retain(|event| range.contains(&event.onset));
+    for event in &mut info.events {
+        event.duration = event.duration.min(range.end - event.onset);
+        event.onset -= range.start;
+    }
+    info
 }
 
 /// The recording with its gaps filled by straight lines.

@@ -20,6 +20,7 @@ pub mod split;
 pub mod stim;
 #[cfg(test)]
 mod testing;
+pub mod together;
 
 pub use open::{OpenOptions, create, open};
 

@@ -78,13 +78,15 @@ impl Signal for FlatWatch {
 
 /// An error that names the flat channels, if there are any.
 fn refuse_flat(flat: &[&str]) -> Result<()> {
-    if flat.is_empty() {
-        return Ok(());
-    }
+    if flat.is_empty() { Ok(()) } else { Err(flat_error(flat, "the signal never changes")) }
+}
+
+/// The error about channels without spread, with the option that leaves them out, as it can be pasted into a shell.
+pub fn flat_error(flat: &[&str], why: &str) -> Error {
     let shown = flat.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     let more = if flat.len() > 5 { format!(" and {} more", flat.len() - 5) } else { String::new() };
-    let what = format!("{shown}{more}: the signal never changes");
-    Err(Error::new(Kind::ZeroVariance, what).hint(format!("Leave such channels out: --exclude {}", flat.join(","))))
+    let hint = format!("Leave such channels out: --exclude \"{}\"", flat.join(","));
+    Error::new(Kind::ZeroVariance, format!("{shown}{more}: {why}")).hint(hint)
 }
 
 /// A prepared recording, written once to a nameless file and mapped: statistics and encoding visit one channel at a

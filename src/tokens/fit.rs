@@ -1,7 +1,8 @@
 //! Fitting a channel's centre and scale, on the training part only.
 
 use super::scheme::{Scale, Scales, Scaling, Scheme};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
+use crate::recording::prepare::flat_error;
 use crate::statistics::quantile::quantile;
 use rayon::prelude::*;
 
@@ -37,11 +38,7 @@ impl Scales {
         let fitted: Vec<Option<Scale>> = (0..names.len()).into_par_iter().map(|c| scheme.fit(&train(c))).collect();
         let flat: Vec<&str> = (0..names.len()).filter(|&c| fitted[c].is_none()).map(|c| names[c]).collect();
         if !flat.is_empty() {
-            let shown = flat.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-            let more = if flat.len() > 5 { format!(" and {} more", flat.len() - 5) } else { String::new() };
-            let what = format!("{shown}{more}: the training part has no spread to scale by");
-            let hint = format!("Leave such channels out: --exclude {}", flat.join(","));
-            return Err(Error::new(Kind::ZeroVariance, what).hint(hint));
+            return Err(flat_error(&flat, "the training part has no spread to scale by"));
         }
         Ok(fitted.into_iter().flatten().collect())
     }
@@ -64,6 +61,7 @@ fn median_iqr(mut samples: Vec<f32>) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use approx::assert_relative_eq;
 
     #[test]
@@ -95,7 +93,7 @@ mod tests {
         let rows = [vec![0.1f32; 100], (0..100).map(|i| i as f32).collect(), vec![]];
         let error = Scales::fit(&Scheme::PAPER, &["A", "B", "C"], |c| vec![&rows[c][..]]).unwrap_err();
         assert_eq!(error.kind(), Kind::ZeroVariance);
-        assert!(error.to_string().contains("A, C") && error.to_string().contains("--exclude A,C"), "{error}");
+        assert!(error.to_string().contains("A, C") && error.to_string().contains("--exclude \"A,C\""), "{error}");
         // More than half of the samples equal: the quartiles coincide.
         let mut spiky = vec![0.0f32; 100];
         spiky[3] = 1.0;

@@ -18,6 +18,7 @@ use crate::recording::prepare::{PrepareOptions, Prepared, prepare};
 use crate::recording::split::{Parts, split};
 use crate::storage::atomic::{self, AtomicFile};
 use crate::storage::disk::Os;
+use crate::storage::lock::FolderLock;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -67,43 +68,66 @@ pub struct Batch<'a> {
     made: bool,
     /// A shard that every other must fit.
     first: Option<ShardMeta>,
+    /// The other recordings of the data set, with their scales.
+    known: Vec<(String, Scales)>,
+    /// What the user should hear about the folder, a line each.
+    pub notes: Vec<String>,
     shards: Vec<ShardWriter>,
     summary: Summary,
 }
 
 impl<'a> Batch<'a> {
-    /// Recordings called `names` will be tokenized into `out`, which is made when it is not there. With `dry_run`
-    /// nothing is written but the prepared signal, to a nameless file in the nearest folder above `out` that exists.
+    /// Recordings called `names` will be tokenized into `out`, which is made when it is not there. Those that are there
+    /// already are replaced with `force` only; others stay, and what is new must fit them. With `dry_run` nothing is
+    /// written but the prepared signal, to a nameless file in the nearest folder above `out` that exists.
     pub fn begin(settings: &'a Settings, out: &'a Path, names: &[&str], dry_run: bool, force: bool) -> Result<Self> {
         let conditions = settings.classes.names.clone();
         let summary = Summary { version: env!("CARGO_PKG_VERSION").into(), conditions, recordings: BTreeMap::new() };
         let scratch = out.to_path_buf();
+        let (known, notes, shards) = (Vec::new(), Vec::new(), Vec::new());
         let mut batch =
-            Self { settings, out: Some(out), scratch, force, made: false, first: None, shards: Vec::new(), summary };
+            Self { settings, out: Some(out), scratch, force, made: false, first: None, known, notes, shards, summary };
         if dry_run {
             let above = out.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
             (batch.out, batch.scratch) = (None, above.to_path_buf());
             return Ok(batch);
         }
-        let path = out.join("tokenize.json");
-        atomic::refuse_existing(&path, force)?;
-        batch.made = !out.exists();
-        std::fs::create_dir_all(out).map_err(|e| Error::io(e, "make the folder", out))?;
-        // Shards and reports of recordings that are not tokenized now stay; what is new must fit them.
         let replaced: Vec<PathBuf> =
             names.iter().flat_map(|name| Split::ALL.map(|part| shard_path(out, name, part))).collect();
+        replaced.iter().try_for_each(|path| atomic::refuse_existing(path, force))?;
+        batch.made = !out.exists();
+        std::fs::create_dir_all(out).map_err(|e| Error::io(e, "make the folder", out))?;
         for path in shard_files(out)?.iter().filter(|path| !replaced.contains(path)) {
-            batch.check_fits(&Shard::open(path)?.meta).map_err(|e| e.at(path))?;
+            let shard = Shard::open(path)?;
+            batch.check_fits(&shard.meta).map_err(|e| e.at(path))?;
+            if batch.known.iter().all(|(name, _)| *name != shard.meta.recording) {
+                batch.known.push((shard.meta.recording, shard.scales));
+            }
         }
-        if path.exists() {
-            let text = std::fs::read(&path).map_err(|e| Error::io(e, "read", &path))?;
-            let damaged = |e| {
-                let hint = "Remove it: gpt2meg tokenize writes it again, for the recordings it is given";
-                Error::new(Kind::Corrupt, format!("not what tokenize wrote: {e}")).at(&path).hint(hint)
-            };
-            batch.summary.recordings = serde_json::from_slice::<Summary>(&text).map_err(damaged)?.recordings;
-        }
+        batch.summary.recordings = batch.reports(out)?;
         Ok(batch)
+    }
+
+    /// The reports that are in the folder. What is damaged is an error or, with `force`, noted and passed over.
+    fn reports(&mut self, out: &Path) -> Result<BTreeMap<String, Report>> {
+        let path = out.join("tokenize.json");
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(e) => return Err(Error::io(e, "read", &path)),
+        };
+        match serde_json::from_slice::<Summary>(&text) {
+            Ok(summary) => Ok(summary.recordings),
+            Err(e) if self.force => {
+                let lost = "it is replaced, and reports on other recordings than these are lost (their tokens stay)";
+                self.notes.push(format!("{}: not what tokenize wrote ({e}): {lost}", path.display()));
+                Ok(BTreeMap::new())
+            }
+            Err(e) => {
+                let hint = "Give --force to replace it; reports on other recordings are lost, their tokens stay";
+                Err(Error::new(Kind::Corrupt, format!("not what tokenize wrote: {e}")).at(&path).hint(hint))
+            }
+        }
     }
 
     /// Prepares and tokenizes one recording; its report, or `None` when a signal asked the process to stop. `progress`
@@ -131,6 +155,7 @@ impl<'a> Batch<'a> {
         let scheme = self.settings.scheme;
         let plan = Plan { scheme, parts: &parts, excluded: &excluded, trials: &trials, conditions: &classes.names };
         let scales = plan.fit(&prepared)?;
+        self.refuse_namesake(name, &source, &scales)?;
         let condition = conditions(n_timestep, prepared.info.sfreq, &trials, self.settings.hold);
         let tokenization = self.tokenization(name, &source, &parts, &excluded, &condition, &scales);
         let mut writers = self.start_shards(name, &prepared, &plan, &tokenization, &scales)?;
@@ -154,13 +179,33 @@ impl<'a> Batch<'a> {
         Ok(Some(report))
     }
 
+    /// Refuses a recording that is in the data set under another name: two recordings never have the same scales to the
+    /// last bit. (A file is named after its folder only where another has the same name, so its name may change.)
+    fn refuse_namesake(&mut self, name: &str, source: &str, scales: &Scales) -> Result<()> {
+        if let Some((other, _)) = self.known.iter().find(|(other, theirs)| other != name && theirs == scales) {
+            let what = format!("the data set has this recording already, under the name {other}");
+            let hint = match self.out.filter(|out| shard_path(out, other, Split::Train).exists()) {
+                Some(out) => format!("Remove {}, or leave this one out", out.join(format!("{other}_*")).display()),
+                None => "Leave one of the two out".into(),
+            };
+            return Err(Error::new(Kind::Exists, what).at(source).hint(hint));
+        }
+        self.known.push((name.into(), scales.clone()));
+        Ok(())
+    }
+
     /// Gives everything its name.
     pub fn publish(mut self) -> Result<Summary> {
         let Some(out) = self.out else { return Ok(self.take_summary()) };
+        // Others may have tokenized into this folder meanwhile: their reports stay.
+        let _lock = wait_for_lock(out)?;
+        for (name, report) in self.reports(out)? {
+            self.summary.recordings.entry(name).or_insert(report);
+        }
         let path = out.join("tokenize.json");
         let text = serde_json::to_string_pretty(&self.summary);
         let text = text.map_err(|e| Error::new(Kind::Internal, e.to_string()))? + "\n";
-        let mut summary = AtomicFile::create(&path, self.force)?;
+        let mut summary = AtomicFile::create(&path, true)?;
         summary.expect_bytes(text.len() as u64);
         summary.write_at(0, text.as_bytes())?;
         summary.sync()?;
@@ -237,6 +282,17 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// Locks the folder, waiting a minute for others: they hold it as long as it takes to rename files.
+fn wait_for_lock(folder: &Path) -> Result<FolderLock> {
+    for _ in 0..600 {
+        match FolderLock::acquire(folder) {
+            Err(e) if e.kind() == Kind::Locked => std::thread::sleep(std::time::Duration::from_millis(100)),
+            done => return done,
+        }
+    }
+    FolderLock::acquire(folder)
+}
+
 fn shard_path(folder: &Path, name: &str, part: Split) -> PathBuf {
     folder.join(format!("{name}_{}.safetensors", part.name()))
 }
@@ -249,14 +305,9 @@ fn checksum(content: &impl Serialize) -> String {
 
 /// What a part of a recording says of itself.
 fn shard_meta(name: &str, prepared: &Prepared, plan: &Plan, tokenization: &Tokenization, part: Split) -> ShardMeta {
-    let mut info = prepared.info.clone();
     let range = plan.part(part);
-    (info.n_timestep, info.first_timestep) = (range.len(), range.start as u64);
-    info.events.retain(|event| range.contains(&event.onset));
-    for event in &mut info.events {
-        event.duration = event.duration.min(range.end - event.onset);
-        event.onset -= range.start;
-    }
+    let mut info = marks::cut(&prepared.info, &range);
+    info.first_timestep = range.start as u64;
     ShardMeta {
         info,
         split: part,

@@ -78,11 +78,20 @@ impl Report {
         let limit = percent(limit);
         let what = format!("quantising loses more than {limit} of {} channels: {}{more}", over.len(), shown.join(", "));
         let clipped: f64 = over.iter().map(|channel| channel.clipped).sum::<f64>() / over.len() as f64;
-        let hint = format!(
-            "{} of their samples are clipped: clip later (--clip), leave these channels out (--exclude), or allow \
-             more (--max-error)",
-            percent(clipped)
-        );
+        // Clipping and the spacing of the levels ask for opposite mends.
+        let finer = "take more levels (--levels) or clip earlier (--clip)";
+        let mend = match (clipped > 0.0, self.scheme.n_level < 256) {
+            (false, true) => format!("None of their samples are clipped, so the levels are too far apart: {finer}"),
+            (false, false) => {
+                "None of their samples are clipped, so the levels are too far apart: clip earlier (--clip)".into()
+            }
+            (true, true) => format!(
+                "{} of their samples are clipped: clip later (--clip); if the levels are too far apart, {finer}",
+                percent(clipped)
+            ),
+            (true, false) => format!("{} of their samples are clipped: clip later (--clip)", percent(clipped)),
+        };
+        let hint = format!("{mend}, leave these channels out (--exclude), or allow more (--max-error)");
         Err(Error::new(Kind::ReconstructionError, what).hint(hint))
     }
 

@@ -3,11 +3,11 @@
 //! A container of kind `tokens` with the tensors `tokens` u8 `[channel, time]`, `condition` u16 `[time]`, and `centre`,
 //! `spread`, `peak` f64 `[channel]`.
 
-use super::scheme::{Quantiser, Scales, Scheme};
+use super::scheme::{Scales, Scheme};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
+use crate::recording::Info;
 use crate::recording::marks;
-use crate::recording::{Block, Info, Recording, Signal};
 use crate::storage::container::{Container, Spec, Writer};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
@@ -229,13 +229,6 @@ impl Shard {
         self.conditions(0, &mut vec![0; n_timestep])
     }
 
-    /// The signal these tokens stand for, in SI units.
-    pub fn into_recording(self) -> Result<Recording> {
-        let quantiser = Quantiser::new(&self.meta.scheme);
-        let tables = (0..self.meta.info.n_channel()).map(|c| quantiser.decoded(self.scales.channel(c))).collect();
-        Recording::new(self.meta.info.clone(), Box::new(Decoded { shard: self, tables }))
-    }
-
     fn check_stretch(&self, channel: usize, start: usize, len: usize) -> Result<()> {
         let (n_channel, n_timestep) = (self.meta.info.n_channel(), self.n_timestep());
         let inside = channel < n_channel && start.checked_add(len).is_some_and(|end| end <= n_timestep);
@@ -245,27 +238,6 @@ impl Shard {
             "asked for {len} timesteps at {start} of channel {channel} in a shard of {n_channel} × {n_timestep}"
         );
         Ok(())
-    }
-}
-
-/// A shard as a signal.
-struct Decoded {
-    shard: Shard,
-    /// What each level stands for, for each channel, in SI units.
-    tables: Vec<Vec<f64>>,
-}
-
-impl Signal for Decoded {
-    fn read(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
-        let mut block = Block::zeros(self.tables.len(), n_timestep);
-        let mut tokens = vec![0; n_timestep];
-        for (channel, table) in self.tables.iter().enumerate() {
-            self.shard.tokens(channel, start, &mut tokens)?;
-            for (x, &token) in block.channel_mut(channel).iter_mut().zip(&tokens) {
-                *x = table[usize::from(token)];
-            }
-        }
-        Ok(block)
     }
 }
 
@@ -359,23 +331,6 @@ pub(crate) mod tests {
         assert_eq!(conditions, [0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(shard.tokens(2, 81, &mut tokens).unwrap_err().kind(), Kind::Internal);
         assert_eq!(shard.tokens(3, 0, &mut tokens).unwrap_err().kind(), Kind::Internal);
-    }
-
-    #[test]
-    fn decodes_to_si_units_with_events() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = write_shard(folder.path(), "a", Split::Test, 3, 100, |_| ());
-        let mut recording = Shard::open(&path).unwrap().into_recording().unwrap();
-        assert_eq!(recording.info, info(3, 100));
-        let block = recording.read(10, 5).unwrap();
-        let levels = Scheme::PAPER.levels();
-        for channel in 0..3 {
-            for time in 0..5 {
-                let z = 10.0 * levels[usize::from(token(channel, 10 + time))];
-                let wanted = z * 2e-13 + channel as f64 * 1e-14;
-                approx::assert_relative_eq!(block.channel(channel)[time], wanted, max_relative = 1e-14);
-            }
-        }
     }
 
     #[test]

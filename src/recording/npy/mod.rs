@@ -55,6 +55,8 @@ pub fn open(path: &Path, options: &NpyOptions) -> Result<Recording> {
     let time_first = layout == Layout::TimeFirst;
     let (n_timestep, n_channel) =
         if time_first { (array.n_row, array.n_column) } else { (array.n_column, array.n_row) };
+    // Before the comparison below: what is empty is not the wrong way round.
+    ensure!(n_channel > 0 && n_timestep > 0, Kind::EmptyRecording, "{}: the array is empty", path.display());
     if n_channel > n_timestep {
         let (declared, other) = match layout {
             Layout::TimeFirst => ("time × channels", "channels-first"),
