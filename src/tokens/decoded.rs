@@ -94,7 +94,7 @@ mod tests {
         for (piece, start) in pieces.iter_mut().zip([12, 80]) {
             assert_eq!(piece.read(3, 10).unwrap(), whole.read(start + 3, 10).unwrap());
         }
-        let nothing = write_shard(folder.path(), "b", Split::Test, 3, 100, |m| m.excluded = vec![0..100]);
+        let nothing = write_shard(folder.path(), "b", Split::Test, 3, 100, |m| m.excluded.push(0..100));
         assert!(Shard::open(&nothing).unwrap().into_usable().unwrap().is_empty());
     }
 }
