@@ -67,7 +67,7 @@ impl Touched {
         unsafe { AtomicU8::from_ptr(self.map.add(index as usize)) }
     }
 
-    /// Notes that bytes from an offset on were used; at most 16 at a time, as a lane does.
+    /// Notes that bytes from an offset on were used; no more at a time than a region has.
     #[inline]
     pub fn note(&self, offset: u64, bytes: u64, written: bool) {
         if offset.checked_add(bytes).is_none_or(|end| end > self.length) || bytes == 0 {
