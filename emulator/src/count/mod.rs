@@ -99,6 +99,13 @@ impl Counters {
         }
     }
 
+    /// Adds other counters' traffic.
+    pub fn add(&mut self, other: &Counters) {
+        let global = [other.global_loads, other.global_stores, other.global_atomics, other.async_copies];
+        let shared = [other.shared_loads, other.shared_stores, other.shared_atomics];
+        self.add_traffic(&Traffic { global, shared, divergent_branches: other.divergent_branches });
+    }
+
     /// Adds the traffic of a block.
     pub fn add_traffic(&mut self, traffic: &Traffic) {
         let Traffic { global, shared, divergent_branches } = traffic;

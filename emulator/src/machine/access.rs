@@ -34,6 +34,28 @@ pub enum Order {
     Acquire,
     Release,
     AcquireRelease,
+    /// `.relaxed.cta`; so the following three.
+    RelaxedBlock,
+    AcquireBlock,
+    ReleaseBlock,
+    AcquireReleaseBlock,
+}
+
+impl Order {
+    /// Whether it acquires.
+    pub fn acquires(self) -> bool {
+        matches!(self, Order::Acquire | Order::AcquireRelease | Order::AcquireBlock | Order::AcquireReleaseBlock)
+    }
+
+    /// Whether it releases.
+    pub fn releases(self) -> bool {
+        matches!(self, Order::Release | Order::AcquireRelease | Order::ReleaseBlock | Order::AcquireReleaseBlock)
+    }
+
+    /// Whether it is for the block alone.
+    pub fn is_narrow(self) -> bool {
+        self as u8 >= Order::RelaxedBlock as u8
+    }
 }
 
 impl Modifiers {
@@ -60,7 +82,11 @@ impl Modifiers {
             2 => Order::Relaxed,
             3 => Order::Acquire,
             4 => Order::Release,
-            _ => Order::AcquireRelease,
+            5 => Order::AcquireRelease,
+            6 => Order::RelaxedBlock,
+            7 => Order::AcquireBlock,
+            8 => Order::ReleaseBlock,
+            _ => Order::AcquireReleaseBlock,
         };
         Modifiers { space, count: (y >> 8) as u8, wide: y >> 16 & 1 != 0, framed: y >> 17 & 1 != 0, order }
     }
@@ -562,6 +588,8 @@ unsafe fn store_to<E: Element>(
         return unsafe { store_local::<E>(core, warp, frame, op, mask, m, addresses) };
     }
     let region = core.region(space);
+    let grid = core.grid;
+    let listed: &[u32] = if count == 1 { &[] } else { &grid.module.operands[op.list as usize..][..count] };
     let offset = addresses[0].wrapping_sub(region.base);
     let simple = pattern(addresses, mask, bytes) == Pattern::Neighbours
         && offset & (bytes - 1) == 0
@@ -573,7 +601,12 @@ unsafe fn store_to<E: Element>(
         && unsafe { words_have(&region, offset, 32 * bytes, 0x0F) };
     // SAFETY: checked above or by `locate`; sources are the decoder's.
     unsafe {
+        let value = |element: usize, lane: usize| {
+            let source = if count == 1 { op.b } else { listed[element] };
+            frame.row::<E::Register>(source)[lane]
+        };
         if simple {
+            super::hooks::stores::<E>(core, warp, &region, m.order, mask, addresses, bytes, value)?;
             let to = region.data.add(offset as usize);
             for element in 0..count {
                 let source = if count == 1 { op.b } else { core.listed(op, count)[element] };
@@ -589,6 +622,7 @@ unsafe fn store_to<E: Element>(
                 return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
             }
             let places = locate(core, &region, addresses, mask, bytes, bytes, 0x0F, "writes")?;
+            super::hooks::stores::<E>(core, warp, &region, m.order, mask, addresses, bytes, value)?;
             for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
                 for element in 0..count {
                     let source = if count == 1 { op.b } else { core.listed(op, count)[element] };
@@ -598,7 +632,7 @@ unsafe fn store_to<E: Element>(
             }
         }
     }
-    super::hooks::access(core, warp, region.space, true, m.order, mask, addresses, bytes)
+    Ok(())
 }
 
 /// Marks bytes as written.

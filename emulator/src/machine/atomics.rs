@@ -219,7 +219,8 @@ unsafe fn run_in(
 /// # Safety
 /// None is needed; the signature is that of all handlers.
 pub unsafe fn fence(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, op: &Op, mask: u32) -> Outcome {
-    super::hooks::fence(core, warp, op.x, mask);
+    let _ = mask;
+    super::hooks::fence(core, warp, op.x);
     Ok(())
 }
 

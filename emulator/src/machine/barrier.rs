@@ -84,11 +84,12 @@ pub fn arrive(
     state.threads += if how.aligned { 32 } else { active.count_ones() };
     state.holding += (holding & active).count_ones();
     let waiting = State::Barrier(id, state.completed);
-    super::hooks::barrier_arrives(core, warp, id, active);
+    super::hooks::barrier_arrives(core, warp, id, !how.arrive && active == warp.live);
     let state = &mut core.barriers[id as usize];
     if state.is_complete(core.live) {
         state.complete();
         core.completions += 1;
+        super::hooks::barrier_completes(core, id);
     }
     Ok((!how.arrive).then_some(waiting))
 }
@@ -106,11 +107,12 @@ pub struct Operands {
 
 /// After lanes have exited: barriers that waited for them only are complete.
 pub fn after_exit(core: &mut Core<'_>) {
-    let live = core.live;
-    for state in &mut core.barriers {
-        if state.expected.is_none() && state.is_complete(live) {
+    for id in 0..core.barriers.len() {
+        let state = &mut core.barriers[id];
+        if state.expected.is_none() && state.is_complete(core.live) {
             state.complete();
             core.completions += 1;
+            super::hooks::barrier_completes(core, id as u32);
         }
     }
 }
@@ -140,7 +142,7 @@ pub fn wake(core: &mut Core<'_>, warp: &mut Warp) {
                 _ => {}
             }
         }
-        super::hooks::barrier_leaves(core, warp, id, fragment.mask);
+        super::hooks::barrier_leaves(core, warp, id);
         fragment.pc += 1;
         fragment.state = State::Ready;
         fragment.tired = false;

@@ -5,6 +5,7 @@ use super::copy::Copies;
 use super::core::{Core, Grid};
 use super::lanes::Row;
 use super::local::SharedMemory;
+use super::observe::Observer;
 use super::random::Random;
 use super::special::Special;
 use super::step::{Turn, turn};
@@ -64,6 +65,7 @@ impl<'a> Block<'a> {
             clock: 0,
             copies: vec![Copies::default(); count as usize],
             printed: String::new(),
+            observer: Observer::new(grid, number, count),
             counts: grid.settings.count.then(|| vec![[0; 2]; grid.module.code.len()]),
         };
         let shape = &grid.module.functions[grid.function as usize];

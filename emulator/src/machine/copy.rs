@@ -94,7 +94,7 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
             locate(core, &region, addresses, lanes, size, if size == bytes { bytes } else { 1 }, need, "copies")?
         };
         (0..32).filter(|lane| lanes >> lane & 1 != 0).for_each(|lane| places[lane] = found[lane] as u64);
-        super::hooks::access(core, warp, region.space, false, super::access::Order::Weak, lanes, addresses, size)
+        super::hooks::copies(core, warp, region.space, lanes, addresses, size)
     };
     let mut run = |space: OpSpace, addresses: &[u64; 32], lanes: u32| -> Outcome {
         if space != OpSpace::Global {
@@ -124,7 +124,7 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
         // SAFETY: located above.
         unsafe { region.data.add(to[lane] as usize).write_bytes(0xFF, bytes as usize) };
     }
-    super::hooks::access(core, warp, region.space, true, super::access::Order::Weak, mask, &to, bytes)?;
+    super::hooks::copies(core, warp, region.space, mask, &to, bytes)?;
     let copies = &mut core.copies[warp.index as usize];
     let group = copies.committed;
     let to = to.map(|address| address as u32);

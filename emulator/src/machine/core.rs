@@ -4,6 +4,7 @@ use super::barrier::BarrierState;
 use super::copy::Copies;
 use super::lanes::Row;
 use super::local::SharedMemory;
+use super::observe::{Observer, Records};
 use super::trouble::{Outcome, Trouble};
 use super::{Launch, LoadedModule};
 use crate::decode::Module;
@@ -48,6 +49,8 @@ pub struct Grid<'a> {
     pub need: u8,
     /// Bytes of shared memory of a block: static and dynamic.
     pub shared_bytes: u32,
+    /// What watching and counting record of all blocks.
+    pub records: Records,
 }
 
 impl<'a> Grid<'a> {
@@ -69,6 +72,7 @@ impl<'a> Grid<'a> {
             constant_bank: loaded.constant_bank(),
             memory,
             view: memory.view(),
+            records: Records::new(settings, &memory.view()),
             launch,
             function: launch.kernel.function,
             parameters,
@@ -107,6 +111,8 @@ pub struct Core<'a> {
     pub printed: String,
     /// For each operation: times issued, and active lanes, when the launch is counted.
     pub counts: Option<Vec<[u64; 2]>>,
+    /// What watching and counting record, when either is on.
+    pub observer: Option<Box<Observer>>,
 }
 
 /// Memory that is addressed by one number: the data, and the shadow of each word.

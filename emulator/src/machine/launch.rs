@@ -48,6 +48,7 @@ struct Total {
     /// Printed text, with the block's place in the order.
     printed: Vec<(u64, String)>,
     counts: Option<Vec<[u64; 2]>>,
+    traffic: Counters,
     /// The failure of the earliest block: its place in the order, its number, and what.
     failed: Option<(u64, [u32; 3], Failed)>,
 }
@@ -59,6 +60,9 @@ impl Total {
         }
         if let Some(counts) = block.core.counts {
             self.add_counts(counts);
+        }
+        if let Some(traffic) = block.core.observer.and_then(|observer| observer.traffic) {
+            self.traffic.add_traffic(&traffic);
         }
     }
 
@@ -85,13 +89,15 @@ impl Total {
         if let Some(counts) = other.counts {
             self.add_counts(counts);
         }
+        self.traffic.add(&other.traffic);
         if let Some((place, block, failed)) = other.failed {
             self.fail(place, block, failed);
         }
     }
 }
 
-fn coordinates(grid: &Grid<'_>, number: u64) -> [u32; 3] {
+/// The place of a block in the grid, by its number.
+pub fn coordinates(grid: &Grid<'_>, number: u64) -> [u32; 3] {
     let [x, y, _] = grid.launch.grid.map(u64::from);
     [number % x, number / x % y, number / x / y].map(|axis| axis as u32)
 }
@@ -194,12 +200,14 @@ fn report(grid: &Grid<'_>, mut total: Total) -> LaunchReport {
         report.fault = Some(Fault { kind, message: finding.to_string() });
         report.findings.push(finding);
     } else if let Some(counts) = total.counts {
-        let mut counters = Counters::default();
-        for (op, [issued, lanes]) in grid.module.code.iter().zip(counts) {
-            if !op.hidden {
-                counters.warp_instructions += issued;
-                counters.thread_instructions += lanes;
+        let mut counters = total.traffic;
+        for (pc, (op, [issued, lanes])) in grid.module.code.iter().zip(counts).enumerate() {
+            if !op.hidden && issued > 0 {
+                counters.add_instruction(&grid.module.place(pc as u32).instruction, issued, lanes);
             }
+        }
+        if let Some(distinct) = &grid.records.distinct {
+            (counters.distinct_bytes_read, counters.distinct_bytes_written) = distinct.bytes();
         }
         report.counters = Some(counters);
     }

@@ -115,7 +115,7 @@ pub unsafe fn turn(_: &mut Core<'_>, _: &mut Warp, frame: &Frame, op: &Op, mask:
 ///
 /// # Safety
 /// The decoder placed the operands.
-pub unsafe fn multiply(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+pub unsafe fn multiply(core: &mut Core<'_>, _: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
     all_lanes(mask)?;
     let shape: Mma = core.grid.module.shapes[op.x as usize];
     let counts = [shape.d.registers(), shape.a_registers(), shape.b_registers(), shape.c.registers()];
@@ -137,7 +137,6 @@ pub unsafe fn multiply(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: 
         // SAFETY: by the caller's promise.
         unsafe { frame.write(*code, values, ALL) };
     }
-    super::hooks::multiplies(core.grid, warp, shape);
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub mod launch;
 mod loaded;
 pub mod local;
 pub mod matrix;
+mod observe;
 pub mod print;
 mod random;
 pub mod special;

@@ -144,7 +144,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                         break Stop::Choose;
                     }
                 } else if active != 0 {
-                    super::hooks::diverges(core, pc);
+                    super::hooks::diverges(core);
                     warp.add(Fragment { pc: target, mask: active, ..*fragment });
                     mask &= !active;
                     pc += 1;
@@ -253,7 +253,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                 if taken == mask {
                     pc = op::index(target);
                 } else {
-                    super::hooks::diverges(core, pc);
+                    super::hooks::diverges(core);
                     warp.add(Fragment { mask: taken, pc: op::index(target), ..*fragment });
                     mask &= !taken;
                     // Those that are left branch in turn; those that the guard leaves out fall through.
@@ -436,6 +436,9 @@ fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome {
             return Err(trouble);
         }
         other.state = State::Ready;
+    }
+    if warp.live == 0 {
+        super::hooks::exits(core, warp);
     }
     barrier::after_exit(core);
     barrier::wake(core, warp);

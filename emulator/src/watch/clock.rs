@@ -30,6 +30,38 @@ pub struct Knowledge {
     pub foreign: Option<Arc<Foreign>>,
 }
 
+/// What is known of a record that reaches to its block: of whose accesses it was made, and when the first of them was.
+/// The last of them is the record's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Warps {
+    /// The warps, a bit for each.
+    pub mask: u32,
+    /// The tick of the oldest.
+    pub since: u32,
+}
+
+impl Warps {
+    /// As one number.
+    pub fn pack(self) -> u64 {
+        u64::from(self.mask) << 32 | u64::from(self.since)
+    }
+
+    /// From a number.
+    pub fn unpack(bits: u64) -> Warps {
+        Warps { mask: (bits >> 32) as u32, since: bits as u32 }
+    }
+
+    /// Whether who knows the warps up to the ticks of `known` may know all of it. Of the last access it is known for
+    /// sure; of the others only that they came between [`Warps::since`] and the last, and the doubt is in their favour.
+    fn are_known(self, last: Tag, known: &Known, except: Option<u32>) -> bool {
+        let fine = |warp: u32| {
+            let tick = if warp == last.warp() { last.tick() } else { self.since };
+            tick < known[warp as usize]
+        };
+        (0..32).filter(|warp| self.mask >> warp & 1 != 0 && Some(*warp) != except).all(fine)
+    }
+}
+
 /// The clocks of a block.
 #[derive(Debug)]
 pub struct BlockClock {
@@ -43,13 +75,37 @@ pub struct BlockClock {
     foreign: Vec<Option<Arc<Foreign>>>,
     /// Of warps of which only some lanes have met: what each lane knows of each other.
     lanes: Vec<Option<Box<[Known; 32]>>>,
+    /// What warps have done that have exited: it comes before whatever a later barrier lets go on.
+    exited: Knowledge,
+    /// Warps that wait at each barrier.
+    waiting: [u32; 16],
     /// What has arrived at each barrier, and what completed barriers hand on.
-    arrived: [Knowledge; 16],
-    completed: [Knowledge; 16],
-    /// What each warp knew at its last fence: for its block, and for the device.
-    fenced: Vec<[Option<Knowledge>; 2]>,
+    arrived: [Handed; 16],
+    completed: [Handed; 16],
+    /// What is known to each warp to lie before some fence, its own or one that a barrier has put before it.
+    fenced: Vec<Fenced>,
     /// What each warp has read that it will know after its next fence.
     pending: Vec<Knowledge>,
+}
+
+/// What lies before a fence, for the block and for the device.
+type Fenced = [Option<Knowledge>; 2];
+
+/// What a barrier hands on: all, and what of it lies before fences.
+#[derive(Clone, Debug, Default)]
+struct Handed {
+    all: Knowledge,
+    fenced: Fenced,
+}
+
+fn join_fenced(into: &mut Fenced, from: &Fenced) {
+    for (into, from) in into.iter_mut().zip(from) {
+        match (into.as_mut(), from) {
+            (_, None) => {}
+            (None, Some(_)) => into.clone_from(from),
+            (Some(into), Some(from)) => into.join(from),
+        }
+    }
 }
 
 fn join(into: &mut Known, from: &Known) {
@@ -110,6 +166,8 @@ impl BlockClock {
             horizon: [0; 32],
             foreign: vec![None; warps],
             lanes: vec![None; warps],
+            exited: Knowledge::default(),
+            waiting: [0; 16],
             arrived: Default::default(),
             completed: Default::default(),
             fenced: vec![[None, None]; warps],
@@ -176,23 +234,49 @@ impl BlockClock {
         members().for_each(|lane| lanes[lane] = union);
     }
 
-    /// A warp arrives at a barrier.
-    pub fn arrive(&mut self, warp: u32, barrier: u32) {
+    /// A warp arrives at a barrier. If all its lanes wait there, it does nothing more until the barrier completes.
+    pub fn arrive(&mut self, warp: u32, barrier: u32, waits: bool) {
         let knowledge = self.now(warp as usize);
-        self.arrived[barrier as usize].join(&knowledge);
-        self.advance();
+        let arrived = &mut self.arrived[barrier as usize];
+        arrived.all.join(&knowledge);
+        join_fenced(&mut arrived.fenced, &self.fenced[warp as usize]);
+        if waits {
+            self.waiting[barrier as usize] |= 1 << warp;
+        } else {
+            self.advance();
+        }
     }
 
     /// A barrier completes: who waits for it will know what arrived.
     pub fn complete(&mut self, barrier: u32) {
-        let arrived = std::mem::take(&mut self.arrived[barrier as usize]);
-        self.completed[barrier as usize].join(&arrived);
+        let mut arrived = std::mem::take(&mut self.arrived[barrier as usize]);
+        let waiting = std::mem::take(&mut self.waiting[barrier as usize]);
+        self.advance();
+        if let Some(own) = &mut arrived.all.own {
+            // Others may have moved the clock since these arrived; they have done nothing since.
+            let own = Arc::make_mut(own);
+            (0..self.warps).filter(|warp| waiting >> warp & 1 != 0).for_each(|warp| own[warp] = self.tick);
+        }
+        let completed = &mut self.completed[barrier as usize];
+        completed.all.join(&arrived.all);
+        completed.all.join(&self.exited);
+        join_fenced(&mut completed.fenced, &arrived.fenced);
+    }
+
+    /// All lanes of a warp have exited: nothing it did can come later than anything.
+    pub fn exit(&mut self, warp: u32) {
+        let mut knowledge = self.now(warp as usize);
+        if let Some(own) = &mut knowledge.own {
+            Arc::make_mut(own)[warp as usize] = u32::MAX;
+        }
+        self.exited.join(&knowledge);
     }
 
     /// A warp goes on after a barrier. That is a fence to what it has read, too.
     pub fn leave(&mut self, warp: u32, barrier: u32) {
         let completed = self.completed[barrier as usize].clone();
-        self.learn(warp as usize, &completed);
+        self.learn(warp as usize, &completed.all);
+        join_fenced(&mut self.fenced[warp as usize], &completed.fenced);
         self.take_pending(warp as usize);
         self.lanes[warp as usize] = None;
     }
@@ -214,9 +298,9 @@ impl BlockClock {
         self.learn(warp, &pending);
     }
 
-    /// What a strong write of the warp hands on: with `.release` all up to now, else what it knew at its last fence.
+    /// What a strong write of the warp hands on: with `.release` all up to now, else what lies before fences.
     /// For its block, and for the device.
-    pub fn released(&mut self, warp: u32, release: bool, device: bool) -> [Option<Knowledge>; 2] {
+    pub fn released(&mut self, warp: u32, release: bool, device: bool) -> Fenced {
         let index = warp as usize;
         if !release {
             return self.fenced[index].clone();
@@ -235,8 +319,9 @@ impl BlockClock {
         }
     }
 
-    /// Whether what a record of this block stands for comes before what a lane does now.
-    pub fn is_ordered(&self, warp: u32, lane: u32, tag: Tag) -> bool {
+    /// Whether what a record of this block stands for comes before what a lane does now. `warps` says more of a
+    /// record that reaches to the block.
+    pub fn is_ordered(&self, warp: u32, lane: u32, tag: Tag, warps: Warps) -> bool {
         let (tick, index) = (tag.tick(), warp as usize);
         if tick < self.horizon[index] || tick > self.tick {
             return true;
@@ -256,20 +341,26 @@ impl BlockClock {
                 tick < self.known[index][index] || tick < met
             }
             Scope::Thread | Scope::Warp => tick < self.known[index][tag.warp() as usize],
-            Scope::Block | Scope::Grid => false,
+            Scope::Block => {
+                // Of one's own warp: only whether another lane was the last.
+                let mate = tag.warp() == warp && tag.thread() != warp * 32 + lane;
+                (!mate || self.is_ordered(warp, lane, tag.of_last(), warps))
+                    && warps.are_known(tag, &self.known[index], Some(warp))
+            }
+            Scope::Grid => false,
         }
     }
 
     /// Whether what a record of another block stands for comes before what the warp does now.
-    pub fn knows_foreign(&self, warp: u32, block: u32, tag: Tag) -> bool {
+    pub fn knows_foreign(&self, warp: u32, block: u32, tag: Tag, warps: Warps) -> bool {
         let Some(foreign) = &self.foreign[warp as usize] else { return false };
-        match tag.scope() {
-            Scope::Grid => foreign.latest > tag.tick(),
-            Scope::Block => foreign
-                .blocks
-                .get(&block)
-                .is_some_and(|known| known[..self.warps].iter().all(|known| tag.tick() < *known)),
-            _ => foreign.blocks.get(&block).is_some_and(|known| tag.tick() < known[tag.warp() as usize]),
+        if tag.scope() == Scope::Grid {
+            return foreign.latest > tag.tick();
         }
+        let warps = match tag.scope() {
+            Scope::Block => warps,
+            _ => Warps { mask: 1 << tag.warp(), since: tag.tick() },
+        };
+        foreign.blocks.get(&block).is_some_and(|known| warps.are_known(tag, known, None))
     }
 }

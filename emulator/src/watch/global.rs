@@ -6,9 +6,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use super::clock::BlockClock;
+use super::clock::{BlockClock, Warps};
 use super::order::{Releases, Strong};
-use super::race::{Access, Cell, Conflict, Judge, Kind, Stored};
+use super::race::{Access, Cell, Conflict, Judge, Kind, Record, Stored};
 use super::tag::{Scope, Tag, groups};
 
 /// Words of a page: 32 KiB of memory.
@@ -20,6 +20,9 @@ struct Page {
     read: [AtomicU64; PAGE],
     write_block: [AtomicU32; PAGE],
     read_block: [AtomicU32; PAGE],
+    /// [`Warps`], as one number.
+    write_warps: [AtomicU64; PAGE],
+    read_warps: [AtomicU64; PAGE],
 }
 
 /// The records of global memory during one launch.
@@ -115,25 +118,41 @@ impl GlobalRaces {
                 // Read by many of late: nothing to add.
                 let current = match reads.scope() {
                     Scope::Grid => reads.tick() == self.released.load(Relaxed),
-                    Scope::Block => reads.tick() == tick && page.read_block[index].load(Relaxed) == block,
+                    Scope::Block => {
+                        reads.tick() == tick
+                            && page.read_block[index].load(Relaxed) == block
+                            && Warps::unpack(page.read_warps[index].load(Relaxed)).mask >> access.warp & 1 != 0
+                    }
                     _ => false,
                 };
-                if !write && current && reads.bytes() & group.bytes == group.bytes {
+                if !write
+                    && current
+                    && reads.bytes() & group.bytes == group.bytes
+                    && reads.strength() <= access.strength
+                {
                     return None;
                 }
             }
             let releases = self.released.load(Relaxed);
-            let blocks = [page.write_block[index].load(Relaxed), page.read_block[index].load(Relaxed)];
-            let mut cell = Cell { write: writes, read: reads, blocks };
+            let record = |tag, block: &AtomicU32, warps: &AtomicU64| Record {
+                tag,
+                block: block.load(Relaxed),
+                warps: Warps::unpack(warps.load(Relaxed)),
+            };
+            let mut cell = Cell {
+                write: record(writes, &page.write_block[index], &page.write_warps[index]),
+                read: record(reads, &page.read_block[index], &page.read_warps[index]),
+            };
             let judge = Judge { clock, access, group, releases };
             let found = if write { judge.write(&mut cell, stored) } else { judge.read(&mut cell) };
-            let (tags, blocks, new) = if write {
-                (&page.write, &page.write_block, (cell.write, cell.blocks[0]))
+            let (tags, blocks, warps, new) = if write {
+                (&page.write, &page.write_block, &page.write_warps, cell.write)
             } else {
-                (&page.read, &page.read_block, (cell.read, cell.blocks[1]))
+                (&page.read, &page.read_block, &page.read_warps, cell.read)
             };
-            tags[index].store(new.0.0, Relaxed);
-            blocks[index].store(new.1, Relaxed);
+            tags[index].store(new.tag.0, Relaxed);
+            blocks[index].store(new.block, Relaxed);
+            warps[index].store(new.warps.pack(), Relaxed);
             found
         })
     }

@@ -5,7 +5,7 @@
 //! Accesses that are both strong do not race. A write that leaves the bytes as they are is forgiven: many threads that
 //! store the same value is ordinary CUDA.
 
-use super::clock::BlockClock;
+use super::clock::{BlockClock, Warps};
 use super::tag::{Group, Scope, Strength, TICK_SHIFT, Tag, groups};
 
 /// What an access does.
@@ -58,12 +58,20 @@ pub struct Conflict {
 /// What a lane's store puts into a word, and what the word holds before it.
 pub type Stored<'a> = &'a dyn Fn(u32, u64) -> (u32, u32);
 
+/// A record with what does not fit into its tag.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    pub tag: Tag,
+    /// The block that it belongs to.
+    pub block: u32,
+    /// More about it, if it reaches to its block.
+    pub warps: Warps,
+}
+
 /// The records of one word.
 pub(super) struct Cell {
-    pub write: Tag,
-    pub read: Tag,
-    /// The blocks that they belong to.
-    pub blocks: [u32; 2],
+    pub write: Record,
+    pub read: Record,
 }
 
 impl Access<'_> {
@@ -86,19 +94,20 @@ pub(super) struct Judge<'a, 'b> {
 
 impl Judge<'_, '_> {
     /// Whether all that a record stands for comes before this access.
-    fn is_ordered(&self, tag: Tag, block: u32) -> bool {
+    fn is_ordered(&self, Record { tag, block, warps }: Record) -> bool {
         if tag.is_empty() {
             true
         } else if tag.scope() == Scope::Grid || block != self.clock.block {
-            self.clock.knows_foreign(self.access.warp, block, tag)
+            self.clock.knows_foreign(self.access.warp, block, tag, warps)
         } else {
-            self.clock.is_ordered(self.access.warp, self.group.lane, tag)
+            self.clock.is_ordered(self.access.warp, self.group.lane, tag, warps)
         }
     }
 
     /// Whether this access and one of a record race.
-    fn conflicts(&self, tag: Tag, block: u32) -> bool {
-        if tag.bytes() & self.group.bytes == 0 || self.is_ordered(tag, block) {
+    fn conflicts(&self, record: Record) -> bool {
+        let Record { tag, block, .. } = record;
+        if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) {
             return false;
         }
         let other_block = tag.scope() == Scope::Grid || block != self.clock.block;
@@ -122,8 +131,10 @@ impl Judge<'_, '_> {
     }
 
     /// The record of this access joined with an older one of the same kind.
-    fn joined(&self, old: Tag, block: u32) -> Tag {
+    fn joined(&self, record: Record) -> Record {
+        let Record { tag: old, block, .. } = record;
         let new = self.access.tag(self.clock.tick(), &self.group);
+        let mine = |tag, warps| Record { tag, block: self.clock.block, warps };
         let (thread, same_block) = (self.access.warp * 32 + self.group.lane, block == self.clock.block);
         if !old.is_empty()
             && same_block
@@ -132,10 +143,13 @@ impl Judge<'_, '_> {
             && !self.group.several
         {
             let (bytes, strength) = (old.bytes() | new.bytes(), old.strength().min(new.strength()));
-            return Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, bytes);
+            return mine(
+                Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, bytes),
+                Warps::default(),
+            );
         }
-        if self.is_ordered(old, block) {
-            return new;
+        if self.is_ordered(record) {
+            return mine(new, Warps::default());
         }
         let scope = match (same_block, old.warp() == self.access.warp) {
             (false, _) => Scope::Grid,
@@ -145,13 +159,15 @@ impl Judge<'_, '_> {
         let widened = old.widened(new, scope);
         if widened.scope() == Scope::Grid {
             // Blocks have no ticks in common; what they have is the number of releases.
-            Tag(widened.0 & ((1 << TICK_SHIFT) - 1) | u64::from(self.releases) << TICK_SHIFT)
-        } else {
-            widened
+            let tag = Tag(widened.0 & ((1 << TICK_SHIFT) - 1) | u64::from(self.releases) << TICK_SHIFT);
+            return mine(tag, Warps::default());
         }
+        let before =
+            if old.scope() == Scope::Block { record.warps } else { Warps { mask: 1 << old.warp(), since: old.tick() } };
+        mine(widened, Warps { mask: before.mask | 1 << self.access.warp, since: before.since })
     }
 
-    fn conflict(&self, tag: Tag, block: u32, wrote: bool) -> Conflict {
+    fn conflict(&self, Record { tag, block, .. }: Record, wrote: bool) -> Conflict {
         let block = (tag.scope() == Scope::Grid || block != self.clock.block).then_some(block);
         let address = self.group.word * 4;
         Conflict { lane: self.group.lane, address, pc: tag.pc(), thread: tag.thread(), block, wrote }
@@ -160,31 +176,29 @@ impl Judge<'_, '_> {
     /// Judges a load, and records it.
     #[inline(never)]
     pub(super) fn read(&self, cell: &mut Cell) -> Option<Conflict> {
-        if self.conflicts(cell.write, cell.blocks[0]) {
-            return Some(self.conflict(cell.write, cell.blocks[0], true));
+        if self.conflicts(cell.write) {
+            return Some(self.conflict(cell.write, true));
         }
-        cell.read = self.joined(cell.read, cell.blocks[1]);
-        cell.blocks[1] = self.clock.block;
+        cell.read = self.joined(cell.read);
         None
     }
 
     /// Judges a store or an atomic, and records it.
     #[inline(never)]
     pub(super) fn write(&self, cell: &mut Cell, stored: Stored) -> Option<Conflict> {
-        if self.conflicts(cell.read, cell.blocks[1]) && !self.is_silent(None, stored) {
-            return Some(self.conflict(cell.read, cell.blocks[1], false));
+        if self.conflicts(cell.read) && !self.is_silent(None, stored) {
+            return Some(self.conflict(cell.read, false));
         }
-        if self.conflicts(cell.write, cell.blocks[0]) && !self.is_silent(Some((cell.write, cell.blocks[0])), stored) {
-            return Some(self.conflict(cell.write, cell.blocks[0], true));
+        if self.conflicts(cell.write) && !self.is_silent(Some(cell.write), stored) {
+            return Some(self.conflict(cell.write, true));
         }
-        cell.write = self.joined(cell.write, cell.blocks[0]);
-        cell.blocks[0] = self.clock.block;
+        cell.write = self.joined(cell.write);
         None
     }
 
     /// Whether the store changes nothing: compared with the word or, when the record is of this very instruction, with
     /// what the other lane stores.
-    fn is_silent(&self, first: Option<(Tag, u32)>, stored: Stored) -> bool {
+    fn is_silent(&self, first: Option<Record>, stored: Stored) -> bool {
         if self.access.kind == Kind::Update {
             return false;
         }
@@ -192,7 +206,7 @@ impl Judge<'_, '_> {
             (0..4).filter(|byte| self.group.bytes >> byte & 1 != 0).fold(0u32, |mask, byte| mask | 0xff << (8 * byte));
         let (value, old) = stored(self.group.lane, self.group.word);
         let before = match first {
-            Some((tag, block))
+            Some(Record { tag, block, .. })
                 if tag.pc() == self.access.pc
                     && tag.tick() == self.clock.tick()
                     && tag.warp() == self.access.warp
@@ -220,13 +234,15 @@ impl Judge<'_, '_> {
 pub struct SharedRaces {
     write: Vec<u64>,
     read: Vec<u64>,
+    /// More about the records of `write` and `read` that reach to the block.
+    warps: Vec<[Warps; 2]>,
 }
 
 impl SharedRaces {
     /// For so many bytes.
     pub fn new(bytes: u32) -> Self {
         let words = bytes.div_ceil(4) as usize;
-        SharedRaces { write: vec![0; words], read: vec![0; words] }
+        SharedRaces { write: vec![0; words], read: vec![0; words], warps: vec![[Warps::default(); 2]; words] }
     }
 
     /// Judges an access of checked addresses, and records it. `stored` is asked only when two stores meet.
@@ -251,12 +267,14 @@ impl SharedRaces {
                 && known.scope() == Scope::Block
                 && known.tick() == tick
                 && known.bytes() & group.bytes == group.bytes
+                && known.strength() <= access.strength
+                && self.warps[index][1].mask >> access.warp & 1 != 0
             {
                 return None;
             }
             let mut cell = self.cell(index, clock.block);
             let found = Judge { clock, access, group, releases: 0 }.read(&mut cell);
-            self.read[index] = cell.read.0;
+            (self.read[index], self.warps[index][1]) = (cell.read.tag.0, cell.read.warps);
             found
         })
     }
@@ -272,12 +290,16 @@ impl SharedRaces {
             }
             let mut cell = self.cell(index, clock.block);
             let found = Judge { clock, access, group, releases: 0 }.write(&mut cell, stored);
-            self.write[index] = cell.write.0;
+            (self.write[index], self.warps[index][0]) = (cell.write.tag.0, cell.write.warps);
             found
         })
     }
 
     fn cell(&self, index: usize, block: u32) -> Cell {
-        Cell { write: Tag(self.write[index]), read: Tag(self.read[index]), blocks: [block; 2] }
+        let [write, read] = self.warps[index];
+        Cell {
+            write: Record { tag: Tag(self.write[index]), block, warps: write },
+            read: Record { tag: Tag(self.read[index]), block, warps: read },
+        }
     }
 }

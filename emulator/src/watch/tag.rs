@@ -119,6 +119,11 @@ impl Tag {
         self.0 as u8 & 0xf
     }
 
+    /// Of the last access alone.
+    pub fn of_last(self) -> Tag {
+        Tag(self.0 & !(3 << 6))
+    }
+
     /// Both accesses, `other` newer, in one record that reaches to `scope`.
     pub fn widened(self, other: Tag, scope: Scope) -> Tag {
         let scope = scope.max(self.scope()).max(other.scope());

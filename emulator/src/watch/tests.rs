@@ -44,7 +44,7 @@ impl Stage {
     }
 
     fn barrier(&mut self) {
-        (0..2).for_each(|warp| self.clock.arrive(warp, 0));
+        (0..2).for_each(|warp| self.clock.arrive(warp, 0, true));
         self.clock.complete(0);
         (0..2).for_each(|warp| self.clock.leave(warp, 0));
     }
@@ -93,12 +93,60 @@ fn a_barrier_that_one_warp_has_only_arrived_at() {
     let mut s = Stage::new();
     s.access(0, Kind::Write, ALL, 4, |i| 4 * i);
     // The producer arrives, the consumer waits: the consumer may read, the producer may not yet overwrite.
-    s.clock.arrive(0, 3);
-    s.clock.arrive(1, 3);
+    s.clock.arrive(0, 3, false);
+    s.clock.arrive(1, 3, true);
     s.clock.complete(3);
     s.clock.leave(1, 3);
     assert_eq!(s.access(1, Kind::Read, ALL, 4, |i| 4 * i), None);
     assert!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some());
+}
+
+#[test]
+fn a_barrier_of_some_warps_orders_those() {
+    for third in [false, true] {
+        let mut s = Stage { clock: BlockClock::new(0, 3), shared: SharedRaces::new(4096) };
+        (0..2).for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
+        if third {
+            s.access(2, Kind::Read, 1, 4, |_| 0);
+        }
+        (0..2).for_each(|warp| s.clock.arrive(warp, 1, true));
+        s.clock.complete(1);
+        (0..2).for_each(|warp| s.clock.leave(warp, 1));
+        assert_eq!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some(), third);
+    }
+}
+
+#[test]
+fn clocks_that_move_while_others_wait() {
+    // Both warps read a word, one of them after the other has begun to wait and the clock has moved on.
+    let mut s = Stage::new();
+    s.access(0, Kind::Read, 1, 4, |_| 0);
+    s.clock.arrive(0, 0, true);
+    s.clock.meet(1, ALL, ALL);
+    s.access(1, Kind::Read, 1, 4, |_| 0);
+    s.clock.meet(1, ALL, ALL);
+    s.clock.arrive(1, 0, true);
+    s.clock.complete(0);
+    (0..2).for_each(|warp| s.clock.leave(warp, 0));
+    assert_eq!(s.access(1, Kind::Write, 1, 4, |_| 0), None);
+    // Without the barrier, the older of the two still counts.
+    let mut s = Stage::new();
+    s.access(0, Kind::Read, 1, 4, |_| 0);
+    s.clock.meet(1, ALL, ALL);
+    s.access(1, Kind::Read, 1, 4, |_| 0);
+    assert!(s.access(1, Kind::Write, 1, 4, |_| 0).is_some());
+}
+
+#[test]
+fn what_exited_warps_did_comes_before_the_next_barrier() {
+    let mut s = Stage { clock: BlockClock::new(0, 3), shared: SharedRaces::new(4096) };
+    assert_eq!(s.access(2, Kind::Write, ALL, 4, |i| 4 * i), None);
+    s.clock.exit(2);
+    assert!(s.access(0, Kind::Read, 1, 4, |_| 4).is_some());
+    s.barrier();
+    (0..2).for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
+    s.barrier();
+    assert_eq!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i), None);
 }
 
 #[test]
@@ -295,6 +343,36 @@ fn flags_need_a_fence_on_both_sides() {
             b.clocks[1].fence(0, true);
         }
         assert_eq!(b.access(1, Kind::Read, 0).is_none(), before && after);
+    }
+}
+
+#[test]
+fn all_fence_and_then_one_tells() {
+    // Each warp writes and fences; after a barrier one of them raises the flag, without a fence of its own.
+    for fences in [true, false] {
+        let memory = GlobalRaces::new(1 << 20, 1 << 20);
+        let (mut teller, mut listener) = (BlockClock::new(0, 2), BlockClock::new(1, 1));
+        let access = |clock: &BlockClock, warp: u32, kind: Kind, word: u64| {
+            let addresses = [(1 << 20) + 4 * word; 32];
+            let access =
+                Access { warp, pc: 0, mask: 1, addresses: &addresses, bytes: 4, kind, strength: Strength::Weak };
+            memory.access(clock, &access, &|_, _| (1, 0))
+        };
+        for warp in 0..2 {
+            access(&teller, warp, Kind::Write, warp.into());
+            if fences {
+                teller.fence(warp, true);
+            }
+        }
+        (0..2).for_each(|warp| teller.arrive(warp, 0, true));
+        teller.complete(0);
+        (0..2).for_each(|warp| teller.leave(warp, 0));
+        let strong =
+            |reads| Strong { warp: 0, address: 8, reads, writes: true, acquire: false, release: false, device: true };
+        memory.strong(&mut teller, strong(false));
+        memory.strong(&mut listener, strong(true));
+        let found = (0..2).find_map(|word| access(&listener, 0, Kind::Read, word));
+        assert_eq!(found.is_none(), fences);
     }
 }
 

@@ -96,7 +96,15 @@ pub fn space_and_order<'a>(b: &mut Builder<'a, '_>, r: &mut Reader<'a, '_>) -> D
         ])
         .unwrap_or(Order::Weak);
     r.has("mmio");
-    r.one_of(&[("cta", ()), ("cluster", ()), ("gpu", ()), ("sys", ())]);
+    let scope = r.one_of(&[("cta", true), ("cluster", false), ("gpu", false), ("sys", false)]);
+    let order = match (order, scope) {
+        (Order::Weak | Order::Relaxed, Some(true)) => Order::RelaxedBlock,
+        (Order::Weak, Some(false)) => Order::Relaxed,
+        (Order::Acquire, Some(true)) => Order::AcquireBlock,
+        (Order::Release, Some(true)) => Order::ReleaseBlock,
+        (Order::AcquireRelease, Some(true)) => Order::AcquireReleaseBlock,
+        (order, _) => order,
+    };
     let space = r
         .one_of(&[
             ("global", OpSpace::Global),

@@ -1,0 +1,211 @@
+//! What a block's accesses mean to watching and counting: the one place where the machine meets [`crate::watch`] and
+//! [`crate::count`].
+
+use super::access::Order;
+use super::core::Grid;
+use super::trouble::{Outcome, Trouble};
+use crate::count::distinct::Distinct;
+use crate::count::traffic::{Flow, Traffic};
+use crate::memory::View;
+use crate::settings::{Settings, Watch};
+use crate::watch::clock::BlockClock;
+use crate::watch::global::GlobalRaces;
+use crate::watch::order::{Releases, Strong};
+use crate::watch::race::{Access, Conflict, Kind, SharedRaces, Stored};
+use crate::watch::tag::Strength;
+use crate::watch::{FindingKind, Space};
+
+/// What all blocks of a launch record together.
+#[derive(Debug)]
+pub struct Records {
+    /// Races in global memory.
+    pub races: Option<GlobalRaces>,
+    /// Sectors of global memory that were touched.
+    pub distinct: Option<Distinct>,
+}
+
+impl Records {
+    /// Nothing recorded yet.
+    pub fn new(settings: &Settings, view: &View) -> Self {
+        Records {
+            races: (settings.watch == Watch::Races).then(|| GlobalRaces::new(view.base, view.length)),
+            distinct: settings.count.then(|| Distinct::new(view.base, view.length)),
+        }
+    }
+}
+
+/// What a block records by itself.
+#[derive(Debug)]
+pub struct Observer {
+    races: Option<BlockRaces>,
+    /// Its traffic, if the launch is counted.
+    pub traffic: Option<Traffic>,
+}
+
+#[derive(Debug)]
+struct BlockRaces {
+    clock: BlockClock,
+    shared: SharedRaces,
+    /// Releases in shared memory.
+    releases: Releases,
+}
+
+/// An access as the machine makes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    /// The warp in its block.
+    pub warp: u32,
+    /// The operation.
+    pub pc: u32,
+    /// The space of the addresses.
+    pub space: Space,
+    /// Loads, stores or both.
+    pub kind: Kind,
+    /// For whom it is counted; none if it has been counted.
+    pub flow: Option<Flow>,
+    /// How strong it is.
+    pub order: Order,
+    /// Active lanes.
+    pub mask: u32,
+    /// Their addresses.
+    pub addresses: &'a [u64; 32],
+    /// Bytes of each lane.
+    pub bytes: u64,
+}
+
+impl Observer {
+    /// For the block with this number.
+    pub fn new(grid: &Grid<'_>, number: u64, warps: u32) -> Option<Box<Self>> {
+        let settings = grid.settings;
+        let races = (settings.watch == Watch::Races).then(|| BlockRaces {
+            clock: BlockClock::new(number as u32, warps),
+            shared: SharedRaces::new(grid.shared_bytes),
+            releases: Releases::default(),
+        });
+        let traffic = settings.count.then(Traffic::default);
+        (races.is_some() || traffic.is_some()).then(|| Box::new(Observer { races, traffic }))
+    }
+
+    /// An access of checked addresses. For a store: before it is made, with what it is going to store.
+    ///
+    /// # Errors
+    /// When it races with an earlier one.
+    #[inline(always)]
+    pub fn access(&mut self, grid: &Grid<'_>, made: &Made<'_>, stored: Stored) -> Outcome {
+        if let (Some(traffic), Some(flow)) = (&mut self.traffic, made.flow) {
+            count(traffic, grid, made, flow);
+        }
+        match &mut self.races {
+            Some(races) => races.access(grid, made, stored),
+            None => Ok(()),
+        }
+    }
+
+    /// Something that orders: applied to the block's clock.
+    #[inline(always)]
+    pub fn order(&mut self, event: impl FnOnce(&mut BlockClock)) {
+        if let Some(races) = &mut self.races {
+            event(&mut races.clock);
+        }
+    }
+}
+
+#[inline]
+fn count(traffic: &mut Traffic, grid: &Grid<'_>, made: &Made<'_>, flow: Flow) {
+    match made.space {
+        Space::Global => {
+            let distinct = grid.records.distinct.as_ref();
+            traffic.global(flow, made.mask, made.addresses, made.bytes, |sector| {
+                let Some(distinct) = distinct else { return };
+                if made.kind != Kind::Write {
+                    distinct.touch(sector, false);
+                }
+                if made.kind != Kind::Read {
+                    distinct.touch(sector, true);
+                }
+            });
+        }
+        Space::Shared => traffic.shared(flow, made.mask, made.addresses, made.bytes),
+        _ => {}
+    }
+}
+
+impl BlockRaces {
+    #[inline]
+    fn access(&mut self, grid: &Grid<'_>, made: &Made<'_>, stored: Stored) -> Outcome {
+        let shared = match made.space {
+            Space::Shared => true,
+            Space::Global => false,
+            _ => return Ok(()),
+        };
+        let strength = strength(made);
+        if strength != Strength::Weak {
+            self.order(grid, made, shared);
+        }
+        let Made { warp, pc, mask, addresses, kind, .. } = *made;
+        let access = Access { warp, pc, mask, addresses, bytes: made.bytes as u32, kind, strength };
+        let found = if shared {
+            self.shared.access(&self.clock, &access, stored)
+        } else {
+            grid.records.races.as_ref().and_then(|races| races.access(&self.clock, &access, stored))
+        };
+        found.map_or(Ok(()), |conflict| Err(trouble(grid, made, conflict)))
+    }
+
+    /// Releases and acquisitions of a strong access, once for each address.
+    #[cold]
+    fn order(&mut self, grid: &Grid<'_>, made: &Made<'_>, shared: bool) {
+        let mut last = None;
+        for lane in (0..32).filter(|lane| made.mask >> lane & 1 != 0) {
+            let address = made.addresses[lane];
+            if last.replace(address) == Some(address) {
+                continue;
+            }
+            let strong = Strong {
+                warp: made.warp,
+                address,
+                reads: made.kind != Kind::Write,
+                writes: made.kind != Kind::Read,
+                acquire: made.order.acquires(),
+                release: made.order.releases(),
+                device: !made.order.is_narrow(),
+            };
+            if shared {
+                self.releases.strong(&mut self.clock, strong);
+            } else if let Some(races) = &grid.records.races {
+                races.strong(&mut self.clock, strong);
+            }
+        }
+    }
+}
+
+fn strength(made: &Made<'_>) -> Strength {
+    match made.order {
+        Order::Weak if made.kind != Kind::Update => Strength::Weak,
+        Order::Volatile if made.space == Space::Shared => Strength::Volatile,
+        order if order.is_narrow() => Strength::Block,
+        _ => Strength::Device,
+    }
+}
+
+#[cold]
+fn trouble(grid: &Grid<'_>, made: &Made<'_>, conflict: Conflict) -> Box<Trouble> {
+    let space = if made.space == Space::Shared { "shared" } else { "global" };
+    let verb = |wrote: bool| if wrote { "write" } else { "read" };
+    let other = match conflict.block {
+        None => format!("warp {} lane {} of the same block", conflict.thread / 32, conflict.thread % 32),
+        Some(block) => {
+            let [x, y, z] = super::launch::coordinates(grid, block.into());
+            format!("block ({x},{y},{z}) warp {} lane {}", conflict.thread / 32, conflict.thread % 32)
+        }
+    };
+    let message = format!(
+        "race in {space} memory: this {} and an earlier {} by {other} have nothing between them that orders them",
+        verb(made.kind != Kind::Read),
+        verb(conflict.wrote),
+    );
+    let mut trouble = Trouble::at_address(FindingKind::Race, conflict.lane, made.space, conflict.address, message);
+    trouble.at = Some(made.pc);
+    trouble.other = Some(conflict.pc);
+    trouble
+}
