@@ -84,6 +84,8 @@ pub struct Builder<'a, 'm> {
     pub calls: &'m mut Vec<Call>,
     /// Shapes of matrix products so far: the module's.
     pub shapes: &'m mut Vec<crate::tensor::mma::Mma>,
+    /// `wmma` instructions so far: the module's.
+    pub wmmas: &'m mut Vec<crate::machine::wmma::Wmma>,
     /// Constants so far: the module's.
     pub constants: &'m mut Constants,
     /// Bytes of local memory so far.

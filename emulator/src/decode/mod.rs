@@ -35,6 +35,7 @@ pub struct Module {
     pub(crate) calls: Vec<Call>,
     /// Shapes of matrix products.
     pub(crate) shapes: Vec<Mma>,
+    pub(crate) wmmas: Vec<crate::machine::wmma::Wmma>,
     constants: Constants,
     /// By operation: registers whose initialisation is watched.
     pub(crate) tracks: HashMap<u32, Track>,

@@ -8,7 +8,7 @@
 //! | [`block`], [`barrier`] | warps that take turns; what they wait at |
 //! | [`launch`] | blocks of a grid, in parallel or interleaved |
 //! | [`access`], [`atomics`], [`copy`] | loads and stores, atomics, `cp.async` |
-//! | [`exchange`], [`matrix`] | what the lanes of a warp do together |
+//! | [`exchange`], [`matrix`], [`wmma`] | what the lanes of a warp do together |
 //! | [`calls`], [`print`] | functions, `printf`, `assert` |
 //! | [`hooks`] | where watching and counting look on |
 
@@ -36,6 +36,7 @@ pub mod special;
 pub mod step;
 pub mod trouble;
 pub mod warp;
+pub mod wmma;
 
 use crate::count::Counters;
 use crate::decode::Kernel;

@@ -425,17 +425,31 @@ fn wait(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) {
 fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome {
     warp.live &= !fragment.mask;
     core.live -= fragment.mask.count_ones();
-    for other in &mut warp.fragments {
+    for i in 0..warp.fragments.len() {
+        let other = warp.fragments[i];
         let State::Lanes(effects) = other.state else { continue };
         let op = &core.grid.module.code[other.pc as usize];
-        if matches!(op.action, Action::Barrier) && effects != warp.effects {
+        let frame = warp.frame(other.node, core.grid.constants);
+        let named = match op.action {
+            // SAFETY: the decoder placed the mask for the fragment's frame.
+            Action::Together(_) | Action::Meet if op.c != op::NONE => unsafe {
+                frame.row::<u32>(op.c)[other.mask.trailing_zeros() as usize]
+            },
+            _ => u32::MAX,
+        };
+        // Lanes that leave at once are as good as gone before. Those that did something first have gone past the others.
+        if effects != warp.effects && named & fragment.mask != 0 {
+            let (kind, what) = match op.action {
+                Action::Barrier => (FindingKind::BarrierDivergence, "a barrier"),
+                _ => (FindingKind::MaskMismatch, "a .sync instruction"),
+            };
             let message =
-                format!("exits while lanes {:#010x} of its warp wait at a barrier that it has gone past", other.mask);
-            let mut trouble = Trouble::new(FindingKind::BarrierDivergence, fragment.mask.trailing_zeros(), message);
+                format!("exits while lanes {:#010x} of its warp wait at {what} that it has gone past", other.mask);
+            let mut trouble = Trouble::new(kind, fragment.mask.trailing_zeros(), message);
             trouble.at = Some(other.pc);
             return Err(trouble);
         }
-        other.state = State::Ready;
+        warp.fragments[i].state = State::Ready;
     }
     if warp.live == 0 {
         super::hooks::exits(core, warp);

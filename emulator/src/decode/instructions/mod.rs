@@ -11,6 +11,7 @@ mod integer;
 mod memory;
 mod moves;
 mod together;
+mod wmma;
 
 pub use memory::{local_load, local_store};
 
@@ -165,7 +166,8 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, instruction: &Instruction<'a>) -> Dec
         "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "membar" | "fence"
         | "nanosleep" | "griddepcontrol" | "pmevent" | "setmaxnreg" => control::decode(b, r),
         "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" | "ldmatrix" | "stmatrix" | "movmatrix"
-        | "mma" | "wmma" => together::decode(b, r),
+        | "mma" => together::decode(b, r),
+        "wmma" => wmma::decode(b, r),
         _ => r.refuse(b),
     }
 }
