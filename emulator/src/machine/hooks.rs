@@ -49,7 +49,8 @@ pub fn stores<E: Element>(
     observer.access(core.grid, &made, &|lane, word| {
         let address = addresses[lane as usize];
         // SAFETY: the word holds bytes of an access that has been checked, and regions consist of whole words.
-        let old = unsafe { region.data.add((word * 4 - region.base) as usize).cast::<u32>().read() };
+        let old =
+            unsafe { region.data.wrapping_add((word * 4).wrapping_sub(region.base) as usize).cast::<u32>().read() };
         let new =
             (0..4).filter(|byte| (address..address + bytes).contains(&(word * 4 + byte))).fold(old, |new, byte| {
                 let offset = word * 4 + byte - address;

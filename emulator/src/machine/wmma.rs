@@ -231,7 +231,7 @@ fn plain_space(space: OpSpace, lanes: u32) -> Outcome {
 ///
 /// # Safety
 /// The decoder placed the operands.
-pub unsafe fn multiply(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+pub unsafe fn multiply(core: &mut Core<'_>, _: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
     all_lanes(mask)?;
     let w = core.grid.module.wmmas[op.e as usize];
     let counts = counts(&w);
@@ -254,7 +254,6 @@ pub unsafe fn multiply(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: 
         let right = &right[at(p.b_registers(), right_tiles)..][..p.b_registers()];
         let addend = &c[tile * p.c.registers()..][..p.c.registers()];
         mma(p, left, right, addend, &mut out[..p.d.registers()], sums);
-        super::hooks::multiplies(core.grid, warp, p);
     }
     let values = out.iter().flat_map(|tile| &tile[..p.d.registers()]);
     for (value, code) in values.zip(&listed[..counts[0]]) {
