@@ -244,10 +244,10 @@ fn info_names_recordings_and_channels_and_passes_over_what_it_cannot_open() {
     world.succeed("simulate --out s_raw.fif --hours 0.01 --channels 3 --stim");
     let all: serde_json::Value = serde_json::from_str(&world.succeed("info . --json")).unwrap();
     assert_eq!(all["./s_raw.fif"]["channel_names"].as_array().unwrap().len(), 4);
-    assert_eq!(all["./s_raw.fif"]["trigger_channels"], serde_json::json!(["STI101"]));
+    assert_eq!(all["./s_raw.fif"]["trigger_channels"], serde_json::json!(["STI 014"]));
     assert!(all["./two.npy"]["skipped"].as_str().unwrap().contains("which axis"), "{all}");
     let text = world.succeed("info s_raw.fif");
-    assert!(text.contains("STI101") && !text.contains("MEG 0111"), "{text}");
+    assert!(text.contains("STI 014") && !text.contains("MEG 0111"), "{text}");
 
     std::fs::create_dir(world.path("both")).unwrap();
     for name in ["A.npy", "B.npy"] {
@@ -318,6 +318,13 @@ fn generated_arrays_are_compared_with_recordings_that_have_names() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{generated}: {said}");
         assert!(!said.contains("which tokenizer") && !said.contains("names no channels"), "{generated}: {said}");
+    }
+    // The right-hand panels are of stretches of one length, and say so.
+    let page = std::fs::read_to_string(world.path("report/report.html")).unwrap();
+    for said in
+        ["first stretch of each generated recording", "first stretch of the generated recording", "as long", "whole"]
+    {
+        assert!(page.contains(said), "{said}");
     }
     // Three columns are no four channels.
     world.npy("four.npy", 1200, 4, |time, channel| (time as f32 * (0.5 + channel as f32)).sin());
