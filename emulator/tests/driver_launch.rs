@@ -12,7 +12,7 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DriverError, LaunchConfig, PushKernelArg, result,
 };
 use cudarc::nvrtc::Ptx;
-use driver::{SEEDS, context, context_with_seed, expect_refusal, standin};
+use driver::{SEEDS, context, context_with_seed, expect_refusal, planted, standin};
 use ptx_emulator::settings::Settings;
 use ptx_emulator::target::Target;
 
@@ -117,6 +117,42 @@ fn a_fault_shows_at_the_next_synchronisation_and_stays() {
     expect_refusal(stream.synchronize(), illegal, "fill block (0,0,0) warp 0 lane 10");
     expect_refusal(context.synchronize(), illegal, "0 bytes after the end of one of 40 bytes");
     expect_refusal(stream.clone_htod(&[1]).map(drop), illegal, "fill block");
+}
+
+#[test]
+fn kernels_of_different_streams_race_too() {
+    planted("race between streams", |context, fault| {
+        let (one, two, module) = (context.new_stream()?, context.new_stream()?, module(context));
+        let mut data = one.alloc_zeros::<u32>(100)?;
+        let mut scaled = one.alloc_zeros::<u32>(100)?;
+        one.synchronize()?;
+        fill(&one, &module, &mut data, 7)?;
+        if !fault {
+            two.join(&one)?;
+        }
+        scale(&two, &module, &mut scaled, &data)?;
+        one.synchronize()?;
+        two.synchronize()
+    });
+}
+
+#[test]
+fn a_kernel_that_still_reads_what_a_copy_overwrites() {
+    planted("race between streams", |context, fault| {
+        let (one, two, module) = (context.new_stream()?, context.new_stream()?, module(context));
+        let mut data = one.clone_htod(&[7u32; 100])?;
+        let mut scaled = one.alloc_zeros::<u32>(100)?;
+        one.synchronize()?;
+        scale(&one, &module, &mut scaled, &data)?;
+        if !fault {
+            two.join(&one)?;
+        }
+        two.memcpy_htod(&[8u32; 100], &mut data)?;
+        two.synchronize()?;
+        let numbers = one.clone_dtoh(&scaled)?;
+        assert!(fault || numbers == [21; 100]);
+        Ok(())
+    });
 }
 
 #[test]

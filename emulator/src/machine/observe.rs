@@ -147,6 +147,15 @@ impl BlockRaces {
         let found = if shared {
             self.shared.access(&self.clock, &access, stored)
         } else {
+            // For races between streams, which the driver looks for. Strong accesses may meet each other there, so they
+            // count as reads: what they must not meet is a plain write.
+            let plain = strength == Strength::Weak;
+            if kind != Kind::Write || !plain {
+                grid.memory.note_uses(mask, addresses, made.bytes, false);
+            }
+            if kind != Kind::Read && plain {
+                grid.memory.note_uses(mask, addresses, made.bytes, true);
+            }
             grid.records.races.as_ref().and_then(|races| races.access(&self.clock, &access, stored))
         };
         found.map_or(Ok(()), |conflict| Err(trouble(grid, made, conflict)))
