@@ -48,6 +48,16 @@ struct BlockRaces {
     shared: SharedRaces,
     /// Releases in shared memory.
     releases: Releases,
+    /// Plain reads of what atomics have changed: races, unless an atomic on the same word is what the warp does next.
+    tentative: Vec<(Place, Box<Trouble>)>,
+}
+
+/// Which word a warp has read.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    warp: u32,
+    space: Space,
+    word: u64,
 }
 
 /// An access as the machine makes it.
@@ -81,6 +91,7 @@ impl Observer {
             clock: BlockClock::new(number as u32, warps),
             shared: SharedRaces::new(grid.shared_bytes),
             releases: Releases::default(),
+            tentative: Vec::new(),
         });
         let traffic = settings.count.then(Traffic::default);
         (races.is_some() || traffic.is_some()).then(|| Box::new(Observer { races, traffic }))
@@ -99,6 +110,16 @@ impl Observer {
             Some(races) => races.access(grid, made, stored),
             None => Ok(()),
         }
+    }
+
+    /// All lanes of a warp have exited.
+    ///
+    /// # Errors
+    /// When its last access raced.
+    pub fn exit(&mut self, warp: u32) -> Outcome {
+        let Some(races) = &mut self.races else { return Ok(()) };
+        races.clock.exit(warp);
+        races.settle(warp, None)
     }
 
     /// Something that orders: applied to the block's clock.
@@ -138,6 +159,9 @@ impl BlockRaces {
             Space::Global => false,
             _ => return Ok(()),
         };
+        if !self.tentative.is_empty() {
+            self.settle(made.warp, Some(made))?;
+        }
         let strength = strength(made);
         if strength != Strength::Weak {
             self.order(grid, made, shared);
@@ -158,7 +182,24 @@ impl BlockRaces {
             }
             grid.records.races.as_ref().and_then(|races| races.access(&self.clock, &access, stored))
         };
-        found.map_or(Ok(()), |conflict| Err(trouble(grid, made, conflict)))
+        let Some(conflict) = found else { return Ok(()) };
+        let trouble = trouble(grid, made, conflict);
+        if !conflict.tentative {
+            return Err(trouble);
+        }
+        self.tentative.push((Place { warp, space: made.space, word: conflict.address / 4 }, trouble));
+        Ok(())
+    }
+
+    /// What a warp does after a tentative race: another access, or (none) its end.
+    #[cold]
+    fn settle(&mut self, warp: u32, next: Option<&Made<'_>>) -> Outcome {
+        let Some(index) = self.tentative.iter().position(|(place, _)| place.warp == warp) else { return Ok(()) };
+        let (place, trouble) = self.tentative.swap_remove(index);
+        let lanes =
+            |made: &Made<'_>| (0..32).any(|lane| made.mask >> lane & 1 != 0 && made.addresses[lane] / 4 == place.word);
+        let atomic = next.is_some_and(|made| made.kind == Kind::Update && made.space == place.space && lanes(made));
+        if atomic { Ok(()) } else { Err(trouble) }
     }
 
     /// Releases and acquisitions of a strong access, once for each address.
@@ -191,7 +232,7 @@ impl BlockRaces {
 fn strength(made: &Made<'_>) -> Strength {
     match made.order {
         Order::Weak if made.kind != Kind::Update => Strength::Weak,
-        Order::Volatile if made.space == Space::Shared => Strength::Volatile,
+        Order::Volatile => Strength::Volatile,
         order if order.is_narrow() => Strength::Block,
         _ => Strength::Device,
     }

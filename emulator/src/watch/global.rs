@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use super::clock::{BlockClock, Warps};
 use super::order::{Releases, Strong};
-use super::race::{Access, Cell, Conflict, Judge, Kind, Record, Stored};
+use super::race::{Access, Cell, Conflict, Judge, Kind, Record, Stored, certain};
 use super::tag::{Scope, Tag, groups};
 
 /// Words of a page: 32 KiB of memory.
@@ -91,6 +91,7 @@ impl GlobalRaces {
         let old = clock.horizon(access.warp);
         let (block, tick) = (clock.block, clock.tick());
         let mut current: Option<(usize, &Page)> = None;
+        let mut tentative = None;
         groups(access.mask, access.addresses, access.bytes, write, |group| {
             let offset = (group.word * 4).wrapping_sub(self.base);
             if offset >= self.length {
@@ -153,8 +154,9 @@ impl GlobalRaces {
             tags[index].store(new.tag.0, Relaxed);
             blocks[index].store(new.block, Relaxed);
             warps[index].store(new.warps.pack(), Relaxed);
-            found
+            certain(found, &mut tentative)
         })
+        .or(tentative)
     }
 }
 

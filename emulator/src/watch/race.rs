@@ -2,8 +2,10 @@
 //!
 //! For each word the last writer and the last readers are kept ([`Tag`]); an access that is not ordered after them
 //! ([`BlockClock`]) is a race. What orders: barriers, `bar.warp.sync`, and releases that are acquired ([`super::order`]).
-//! Accesses that are both strong do not race. A write that leaves the bytes as they are is forgiven: many threads that
-//! store the same value is ordinary CUDA.
+//! Accesses that are both strong do not race. Three things are forgiven that the letter of the memory model does not
+//! forgive, because ordinary CUDA does them: many threads that store the same value; an atomic on what another thread has
+//! read plainly; and a plain read of what atomics change when an atomic on it follows at once (the loop around a
+//! compare-and-swap begins so): such a conflict is [`Conflict::tentative`].
 
 use super::clock::{BlockClock, Warps};
 use super::tag::{Group, Scope, Strength, TICK_SHIFT, Tag, groups};
@@ -53,6 +55,8 @@ pub struct Conflict {
     pub block: Option<u32>,
     /// Whether the first access was a write.
     pub wrote: bool,
+    /// A plain read of what atomics have changed: no race if an atomic on the same word is what its warp does next.
+    pub tentative: bool,
 }
 
 /// What a lane's store puts into a word, and what the word holds before it.
@@ -105,19 +109,22 @@ impl Judge<'_, '_> {
     }
 
     /// Whether this access and one of a record race.
-    fn conflicts(&self, record: Record) -> bool {
+    fn conflicts(&self, record: Record, wrote: bool) -> bool {
         let Record { tag, block, .. } = record;
         if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) {
             return false;
         }
         let other_block = tag.scope() == Scope::Grid || block != self.clock.block;
         let same_warp = !other_block && tag.scope() <= Scope::Warp && tag.warp() == self.access.warp;
-        let enough = match (other_block, same_warp) {
-            (true, _) => Strength::Device,
-            (_, true) => Strength::Block,
-            _ => Strength::Volatile,
+        let both_store = wrote && self.access.kind != Kind::Read;
+        let (mine, theirs) = (self.access.strength, tag.strength());
+        let suffices = |strength| match strength {
+            Strength::Weak => false,
+            Strength::Volatile => !same_warp && !(both_store && mine == theirs),
+            Strength::Block => !other_block,
+            Strength::Device => true,
         };
-        if tag.strength().min(self.access.strength) >= enough {
+        if suffices(mine) && suffices(theirs) || self.access.kind == Kind::Update && !wrote {
             return false;
         }
         // Is this thread among those that the record stands for, and may it have been alone at these bytes?
@@ -170,26 +177,28 @@ impl Judge<'_, '_> {
     fn conflict(&self, Record { tag, block, .. }: Record, wrote: bool) -> Conflict {
         let block = (tag.scope() == Scope::Grid || block != self.clock.block).then_some(block);
         let address = self.group.word * 4;
-        Conflict { lane: self.group.lane, address, pc: tag.pc(), thread: tag.thread(), block, wrote }
+        let tentative = self.access.kind == Kind::Read && tag.strength() >= Strength::Block;
+        Conflict { lane: self.group.lane, address, pc: tag.pc(), thread: tag.thread(), block, wrote, tentative }
     }
 
     /// Judges a load, and records it.
     #[inline(never)]
     pub(super) fn read(&self, cell: &mut Cell) -> Option<Conflict> {
-        if self.conflicts(cell.write) {
-            return Some(self.conflict(cell.write, true));
+        let found = self.conflicts(cell.write, true).then(|| self.conflict(cell.write, true));
+        if found.is_some_and(|conflict| !conflict.tentative) {
+            return found;
         }
         cell.read = self.joined(cell.read);
-        None
+        found
     }
 
     /// Judges a store or an atomic, and records it.
     #[inline(never)]
     pub(super) fn write(&self, cell: &mut Cell, stored: Stored) -> Option<Conflict> {
-        if self.conflicts(cell.read) && !self.is_silent(None, stored) {
+        if self.conflicts(cell.read, false) && !self.is_silent(None, stored) {
             return Some(self.conflict(cell.read, false));
         }
-        if self.conflicts(cell.write) && !self.is_silent(Some(cell.write), stored) {
+        if self.conflicts(cell.write, true) && !self.is_silent(Some(cell.write), stored) {
             return Some(self.conflict(cell.write, true));
         }
         cell.write = self.joined(cell.write);
@@ -229,6 +238,17 @@ impl Judge<'_, '_> {
     }
 }
 
+/// A tentative conflict is kept, so that the rest of the access is judged too.
+#[inline(always)]
+pub(super) fn certain(found: Option<Conflict>, tentative: &mut Option<Conflict>) -> Option<Conflict> {
+    let conflict = found?;
+    if !conflict.tentative {
+        return found;
+    }
+    tentative.get_or_insert(conflict);
+    None
+}
+
 /// The records of a block's shared memory.
 #[derive(Debug)]
 pub struct SharedRaces {
@@ -254,6 +274,7 @@ impl SharedRaces {
     fn read(&mut self, clock: &BlockClock, access: &Access) -> Option<Conflict> {
         let old = u64::from(clock.horizon(access.warp)) << TICK_SHIFT;
         let tick = clock.tick();
+        let mut tentative = None;
         groups(access.mask, access.addresses, access.bytes, false, |group| {
             let index = group.word as usize;
             let (write, read) = (self.write[index], self.read[index]);
@@ -275,8 +296,9 @@ impl SharedRaces {
             let mut cell = self.cell(index, clock.block);
             let found = Judge { clock, access, group, releases: 0 }.read(&mut cell);
             (self.read[index], self.warps[index][1]) = (cell.read.tag.0, cell.read.warps);
-            found
+            certain(found, &mut tentative)
         })
+        .or(tentative)
     }
 
     fn write(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {

@@ -24,7 +24,7 @@ pub enum Scope {
 pub enum Strength {
     /// Plain.
     Weak,
-    /// For other lanes of the warp it is plain, for all others strong: volatile accesses of shared memory.
+    /// `.volatile`: a flag that one thread raises and others poll. Two such stores race, and so do lanes of one warp.
     Volatile,
     /// Strong in the block.
     Block,

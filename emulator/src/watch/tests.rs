@@ -232,13 +232,19 @@ fn strong_accesses_do_not_race_with_each_other() {
     assert_eq!(s.strong(0, Kind::Update, block, ALL, 4, |_| 0), None);
     assert_eq!(s.strong(1, Kind::Update, block, ALL, 4, |_| 0), None);
     assert_eq!(s.strong(1, Kind::Read, Strength::Volatile, 1, 4, |_| 0), None, "a volatile flag of another warp");
-    assert!(s.access(1, Kind::Read, 1, 4, |_| 0).is_some(), "a plain read");
+    let plain = s.access(1, Kind::Read, 1, 4, |_| 0).unwrap();
+    assert!(plain.tentative, "a plain read, unless an atomic follows");
+    assert_eq!(s.strong(1, Kind::Update, block, 1, 4, |_| 0), None);
+    assert!(!s.access(0, Kind::Write, 1, 4, |_| 0).unwrap().tentative, "a plain write");
     s.barrier();
     assert_eq!(s.access(1, Kind::Read, 1, 4, |_| 0), None);
     // Volatile does not order lanes of a warp.
     let mut s = Stage::new();
     s.strong(0, Kind::Write, Strength::Volatile, ALL, 4, |i| 4 * i);
     assert!(s.strong(0, Kind::Read, Strength::Volatile, 1, 4, |_| 4).is_some());
+    // Nor do two volatile stores of different warps.
+    assert!(s.strong(1, Kind::Write, Strength::Volatile, 1, 4, |_| 4).is_some());
+    assert!(s.strong(1, Kind::Read, Strength::Volatile, 1, 4, |_| 8).is_none());
 }
 
 /// Blocks of one warp each and global memory.
