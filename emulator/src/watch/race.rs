@@ -120,7 +120,7 @@ impl Judge<'_, '_> {
         let (mine, theirs) = (self.access.strength, tag.strength());
         let suffices = |strength| match strength {
             Strength::Weak => false,
-            Strength::Volatile => !same_warp && !(both_store && mine == theirs),
+            Strength::Volatile => !(same_warp || both_store && mine == theirs),
             Strength::Block => !other_block,
             Strength::Device => true,
         };
