@@ -2,12 +2,14 @@
 //!
 //! What is not known here is refused with its line; the machine never meets an instruction that it would have to skip.
 
+mod body;
 mod builder;
 mod constants;
 mod instructions;
 mod module;
 pub mod op;
 mod place;
+mod shared;
 pub mod types;
 
 use std::collections::HashMap;

@@ -1,8 +1,9 @@
 //! `ld` and `st`: addresses, checks, and the fast paths for neighbouring and equal addresses.
 
 use super::core::{CONSTANT_WINDOW, Core, LOCAL_WINDOW, OpSpace, PARAMETER_WINDOW, Region, SHARED_WINDOW};
-use super::lanes::{ALL, Frame, Lane, VECTORS, WarpHandler};
-use super::local::LocalFault;
+use super::elements::*;
+use super::lanes::{ALL, Frame, VECTORS, WarpHandler};
+use super::local_access;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::{self, Op};
@@ -91,71 +92,6 @@ impl Modifiers {
         Modifiers { space, count: (y >> 8) as u8, wide: y >> 16 & 1 != 0, framed: y >> 17 & 1 != 0, order }
     }
 }
-
-/// An element as it lies in memory, and the register that it is loaded into or stored from.
-pub trait Element: Copy + 'static {
-    /// The register's lane.
-    type Register: Lane;
-    /// Its bytes.
-    const BYTES: u32;
-    /// Extended as its type says.
-    fn load(bits: u64) -> Self::Register;
-    /// The register's low bits.
-    fn bits(register: Self::Register) -> u64;
-    /// Reads one.
-    ///
-    /// # Safety
-    /// `from` is valid for reads of [`Self::BYTES`] bytes.
-    unsafe fn read(from: *const u8) -> Self::Register;
-    /// Writes one.
-    ///
-    /// # Safety
-    /// `to` is valid for writes of [`Self::BYTES`] bytes.
-    unsafe fn put(to: *mut u8, register: Self::Register);
-}
-
-/// An element of memory type `$memory`, in a register of type `$register`.
-macro_rules! element {
-    ($name:ident, $memory:ty, $register:ty) => {
-        #[doc = concat!("`", stringify!($memory), "` in a register of type `", stringify!($register), "`.")]
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-        impl Element for $name {
-            type Register = $register;
-            const BYTES: u32 = size_of::<$memory>() as u32;
-            #[inline(always)]
-            fn load(bits: u64) -> $register {
-                bits as $memory as $register
-            }
-            #[inline(always)]
-            fn bits(register: $register) -> u64 {
-                register as u64
-            }
-            #[inline(always)]
-            unsafe fn read(from: *const u8) -> $register {
-                // SAFETY: by the caller's promise.
-                unsafe { from.cast::<$memory>().read_unaligned() as $register }
-            }
-            #[inline(always)]
-            unsafe fn put(to: *mut u8, register: $register) {
-                // SAFETY: by the caller's promise.
-                unsafe { to.cast::<$memory>().write_unaligned(register as $memory) }
-            }
-        }
-    };
-}
-element!(U8, u8, u32);
-element!(S8, i8, u32);
-element!(U16, u16, u32);
-element!(S16, i16, u32);
-element!(U32, u32, u32);
-element!(U8Wide, u8, u64);
-element!(S8Wide, i8, u64);
-element!(U16Wide, u16, u64);
-element!(S16Wide, i16, u64);
-element!(U32Wide, u32, u64);
-element!(S32Wide, i32, u64);
-element!(U64, u64, u64);
 
 /// The lanes' addresses: `a + x`, or `x` alone.
 ///
@@ -439,7 +375,7 @@ unsafe fn load_from<E: Element>(
 ) -> Outcome {
     if space == OpSpace::Local {
         // SAFETY: by the caller's promise.
-        return unsafe { load_local::<E>(core, warp, frame, op, mask, m, addresses) };
+        return unsafe { local_access::load::<E>(core, warp, frame, op, mask, m, addresses) };
     }
     let count = usize::from(m.count);
     let bytes = u64::from(E::BYTES) * count as u64;
@@ -489,68 +425,6 @@ unsafe fn load_from<E: Element>(
     super::hooks::access(core, warp, region.space, false, m.order, mask, addresses, bytes)
 }
 
-#[inline(never)]
-unsafe fn load_local<E: Element>(
-    core: &mut Core<'_>,
-    warp: &mut Warp,
-    frame: &Frame,
-    op: &Op,
-    mask: u32,
-    m: Modifiers,
-    addresses: &[u64; 32],
-) -> Outcome {
-    let count = usize::from(m.count);
-    let (need, bytes) = (core.grid.need, E::BYTES * u32::from(m.count));
-    for element in 0..count {
-        let to = if count == 1 { op.d } else { core.listed(op, count)[element] };
-        let mut values = [E::Register::default(); 32];
-        let first = addresses[mask.trailing_zeros() as usize];
-        let same = (0..32).all(|lane| mask >> lane & 1 == 0 || addresses[lane] == first);
-        let at = first.wrapping_add(u64::from(E::BYTES) * element as u64);
-        let row = if same && E::BYTES == 4 && first.is_multiple_of(bytes.into()) && at < u64::from(u32::MAX) {
-            warp.local.row(at as u32, mask, need)
-        } else {
-            None
-        };
-        if let Some((words, _)) = row {
-            for lane in 0..32 {
-                values[lane] = E::load(words[lane].into());
-            }
-        } else {
-            for lane in (0..32u32).filter(|lane| mask >> lane & 1 != 0) {
-                let address = local_address(addresses[lane as usize], bytes, lane)?;
-                let at = address + E::BYTES * element as u32;
-                let read = warp.local.read(lane as usize, at, E::BYTES, need & 0xF0 != 0);
-                values[lane as usize] = E::load(read.map_err(|fault| local_trouble(fault, lane, "reads"))?);
-            }
-        }
-        if to != op::NONE {
-            // SAFETY: the decoder placed the destination.
-            unsafe { frame.write(to, &values, mask) };
-        }
-    }
-    Ok(())
-}
-
-fn local_address(address: u64, bytes: u32, lane: u32) -> Outcome<u32> {
-    if !address.is_multiple_of(bytes.into()) {
-        let message = format!("uses {bytes} bytes of local memory at {address:#x}, which is no multiple of {bytes}");
-        return Err(Trouble::at_address(FindingKind::Misaligned, lane, Space::Local, address, message));
-    }
-    u32::try_from(address).map_err(|_| {
-        let message = format!("uses local memory at {address:#x}, far out of bounds");
-        Trouble::at_address(FindingKind::OutOfBounds, lane, Space::Local, address, message)
-    })
-}
-
-fn local_trouble(fault: LocalFault, lane: u32, verb: &str) -> Box<Trouble> {
-    let (kind, at, what) = match fault {
-        LocalFault::Outside(at) => (FindingKind::OutOfBounds, at, "out of bounds of every variable"),
-        LocalFault::Uninitialised(at) => (FindingKind::Uninitialised, at, "which was never written"),
-    };
-    Trouble::at_address(kind, lane, Space::Local, at.into(), format!("{verb} local memory at {at:#x}, {what}"))
-}
-
 /// `st`.
 ///
 /// # Safety
@@ -585,7 +459,7 @@ unsafe fn store_to<E: Element>(
     let bytes = u64::from(E::BYTES) * count as u64;
     if space == OpSpace::Local {
         // SAFETY: by the caller's promise.
-        return unsafe { store_local::<E>(core, warp, frame, op, mask, m, addresses) };
+        return unsafe { local_access::store::<E>(core, warp, frame, op, mask, m, addresses) };
     }
     let region = core.region(space);
     let grid = core.grid;
@@ -648,44 +522,4 @@ pub fn written(core: &Core<'_>, region: &Region, address: u64, bytes: u64) {
             crate::memory::Shadow::new(region.shadow, region.length).set_initialised(offset, bytes);
         }
     }
-}
-
-#[inline(never)]
-unsafe fn store_local<E: Element>(
-    core: &mut Core<'_>,
-    warp: &mut Warp,
-    frame: &Frame,
-    op: &Op,
-    mask: u32,
-    m: Modifiers,
-    addresses: &[u64; 32],
-) -> Outcome {
-    let count = usize::from(m.count);
-    let bytes = E::BYTES * u32::from(m.count);
-    for element in 0..count {
-        let source = if count == 1 { op.b } else { core.listed(op, count)[element] };
-        // SAFETY: the decoder placed the source.
-        let values = unsafe { frame.row::<E::Register>(source) };
-        let first = addresses[mask.trailing_zeros() as usize];
-        let same = (0..32).all(|lane| mask >> lane & 1 == 0 || addresses[lane] == first);
-        let at = first.wrapping_add(u64::from(E::BYTES) * element as u64);
-        if same
-            && E::BYTES == 4
-            && first.is_multiple_of(bytes.into())
-            && at < u64::from(u32::MAX)
-            && let Some((words, shadow)) = warp.local.row(at as u32, mask, 0x0F)
-        {
-            for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
-                words[lane] = E::bits(values[lane]) as u32;
-                shadow[lane] = 0xFF;
-            }
-            continue;
-        }
-        for lane in (0..32u32).filter(|lane| mask >> lane & 1 != 0) {
-            let at = local_address(addresses[lane as usize], bytes, lane)? + E::BYTES * element as u32;
-            let write = warp.local.write(lane as usize, at, E::BYTES, E::bits(values[lane as usize]));
-            write.map_err(|fault| local_trouble(fault, lane, "writes"))?;
-        }
-    }
-    Ok(())
 }

@@ -46,8 +46,7 @@ impl<'a> Block<'a> {
     /// # Errors
     /// When its local memory does not fit.
     pub fn new(grid: &'a Grid<'a>, number: u64) -> Result<Self, Failed> {
-        let [x, y, _] = grid.launch.grid.map(u64::from);
-        let block = [number % x, number / x % y, number / x / y].map(|axis| axis as u32);
+        let block = super::launch::coordinates(grid, number);
         let threads: u32 = grid.launch.block.iter().product();
         let count = threads.div_ceil(32);
         let budget = match grid.settings.max_warp_instructions {
@@ -66,7 +65,7 @@ impl<'a> Block<'a> {
             copies: vec![Copies::default(); count as usize],
             printed: String::new(),
             observer: Observer::new(grid, number, count),
-            counts: grid.settings.count.then(|| vec![[0; 2]; grid.module.code.len()]),
+            counts: None,
         };
         let shape = &grid.module.functions[grid.function as usize];
         let warps: Result<Vec<Warp>, _> = (0..count)

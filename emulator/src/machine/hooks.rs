@@ -1,8 +1,9 @@
 //! Where watching and counting look on: one call for each access, barrier and fence. Switched off, each costs one branch
 //! that is always predicted.
 
-use super::access::{Element, Order};
+use super::access::Order;
 use super::core::{Core, Region};
+use super::elements::Element;
 use super::observe::Made;
 use super::trouble::Outcome;
 use super::warp::Warp;

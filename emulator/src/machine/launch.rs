@@ -58,24 +58,18 @@ impl Total {
         if !block.core.printed.is_empty() {
             self.printed.push((place, block.core.printed));
         }
-        if let Some(counts) = block.core.counts {
-            self.add_counts(counts);
-        }
         if let Some(traffic) = block.core.observer.and_then(|observer| observer.traffic) {
             self.traffic.add_traffic(&traffic);
         }
     }
 
-    fn add_counts(&mut self, counts: Vec<[u64; 2]>) {
-        match &mut self.counts {
-            None => self.counts = Some(counts),
-            Some(total) => {
-                for (sum, [issued, lanes]) in total.iter_mut().zip(counts) {
-                    sum[0] += issued;
-                    sum[1] += lanes;
-                }
-            }
-        }
+    /// Lets a block take turns; it counts its instructions together with the blocks before it.
+    fn run(&mut self, grid: &Grid<'_>, block: &mut Block<'_>) -> Result<Progress, Failed> {
+        let fresh = || vec![[0; 2]; grid.module.code.len()];
+        block.core.counts = grid.settings.count.then(|| self.counts.take().unwrap_or_else(fresh));
+        let progress = block.run();
+        self.counts = block.core.counts.take();
+        progress
     }
 
     fn fail(&mut self, place: u64, block: [u32; 3], failed: Failed) {
@@ -86,8 +80,14 @@ impl Total {
 
     fn join(&mut self, other: Total) {
         self.printed.extend(other.printed);
-        if let Some(counts) = other.counts {
-            self.add_counts(counts);
+        match (&mut self.counts, other.counts) {
+            (Some(total), Some(counts)) => {
+                for (sum, [issued, lanes]) in total.iter_mut().zip(counts) {
+                    sum[0] += issued;
+                    sum[1] += lanes;
+                }
+            }
+            (total, counts) => *total = total.take().or(counts),
         }
         self.traffic.add(&other.traffic);
         if let Some((place, block, failed)) = other.failed {
@@ -126,7 +126,7 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
             return total;
         };
         loop {
-            match block.run() {
+            match total.run(grid, &mut block) {
                 Ok(Progress::Done) => {
                     total.take(place, block);
                     break;
@@ -163,7 +163,7 @@ fn parallel(grid: &Grid<'_>, order: &[u64], threads: usize) -> Total {
             let failed = match Block::new(grid, number) {
                 Err(failed) => Some(failed),
                 Ok(mut block) => loop {
-                    match block.run() {
+                    match mine.run(grid, &mut block) {
                         Ok(Progress::Yielded) => {}
                         Ok(Progress::Done) => {
                             mine.take(place, block);

@@ -4,10 +4,10 @@
 //! | --- | --- |
 //! | [`lanes`] | how a function of one lane becomes an operation on 32 |
 //! | [`warp`] | registers, fragments of lanes that have diverged, frames of calls |
-//! | [`step`] | the interpreter's loop: a warp's turn |
+//! | [`step`], [`wait`] | the interpreter's loop: a warp's turn; lanes that wait for each other |
 //! | [`block`], [`barrier`] | warps that take turns; what they wait at |
 //! | [`launch`] | blocks of a grid, in parallel or interleaved |
-//! | [`access`], [`atomics`], [`copy`] | loads and stores, atomics, `cp.async` |
+//! | [`access`], [`elements`], [`atomics`], [`copy`] | loads and stores, atomics, `cp.async` |
 //! | [`exchange`], [`matrix`], [`wmma`] | what the lanes of a warp do together |
 //! | [`calls`], [`print`] | functions, `printf`, `assert` |
 //! | [`hooks`] | where watching and counting look on |
@@ -22,12 +22,14 @@ pub mod block;
 pub mod calls;
 pub mod copy;
 pub mod core;
+pub mod elements;
 pub mod exchange;
 pub mod hooks;
 pub mod lanes;
 pub mod launch;
 mod loaded;
 pub mod local;
+mod local_access;
 pub mod matrix;
 mod observe;
 pub mod print;
@@ -35,6 +37,7 @@ mod random;
 pub mod special;
 pub mod step;
 pub mod trouble;
+mod wait;
 pub mod warp;
 pub mod wmma;
 
@@ -63,7 +66,7 @@ pub struct Launch<'a> {
 }
 
 /// What came of a launch.
-#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LaunchReport {
     /// Name of the kernel.
     pub kernel: String,

@@ -11,6 +11,7 @@ mod integer;
 mod memory;
 mod moves;
 mod together;
+mod video;
 mod wmma;
 
 pub use memory::{local_load, local_store};
@@ -168,6 +169,7 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, instruction: &Instruction<'a>) -> Dec
         "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" | "ldmatrix" | "stmatrix" | "movmatrix"
         | "mma" => together::decode(b, r),
         "wmma" => wmma::decode(b, r),
+        video if video.starts_with('v') => video::decode(b, r),
         _ => r.refuse(b),
     }
 }

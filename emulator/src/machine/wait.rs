@@ -1,0 +1,162 @@
+//! Lanes of a warp that wait for each other; what is checked of registers on the way.
+
+use super::barrier;
+use super::core::Core;
+use super::lanes::Frame;
+use super::trouble::{Outcome, Trouble};
+use super::warp::{Fragment, State, Warp};
+use crate::decode::op::{self, Action, Op};
+use crate::watch::FindingKind;
+
+/// Lanes at a `.sync` instruction.
+pub struct Group {
+    /// Lanes that name the same mask, if all that it names and that live are among them; else all that are there.
+    pub lanes: u32,
+    /// Whether they can go on.
+    pub ready: bool,
+}
+
+/// The lanes of `active` that can go on past a `.sync` instruction together.
+///
+/// # Errors
+/// When a lane's mask does not name it.
+///
+/// # Safety
+/// The decoder placed the mask of `op`.
+#[inline(always)]
+pub unsafe fn group(warp: &Warp, frame: &Frame, op: &Op, active: u32) -> Outcome<Group> {
+    if op.c == op::NONE {
+        return Ok(Group { lanes: active, ready: active == warp.live });
+    }
+    // SAFETY: by the caller's promise.
+    let masks = unsafe { frame.row::<u32>(op.c) };
+    let mut rest = active;
+    while rest != 0 {
+        let first = masks[rest.trailing_zeros() as usize];
+        let mut lanes = 0;
+        for lane in 0..32 {
+            lanes |= u32::from(masks[lane] == first) << lane;
+        }
+        lanes &= rest;
+        if lanes & !first != 0 {
+            let lane = (lanes & !first).trailing_zeros();
+            let message = format!("executes a .sync instruction whose mask {first:#010x} does not name it");
+            return Err(Trouble::new(FindingKind::MaskMismatch, lane, message));
+        }
+        if first & warp.live & !lanes == 0 {
+            return Ok(Group { lanes, ready: true });
+        }
+        rest &= !lanes;
+    }
+    Ok(Group { lanes: active, ready: false })
+}
+
+/// Checks the registers of an operation that are watched, and marks what it writes.
+#[cold]
+#[inline(never)]
+pub fn track(core: &Core<'_>, warp: &mut Warp, node: u32, op: &Op, pc: u32, active: u32) -> Outcome {
+    if core.grid.need & 0xF0 == 0 {
+        return Ok(());
+    }
+    let base = warp.nodes[node as usize].tracked as usize;
+    let Some(track) = core.grid.module.tracks.get(&pc) else { return Ok(()) };
+    for (register, name) in &track.reads {
+        let missing = active & !warp.tracked[base + *register as usize];
+        if missing != 0 && !(matches!(op.action, Action::Branch) && active == 0) {
+            let message = format!("reads register {name}, which it has never written");
+            return Err(Trouble::new(FindingKind::Uninitialised, missing.trailing_zeros(), message));
+        }
+    }
+    for register in &track.writes {
+        warp.tracked[base + *register as usize] |= active;
+    }
+    Ok(())
+}
+
+/// A fragment begins to wait; if others wait at the same place it joins them.
+pub fn wait(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) {
+    let joined = warp.fragments.iter_mut().find(|other| {
+        matches!((other.state, fragment.state), (State::Lanes(_), State::Lanes(_)))
+            && other.pc == fragment.pc
+            && other.node == fragment.node
+    });
+    if let Some(other) = joined {
+        other.mask |= fragment.mask;
+        other.state = State::Ready;
+    } else {
+        warp.fragments.push(fragment);
+    }
+    let _ = core;
+}
+
+/// Lanes exit.
+pub fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome {
+    warp.live &= !fragment.mask;
+    core.live -= fragment.mask.count_ones();
+    for i in 0..warp.fragments.len() {
+        let other = warp.fragments[i];
+        let State::Lanes(effects) = other.state else { continue };
+        let op = &core.grid.module.code[other.pc as usize];
+        let frame = warp.frame(other.node, core.grid.constants);
+        let named = match op.action {
+            // SAFETY: the decoder placed the mask for the fragment's frame.
+            Action::Together(_) | Action::Meet if op.c != op::NONE => unsafe {
+                frame.row::<u32>(op.c)[other.mask.trailing_zeros() as usize]
+            },
+            _ => u32::MAX,
+        };
+        // Lanes that leave at once are as good as gone before. Those that did something first have gone past the others.
+        if effects != warp.effects && named & fragment.mask != 0 {
+            let (kind, what) = match op.action {
+                Action::Barrier => (FindingKind::BarrierDivergence, "a barrier"),
+                _ => (FindingKind::MaskMismatch, "a .sync instruction"),
+            };
+            let message =
+                format!("exits while lanes {:#010x} of its warp wait at {what} that it has gone past", other.mask);
+            let mut trouble = Trouble::new(kind, fragment.mask.trailing_zeros(), message);
+            trouble.at = Some(other.pc);
+            return Err(trouble);
+        }
+        warp.fragments[i].state = State::Ready;
+    }
+    if warp.live == 0 {
+        super::hooks::exits(core, warp)?;
+    }
+    barrier::after_exit(core);
+    barrier::wake(core, warp);
+    Ok(())
+}
+
+/// Lanes that wait at `bar.warp.sync` in several places go on when their masks are all there. Whether any could.
+pub fn meet(core: &mut Core<'_>, warp: &mut Warp) -> bool {
+    let mut waiting = Vec::new();
+    for (i, fragment) in warp.fragments.iter().enumerate() {
+        let op = &core.grid.module.code[fragment.pc as usize];
+        if matches!(fragment.state, State::Lanes(_)) && matches!(op.action, Action::Meet) {
+            waiting.push((i, fragment.node, op.c, fragment.mask));
+        }
+    }
+    let named: Vec<(usize, u32, u32)> = waiting
+        .into_iter()
+        .map(|(i, node, code, lanes)| {
+            let frame = warp.frame(node, core.grid.constants);
+            // SAFETY: the decoder placed the mask for the fragment's frame.
+            let masks = unsafe { frame.row::<u32>(code) };
+            (i, masks[lanes.trailing_zeros() as usize], lanes)
+        })
+        .collect();
+    for (_, wanted, _) in &named {
+        let here = named.iter().filter(|(_, mask, _)| mask == wanted).fold(0, |all, (_, _, lanes)| all | lanes);
+        if wanted & warp.live & !here == 0 {
+            super::hooks::meets(core, warp, here);
+            for (i, mask, _) in &named {
+                if mask == wanted {
+                    warp.fragments[*i].state = State::Ready;
+                    warp.fragments[*i].pc += 1;
+                }
+            }
+            return true;
+        }
+    }
+    false
+}
