@@ -123,8 +123,10 @@ pub fn barrier_leaves(core: &mut Core<'_>, warp: &Warp, barrier: u32) {
 
 /// All lanes of a warp have exited.
 #[inline(always)]
-pub fn exits(core: &mut Core<'_>, warp: &Warp) -> Outcome {
-    core.observer.as_mut().map_or(Ok(()), |observer| observer.exit(warp.index))
+pub fn exits(core: &mut Core<'_>, warp: &Warp) {
+    if let Some(observer) = &mut core.observer {
+        observer.exit(warp.index);
+    }
 }
 
 /// The lanes of `mask` have met at a `bar.warp.sync`.

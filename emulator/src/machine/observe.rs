@@ -112,14 +112,12 @@ impl Observer {
         }
     }
 
-    /// All lanes of a warp have exited.
-    ///
-    /// # Errors
-    /// When its last access raced.
-    pub fn exit(&mut self, warp: u32) -> Outcome {
-        let Some(races) = &mut self.races else { return Ok(()) };
-        races.clock.exit(warp);
-        races.settle(warp, None)
+    /// All lanes of a warp have exited. What it read last, nobody will see.
+    pub fn exit(&mut self, warp: u32) {
+        if let Some(races) = &mut self.races {
+            races.clock.exit(warp);
+            races.tentative.retain(|(place, _)| place.warp != warp);
+        }
     }
 
     /// Something that orders: applied to the block's clock.
@@ -160,7 +158,7 @@ impl BlockRaces {
             _ => return Ok(()),
         };
         if !self.tentative.is_empty() {
-            self.settle(made.warp, Some(made))?;
+            self.settle(made)?;
         }
         let strength = strength(made);
         if strength != Strength::Weak {
@@ -191,15 +189,13 @@ impl BlockRaces {
         Ok(())
     }
 
-    /// What a warp does after a tentative race: another access, or (none) its end.
+    /// What a warp does after a tentative race.
     #[cold]
-    fn settle(&mut self, warp: u32, next: Option<&Made<'_>>) -> Outcome {
-        let Some(index) = self.tentative.iter().position(|(place, _)| place.warp == warp) else { return Ok(()) };
+    fn settle(&mut self, next: &Made<'_>) -> Outcome {
+        let Some(index) = self.tentative.iter().position(|(place, _)| place.warp == next.warp) else { return Ok(()) };
         let (place, trouble) = self.tentative.swap_remove(index);
-        let lanes =
-            |made: &Made<'_>| (0..32).any(|lane| made.mask >> lane & 1 != 0 && made.addresses[lane] / 4 == place.word);
-        let atomic = next.is_some_and(|made| made.kind == Kind::Update && made.space == place.space && lanes(made));
-        if atomic { Ok(()) } else { Err(trouble) }
+        let there = (0..32).any(|lane| next.mask >> lane & 1 != 0 && next.addresses[lane] / 4 == place.word);
+        if next.kind == Kind::Update && next.space == place.space && there { Ok(()) } else { Err(trouble) }
     }
 
     /// Releases and acquisitions of a strong access, once for each address.

@@ -120,7 +120,7 @@ pub fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome
         warp.fragments[i].state = State::Ready;
     }
     if warp.live == 0 {
-        super::hooks::exits(core, warp)?;
+        super::hooks::exits(core, warp);
     }
     barrier::after_exit(core);
     barrier::wake(core, warp);

@@ -144,7 +144,7 @@ impl GlobalRaces {
                 write: record(writes, &page.write_block[index], &page.write_warps[index]),
                 read: record(reads, &page.read_block[index], &page.read_warps[index]),
             };
-            let judge = Judge { clock, access, group, releases };
+            let judge = Judge { clock, access, group, releases, shared: false };
             let found = if write { judge.write(&mut cell, stored) } else { judge.read(&mut cell) };
             let (tags, blocks, warps, new) = if write {
                 (&page.write, &page.write_block, &page.write_warps, cell.write)

@@ -94,6 +94,8 @@ pub(super) struct Judge<'a, 'b> {
     pub group: Group,
     /// How many releases there have been in the launch.
     pub releases: u32,
+    /// Whether this is shared memory.
+    pub shared: bool,
 }
 
 impl Judge<'_, '_> {
@@ -120,7 +122,7 @@ impl Judge<'_, '_> {
         let (mine, theirs) = (self.access.strength, tag.strength());
         let suffices = |strength| match strength {
             Strength::Weak => false,
-            Strength::Volatile => !(same_warp || both_store && mine == theirs),
+            Strength::Volatile => !(same_warp && self.shared || both_store && other_block && mine == theirs),
             Strength::Block => !other_block,
             Strength::Device => true,
         };
@@ -294,7 +296,7 @@ impl SharedRaces {
                 return None;
             }
             let mut cell = self.cell(index, clock.block);
-            let found = Judge { clock, access, group, releases: 0 }.read(&mut cell);
+            let found = Judge { clock, access, group, releases: 0, shared: true }.read(&mut cell);
             (self.read[index], self.warps[index][1]) = (cell.read.tag.0, cell.read.warps);
             certain(found, &mut tentative)
         })
@@ -311,7 +313,7 @@ impl SharedRaces {
                 return None;
             }
             let mut cell = self.cell(index, clock.block);
-            let found = Judge { clock, access, group, releases: 0 }.write(&mut cell, stored);
+            let found = Judge { clock, access, group, releases: 0, shared: true }.write(&mut cell, stored);
             (self.write[index], self.warps[index][0]) = (cell.write.tag.0, cell.write.warps);
             found
         })

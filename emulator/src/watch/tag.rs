@@ -24,7 +24,8 @@ pub enum Scope {
 pub enum Strength {
     /// Plain.
     Weak,
-    /// `.volatile`: a flag that one thread raises and others poll. Two such stores race, and so do lanes of one warp.
+    /// `.volatile`: a flag that one thread raises and others poll. Stores of two blocks race (a sum that is added to so
+    /// loses something), and in shared memory the lanes of one warp do, which `volatile` does not make wait for each other.
     Volatile,
     /// Strong in the block.
     Block,

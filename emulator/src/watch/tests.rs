@@ -242,9 +242,26 @@ fn strong_accesses_do_not_race_with_each_other() {
     let mut s = Stage::new();
     s.strong(0, Kind::Write, Strength::Volatile, ALL, 4, |i| 4 * i);
     assert!(s.strong(0, Kind::Read, Strength::Volatile, 1, 4, |_| 4).is_some());
-    // Nor do two volatile stores of different warps.
-    assert!(s.strong(1, Kind::Write, Strength::Volatile, 1, 4, |_| 4).is_some());
     assert!(s.strong(1, Kind::Read, Strength::Volatile, 1, 4, |_| 8).is_none());
+    // Nor two blocks that store.
+    let mut b = Blocks::new(2);
+    assert_eq!(b.with(0, Kind::Write, Strength::Volatile, 0), None);
+    assert_eq!(b.with(1, Kind::Read, Strength::Volatile, 0), None);
+    b.memory
+        .access(
+            &b.clocks[1],
+            &Access {
+                warp: 0,
+                pc: 0,
+                mask: 1,
+                addresses: &[1 << 20; 32],
+                bytes: 4,
+                kind: Kind::Write,
+                strength: Strength::Volatile,
+            },
+            &|_, _| (2, 1),
+        )
+        .unwrap();
 }
 
 /// Blocks of one warp each and global memory.
