@@ -58,6 +58,8 @@ impl Parser<'_> {
     fn sees(&self, operator: &str) -> bool {
         let mark = |i: usize| match self.spots.get(self.at + i) {
             Some(spot) => match spot.token {
+                // The lexer takes it for the beginning of a register's name.
+                Token::Word("%") => Some(b'%'),
                 Token::Mark(mark) if i == 0 || self.spots[self.at + i - 1].end == spot.start => Some(mark),
                 _ => None,
             },
