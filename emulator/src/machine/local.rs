@@ -125,7 +125,8 @@ impl SharedMemory {
     pub fn new(length: u32) -> Self {
         let mut memory = SharedMemory {
             bytes: vec![u64::MAX; length.div_ceil(16) as usize * 2],
-            words: vec![0; length.div_ceil(4) as usize + 1],
+            // Some bytes to spare: the fast check of a wide access looks at them before it finds the memory too small.
+            words: vec![0; length.div_ceil(4) as usize + 8],
             length,
         };
         memory.reset();
