@@ -54,12 +54,13 @@ pub struct Grid<'a> {
 }
 
 impl<'a> Grid<'a> {
-    /// Prepares a launch.
+    /// Prepares a launch. With `undo`, what it writes can be put back while races are watched.
     pub fn new(
         loaded: &'a LoadedModule,
         launch: &'a Launch<'a>,
         memory: &'a GlobalMemory,
         settings: &'a Settings,
+        undo: bool,
     ) -> Self {
         let module: &Module = loaded.module();
         let mut parameters = vec![0u64; launch.parameters.len() / 8 + 5];
@@ -72,7 +73,7 @@ impl<'a> Grid<'a> {
             constant_bank: loaded.constant_bank(),
             memory,
             view: memory.view(),
-            records: Records::new(settings, &memory.view()),
+            records: Records::new(settings, &memory.view(), undo),
             launch,
             function: launch.kernel.function,
             parameters,

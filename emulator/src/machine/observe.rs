@@ -25,10 +25,11 @@ pub struct Records {
 }
 
 impl Records {
-    /// Nothing recorded yet.
-    pub fn new(settings: &Settings, view: &View) -> Self {
+    /// Nothing recorded yet. With `undo`, the launch can be undone if races are watched.
+    pub fn new(settings: &Settings, view: &View, undo: bool) -> Self {
+        let undo = undo.then_some(view.shadow);
         Records {
-            races: (settings.watch == Watch::Races).then(|| GlobalRaces::new(view.base, view.length)),
+            races: (settings.watch == Watch::Races).then(|| GlobalRaces::new(view.base, view.length, undo)),
             distinct: settings.count.then(|| Distinct::new(view.base, view.length)),
         }
     }

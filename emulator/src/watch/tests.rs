@@ -274,7 +274,7 @@ impl Blocks {
     fn new(count: u32) -> Self {
         Blocks {
             clocks: (0..count).map(|b| BlockClock::new(b, 1)).collect(),
-            memory: GlobalRaces::new(1 << 20, 1 << 20),
+            memory: GlobalRaces::new(1 << 20, 1 << 20, None),
         }
     }
 
@@ -373,7 +373,7 @@ fn flags_need_a_fence_on_both_sides() {
 fn all_fence_and_then_one_tells() {
     // Each warp writes and fences; after a barrier one of them raises the flag, without a fence of its own.
     for fences in [true, false] {
-        let memory = GlobalRaces::new(1 << 20, 1 << 20);
+        let memory = GlobalRaces::new(1 << 20, 1 << 20, None);
         let (mut teller, mut listener) = (BlockClock::new(0, 2), BlockClock::new(1, 1));
         let access = |clock: &BlockClock, warp: u32, kind: Kind, word: u64| {
             let addresses = [(1 << 20) + 4 * word; 32];
@@ -449,4 +449,26 @@ fn a_store_without_a_fence_ends_what_was_handed_on() {
     assert_eq!(releases.count(), 1, "b never fenced");
     releases.strong(&mut b, strong(true, false));
     assert_eq!(releases.count(), 1);
+}
+
+#[test]
+fn a_launch_can_be_undone() {
+    let memory = crate::memory::GlobalMemory::new(1 << 20).unwrap();
+    let address = memory.allocate(64).unwrap();
+    memory.write(address, &[7; 32]).unwrap();
+    let view = memory.view();
+    let races = GlobalRaces::new(view.base, view.length, Some(view.shadow));
+    let clock = BlockClock::new(0, 1);
+    let addresses = std::array::from_fn(|lane| address + 4 * lane as u64);
+    for pc in 0..2 {
+        // Words 4 to 11: four that were written before, four that were not. The second time nothing new is kept.
+        let (kind, strength) = (Kind::Write, Strength::Weak);
+        let access = Access { warp: 0, pc, mask: 0xff0, addresses: &addresses, bytes: 4, kind, strength };
+        assert_eq!(races.access(&clock, &access, &|_, _| (1, 0)), None);
+        memory.write(address + 16, &[pc as u8 + 1; 32]).unwrap();
+    }
+    races.undo();
+    let mut bytes = [0; 64];
+    assert_eq!(memory.read(address, &mut bytes), Ok(Some(address + 32)));
+    assert_eq!(bytes[..32], [7; 32]);
 }
