@@ -8,6 +8,7 @@ use cudarc::driver::result::{self, stream::StreamKind};
 use cudarc::driver::sys::{self, CUevent_flags};
 use cudarc::driver::{CudaContext, CudaStream, DevicePtr};
 use driver::planted;
+use ptx_emulator::settings::{Settings, Watch};
 
 const RACE: &str = "race between streams";
 const NUMBERS: [u32; 256] = [7; 256];
@@ -189,6 +190,24 @@ fn memory_used_before_the_stream_that_allocates_it_has_come_so_far() {
         two.synchronize()?;
         one.join(&two)
     });
+}
+
+/// Races apart, the late order alone shows it, in the seeds that draw it.
+#[test]
+fn memory_that_is_not_there_yet() {
+    let found = driver::SEEDS.filter(|&seed| {
+        let settings = Settings { seed, watch: Watch::Memory, ..Settings::default() };
+        driver::standin().configure_thread(Some(&settings)).unwrap();
+        let context = driver::context();
+        let (one, two) = (context.new_stream().unwrap(), context.new_stream().unwrap());
+        // SAFETY: it is not looked at.
+        let mut data = unsafe { one.alloc::<u32>(256) }.unwrap();
+        two.memset_zeros(&mut data).unwrap();
+        let (status, text) = driver::refused(two.synchronize());
+        assert!(status == sys::CUresult::CUDA_SUCCESS || text.contains("not yet allocated"), "{text}");
+        status != sys::CUresult::CUDA_SUCCESS
+    });
+    assert!(found.count() >= 3);
 }
 
 #[test]
