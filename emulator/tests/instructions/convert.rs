@@ -65,7 +65,7 @@ pub fn floats_to_integers() -> Vec<Case> {
                     let ftz = if flush { ".ftz" } else { "" };
                     let out = register(to);
                     cases.push(Case::new(format!("cvt.{name}{ftz}.{d}.{s} %d, %a;"), &[from], out, move |x| {
-                        Want::Bits(out.wrap(whole(format.decode(x[0], flush), round, from, to)))
+                        Want::Bits(out.wrap(to.value(to.wrap(whole(format.decode(x[0], flush), round, from, to)))))
                     }));
                 }
             }
@@ -215,7 +215,7 @@ pub fn bfloat_of_sm_90() -> Vec<Case> {
         for (name, round) in INTEGRAL {
             let out = register(to);
             cases.push(Case::new(format!("cvt.{name}.{d}.bf16 %d, %a;"), &[Bf16], out, move |x| {
-                Want::Bits(out.wrap(whole(bfloat.decode(x[0], false), round, Bf16, to)))
+                Want::Bits(out.wrap(to.value(to.wrap(whole(bfloat.decode(x[0], false), round, Bf16, to)))))
             }));
         }
     }
