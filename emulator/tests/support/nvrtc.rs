@@ -16,6 +16,7 @@ pub fn compile(
         "--std=c++17".to_owned(),
         "-lineinfo".to_owned(),
         "-default-device".to_owned(),
+        "--device-int128".to_owned(),
     ];
     all.extend(options.iter().map(|&option| option.to_owned()));
     let include_paths = toolkit.includes().iter().map(|path| path.display().to_string()).collect();
