@@ -21,13 +21,6 @@ pub fn vector() -> Job {
     job
 }
 
-/// As `vector`, but `x` and `y` come in the wrong order.
-pub fn vector_swapped() -> Job {
-    let mut job = vector();
-    job.steps[0].args.swap(2, 3);
-    job
-}
-
 /// As `vector`, with one element less room than the count says.
 pub fn vector_short() -> Job {
     let mut job = vector();

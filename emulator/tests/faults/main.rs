@@ -79,11 +79,12 @@ fn differs(fault: &Fault, job: &Job, outcome: &Outcome) -> bool {
     let right = Loaded::machine(&ptx, &settings()).expect("a file of the corpus").run(&right).clean(fault.name);
     let last = right.buffers.len() - 1;
     let (got, want) = (&outcome.buffers[last], &right.buffers[last]);
-    // Whether as numbers or as integers: a thousandth of elements that are off by more than rounding.
+    // Of floats, more than rounding may do; what is subnormal as a float is taken for an integer.
     let single = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("four"));
     got.chunks_exact(4).zip(want.chunks_exact(4)).any(|(a, b)| {
         let (x, y) = (single(a), single(b));
-        a != b && (x.is_nan() || y.is_nan() || (x - y).abs() > 1e-3 * (1e-3 + y.abs()))
+        let whole = x.is_subnormal() || y.is_subnormal();
+        a != b && (whole || x.is_nan() || y.is_nan() || (x - y).abs() > 1e-3 * (1e-3 + y.abs()))
     })
 }
 
@@ -92,8 +93,11 @@ fn wrong(finding: &Finding, kinds: &[FindingKind], places: &[&str], file: &str, 
         return Some(format!("it was taken for {:?}, not for one of {kinds:?}: {finding}", finding.kind));
     }
     let lines = |text: &str| -> Vec<u32> {
-        let lines = source.lines().enumerate().filter(|(_, line)| line.contains(text));
-        lines.map(|(i, _)| i as u32 + 1).collect()
+        // A statement's line is where it begins or where it ends: all that it spans count.
+        let all: Vec<&str> = source.lines().collect();
+        let first = (0..all.len()).filter(|&i| all[i].contains(text));
+        let last = |i: usize| (i..all.len()).find(|&j| ends(all[j])).unwrap_or(i);
+        first.flat_map(|i| i..=last(i)).map(|i| i as u32 + 1).collect()
     };
     let expected: Vec<u32> = places.iter().flat_map(|text| lines(text)).collect();
     assert!(!expected.is_empty(), "no line has any of {places:?}");
@@ -105,6 +109,11 @@ fn wrong(finding: &Finding, kinds: &[FindingKind], places: &[&str], file: &str, 
     }
     let right = said.iter().any(|(f, line)| f.ends_with(file) && expected.contains(line));
     (!right).then(|| format!("it was placed at {said:?}, not at line {expected:?}: {finding}"))
+}
+
+/// Whether a statement or the head of a block ends with this line.
+fn ends(line: &str) -> bool {
+    line.ends_with([';', '{', '}'])
 }
 
 /// Runs a share of the table; in several tests, so that they run side by side.
