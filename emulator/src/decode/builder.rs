@@ -270,7 +270,9 @@ impl<'a> Builder<'a, '_> {
             "%clock_hi" | "%globaltimer_hi" if !wide => clock(1),
             "%clock64" | "%globaltimer" if wide => clock(2),
             "%gridid" if wide => Op { d, ..Op::new(frame(special::read_grid)) },
-            _ if name.starts_with("%envreg") && !wide => return Ok(self.constant(0, false)),
+            _ if name.starts_with("%envreg") && !wide && special::Register::named(name).is_none() => {
+                return Ok(self.constant(0, false));
+            }
             _ => match special::Register::named(name) {
                 Some(special::Register::WarpSize) => return Ok(self.constant(32, wide)),
                 Some(register) if !wide => Op { d, x: register as u64, ..Op::new(frame(special::read)) },

@@ -14,6 +14,9 @@ use super::{Kernel, LoadError, Module, Origin, Relocation, Variable};
 use crate::ptx::{self, Initial, Instruction, Location};
 use crate::target::Target;
 
+/// Bytes between two variables of constant memory, at least.
+const CONSTANT_GAP: u64 = 16;
+
 /// What is gathered while functions are decoded.
 #[derive(Default)]
 struct Unit<'a> {
@@ -111,7 +114,9 @@ impl<'a> Unit<'a> {
         initial.truncate(bytes as usize);
         let mut bank_offset = None;
         if variable.space == "const" {
-            let at = self.constant_bytes.next_multiple_of(align_of(variable));
+            // A gap before each, which nobody writes, so that reading past a table shows.
+            let gap = if self.constant_bytes > 0 { CONSTANT_GAP } else { 0 };
+            let at = (self.constant_bytes + gap).next_multiple_of(align_of(variable));
             self.constant_bytes = at + bytes;
             bank_offset = Some(at);
             self.names.insert(variable.name, Symbol::Constant(at as u32));

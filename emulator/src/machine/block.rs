@@ -162,6 +162,7 @@ fn special(grid: &Grid<'_>, block: [u32; 3], number: u64, warp: u32) -> Special 
         dynamic_shared: grid.launch.dynamic_shared,
         total_shared: grid.shared_bytes,
         grid: 1,
+        workspace: grid.workspace,
         local_base: 0,
         perturbation: Perturbation(match grid.settings.rounding {
             Rounding::Exact => None,

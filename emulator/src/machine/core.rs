@@ -51,6 +51,8 @@ pub struct Grid<'a> {
     pub shared_bytes: u32,
     /// What watching and counting record of all blocks.
     pub records: Records,
+    /// Room for the barrier of a cooperative launch; 0 for other launches.
+    pub workspace: u64,
 }
 
 impl<'a> Grid<'a> {
@@ -83,6 +85,7 @@ impl<'a> Grid<'a> {
                 0 => launch.kernel.static_shared,
                 bytes => launch.kernel.dynamic_shared_base + bytes,
             },
+            workspace: 0,
         }
     }
 }
@@ -179,13 +182,13 @@ impl Core<'_> {
                 data: self.grid.parameters.as_ptr().cast_mut().cast(),
                 shadow: std::ptr::null_mut(),
             },
-            OpSpace::Constant => Region {
-                space: Space::Constant,
-                base: 0,
-                length: self.grid.constant_bank.1,
-                data: self.grid.constant_bank.0 as *mut u8,
-                shadow: std::ptr::null_mut(),
-            },
+            OpSpace::Constant => {
+                let (bank, length) = self.grid.constant_bank;
+                let view = &self.grid.view;
+                // SAFETY: the bank is an allocation of the arena; without one, the shadow's first byte is as good as any.
+                let shadow = unsafe { view.shadow.pointer(if length > 0 { bank - view.base } else { 0 }) };
+                Region { space: Space::Constant, base: 0, length, data: bank as *mut u8, shadow }
+            }
             OpSpace::Generic | OpSpace::Local => unreachable!("no single memory"),
         }
     }

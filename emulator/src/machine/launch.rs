@@ -42,8 +42,28 @@ pub fn run(module: &LoadedModule, launch: &Launch, memory: &GlobalMemory, settin
             _ => return report(&grid, total),
         }
     }
-    let grid = Grid::new(module, launch, memory, settings, false);
-    report(&grid, interleaved(&grid, &order, launch.cooperative, communicates))
+    let mut grid = Grid::new(module, launch, memory, settings, false);
+    if launch.cooperative {
+        grid.workspace = workspace(memory);
+    }
+    let report = report(&grid, interleaved(&grid, &order, launch.cooperative, communicates));
+    if grid.workspace != 0 {
+        memory.free(grid.workspace).expect("allocated for this launch");
+    }
+    report
+}
+
+/// Bytes of [`workspace`]: its own length in the first word, the barrier of the grid in the second.
+const WORKSPACE_BYTES: u32 = 64;
+
+/// Room for the barrier of the grid, which the code of `cooperative_groups.h` finds by `%envreg1` and `%envreg2`. 0 when
+/// the memory is full; the kernel then traps, as in a launch that is not cooperative.
+fn workspace(memory: &GlobalMemory) -> u64 {
+    let Some(address) = memory.allocate(WORKSPACE_BYTES.into()) else { return 0 };
+    let mut bytes = [0; WORKSPACE_BYTES as usize];
+    bytes[..4].copy_from_slice(&WORKSPACE_BYTES.to_le_bytes());
+    memory.write(address, &bytes).expect("just allocated");
+    address
 }
 
 /// What blocks leave behind.

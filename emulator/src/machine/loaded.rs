@@ -42,9 +42,6 @@ impl LoadedModule {
                 None => take(variable.bytes)?,
             });
         }
-        if bank != 0 {
-            memory.write(bank, &vec![0; module.constant_bytes as usize]).expect("just allocated with this length");
-        }
         for (variable, address) in module.variables().iter().zip(&addresses) {
             let mut bytes = variable.initial.clone();
             bytes.resize(variable.bytes as usize, 0);

@@ -25,6 +25,8 @@ pub struct Special {
     pub total_shared: u32,
     /// `%gridid`
     pub grid: u64,
+    /// Room for the barrier of a cooperative launch, which `%envreg1` and `%envreg2` point to; 0 for other launches.
+    pub workspace: u64,
     /// Where the current frame's local memory begins.
     pub local_base: u32,
     /// How approximations are perturbed.
@@ -61,11 +63,13 @@ pub enum Register {
     DynamicSmemSize,
     TotalSmemSize,
     WarpSize,
+    EnvironmentHigh,
+    EnvironmentLow,
     Zero,
     One,
 }
 
-const NAMES: [(&str, Register); 42] = [
+const NAMES: [(&str, Register); 44] = [
     ("%tid.x", Register::TidX),
     ("%tid.y", Register::TidY),
     ("%tid.z", Register::TidZ),
@@ -91,6 +95,9 @@ const NAMES: [(&str, Register); 42] = [
     ("%dynamic_smem_size", Register::DynamicSmemSize),
     ("%total_smem_size", Register::TotalSmemSize),
     ("WARP_SZ", Register::WarpSize),
+    // Where cooperative launches have room for the barrier of the grid.
+    ("%envreg1", Register::EnvironmentHigh),
+    ("%envreg2", Register::EnvironmentLow),
     // Without clusters every block is a cluster of its own.
     ("%cluster_ctarank", Register::Zero),
     ("%cluster_nctarank", Register::One),
@@ -144,6 +151,8 @@ pub fn read(frame: &Frame, op: &Op, mask: u32) {
         x if x == Register::DynamicSmemSize as u64 => all(s.dynamic_shared),
         x if x == Register::TotalSmemSize as u64 => all(s.total_shared),
         x if x == Register::WarpSize as u64 => all(32),
+        x if x == Register::EnvironmentHigh as u64 => all((s.workspace >> 32) as u32),
+        x if x == Register::EnvironmentLow as u64 => all(s.workspace as u32),
         x if x == Register::One as u64 => all(1),
         _ => all(0),
     };

@@ -229,6 +229,13 @@ pub fn grid_sync() -> Job {
     job
 }
 
+/// As `grid_sync`, launched like any kernel.
+pub fn grid_not_cooperative() -> Job {
+    let mut job = grid_sync();
+    job.steps[0].cooperative = false;
+    job
+}
+
 pub fn atomics() -> Job {
     let mut job = Job::new();
     let (x, s) = (job.buffer(&words(384)), job.buffer(&[0i32; 8]));

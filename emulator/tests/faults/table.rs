@@ -54,8 +54,11 @@ pub const FAULTS: &[Fault] = faults! {
         Found(TOO_EARLY, &["tree[threadIdx.x] += tree"]);
     "tree without the barrier of a level": "reduce.cu" "block_sums" ["}\n        __syncthreads();" => "}"] reduce
         Found(TOO_EARLY, &["tree[threadIdx.x] += tree", "partial[blockIdx.x] = tree[0]"]);
-    "barrier in the branch of a level": "reduce.cu" "block_sums" ["}\n        __syncthreads();" => "__syncthreads(); }"] reduce
-        Found(&[BarrierDivergence, Deadlock, Race], &["__syncthreads(); }", "tree[threadIdx.x] += tree"]);
+    "barrier that only one lane reaches": "reduce.cu" "shuffle_sums"
+        ["of_warp[warp] = v;\n    }\n    __syncthreads();" => "of_warp[warp] = v;\n        __syncthreads();\n    }"] reduce
+        Found(&[BarrierDivergence, Uninitialised], &["__syncthreads();", "v = warp_sum(lane"]);
+    "barrier that every other row reaches": "sgemm.cu" "sgemm_tiled" ["}\n        __syncthreads();" => "}\n        if (ty % 2 == 0) __syncthreads();"] sgemm
+        Found(&[BarrierDivergence], &["__syncthreads();"]);
     "guard off by one before a reduction": "reduce.cu" "block_sums" ["i < n ?" => "i <= n ?"] reduce
         Found(&[OutOfBounds], &["tree[threadIdx.x] = i <= n"]);
     "warp sums read before they are written": "reduce.cu" "shuffle_sums" ["}\n    __syncthreads();" => "}"] reduce
@@ -98,8 +101,9 @@ pub const FAULTS: &[Fault] = faults! {
         Found(TOO_EARLY, &["atomicAdd(&of_block[x[i]], 1)"]);
     "fewer bins than values": "histogram.cu" "histogram_shared" ["of_block[256]" => "of_block[255]"] histogram
         Found(&[OutOfBounds], &["of_block[bin] = 0", "atomicAdd(&of_block[x[i]], 1)"]);
-    "match among lanes that are not all there": "histogram.cu" "histogram_matched" ["__match_any_sync(active" => "__match_any_sync(0xffffffff"] histogram
-        Found(&[MaskMismatch, Deadlock], &["__match_any_sync"]);
+    "match with a mask that does not name all its lanes": "histogram.cu" "histogram_matched"
+        ["__match_any_sync(active" => "__match_any_sync(active >> 1"] histogram
+        Found(&[MaskMismatch], &["__match_any_sync"]);
 
     "tile read before it is full": "transpose.cu" "transpose" ["__syncthreads();" => ""] transpose
         Found(TOO_EARLY, &["= tile[threadIdx.x][threadIdx.y + r]"]);
@@ -156,8 +160,8 @@ pub const FAULTS: &[Fault] = faults! {
     "one block too many gathered": "layernorm.cu" "layernorm_gather" ["block < blocks" => "block <= blocks"] layernorm_gather
         Found(&[OutOfBounds], &["a += partial", "b += partial"]);
 
-    "shuffle with the mask of all": "compact.cu" "compact" ["__shfl_sync(peers," => "__shfl_sync(0xffffffff,"] compact
-        Found(&[MaskMismatch, Deadlock], &["__shfl_sync(0xffffffff"]);
+    "shuffle with the mask of the leader": "compact.cu" "compact" ["__shfl_sync(peers," => "__shfl_sync(1u << leader,"] compact
+        Found(&[MaskMismatch], &["__shfl_sync(1u"]);
     "places read before they are summed": "compact.cu" "compact_block" ["__syncthreads();\n    if (keep)" => "if (keep)"] compact
         Found(TOO_EARLY, &["kept[before_warp[warp]", "before_warp["]);
     "rows loaded by other lanes": "fragments.cu" "load_fragments" ["__syncwarp();" => ""] fragments
@@ -173,7 +177,7 @@ pub const FAULTS: &[Fault] = faults! {
     "last element of an array not set": "local.cu" "sort_rows" ["for (int i = 0; i < 24; i++)" => "for (int i = 0; i < 23; i++)"] local
         Found(&[Uninitialised], &["int v = own[i]"]);
     "coefficient beyond the table": "local.cu" "polynomial" ["" => ""] local_degree
-        Found(&[OutOfBounds], &["float v = coefficients[degree]"]);
+        Found(&[OutOfBounds, Uninitialised], &["float v = coefficients[degree]"]);
 
     "sorting network without a barrier": "bitonic.cu" "bitonic_sort" ["}\n            __syncthreads();" => "}"] bitonic
         Found(&[Race], &["key[low]", "key[high]", "value[low]", "value[high]"]);
@@ -212,6 +216,8 @@ pub const FAULTS: &[Fault] = faults! {
 
     "sweeps without the grid's barrier": "grid_sync.cu" "jacobi" ["grid.sync();" => ""] grid_sync
         Found(TOO_EARLY, &["to[i] =", "float left", "float right"]);
+    "barrier of the grid in an ordinary launch": "grid_sync.cu" "jacobi" ["" => ""] grid_not_cooperative
+        Found(&[Trap], &["grid.sync()"]);
     "sum that is not atomic": "atomics.cu" "atomic_integers" ["atomicAdd(&s[0], v);" => "s[0] += v;"] atomics
         Found(&[Race], &["s[0] += v"]);
     "shared memory used again too early": "network.cu" "cross_entropy" ["__syncthreads();\n    float sum = 0.0f;" => "float sum = 0.0f;"] network

@@ -180,9 +180,21 @@ fn add_words(a: u64, b: u64, carry: bool, bits: u32) -> (u64, bool) {
     ((sum & (u128::MAX >> (128 - bits))) as u64, sum >> bits != 0)
 }
 
-/// Sums of four and of two products of small integers.
+/// Sums of four and of two products of small integers, and of distances.
 pub fn dot_products() -> Vec<Case> {
     let mut cases = Vec::new();
+    for (name, bits) in [("vabsdiff4", 8), ("vabsdiff2", 16)] {
+        let distances = move |x: &[u64]| -> Vec<u64> {
+            let part = |word: u64, i: u32| word >> (i * bits) & ((1 << bits) - 1);
+            (0..32 / bits).map(|i| part(x[0], i).abs_diff(part(x[1], i))).collect()
+        };
+        cases.push(Case::new(format!("{name}.u32.u32.u32 %d, %a, %b, %c;"), &[U32; 3], U32, move |x| {
+            Want::Bits(distances(x).iter().rev().fold(0, |word, part| word << bits | part))
+        }));
+        cases.push(Case::new(format!("{name}.u32.u32.u32.add %d, %a, %b, %c;"), &[U32; 3], U32, move |x| {
+            Want::Bits(U32.wrap((distances(x).iter().sum::<u64>() + x[2]) as i128))
+        }));
+    }
     let byte = |word: u64, i: u32, signed: bool| {
         let bits = (word >> (8 * i)) as u8;
         if signed { i128::from(bits as i8) } else { i128::from(bits) }
