@@ -34,7 +34,7 @@ struct Options {
     /// CUDA C++ (compiled by NVRTC) or PTX.
     file: PathBuf,
     /// The arguments of the kernel.
-    #[arg(value_parser = arguments::parse, allow_hyphen_values = true)]
+    #[arg(value_parser = arguments::parse)]
     arguments: Vec<Argument>,
     /// The kernel's name; not needed when the file has one kernel only.
     #[arg(long)]

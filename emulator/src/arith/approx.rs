@@ -101,10 +101,13 @@ pub fn rsqrt(a: u32, mode: Mode, p: Perturbation) -> u32 {
     through_f32(a, mode, |x, key| p.relative(1.0 / x.sqrt(), 3, key, BOUND_22_9))
 }
 
-/// `ex2.approx.f32`.
+/// `ex2.approx.f32`. Whole arguments give exact powers, perturbed or not: NVIDIA's own library scales by them.
 #[inline(always)]
 pub fn ex2(a: u32, mode: Mode, p: Perturbation) -> u32 {
-    through_f32(a, mode, |x, key| p.relative(exp2(x), 4, key, BOUND_22_5))
+    through_f32(a, mode, |x, key| {
+        let bound = if x.trunc() == x { 0.0 } else { BOUND_22_5 };
+        p.relative(exp2(x), 4, key, bound)
+    })
 }
 
 /// `lg2.approx.f32`.

@@ -249,16 +249,3 @@ pub fn dot2(a: u32, b: u32, c: u32, a_signed: bool, b_signed: bool, upper: bool)
     (0..2)
         .fold(c, |sum, i| sum.wrapping_add(half_word(a, i, a_signed).wrapping_mul(byte(b, first + i, b_signed)) as u32))
 }
-
-/// The distance of each part of `bits` bits of one word from that of the other, unsigned.
-#[inline(always)]
-pub fn distances(x: u32, y: u32, bits: u32) -> u32 {
-    let part = |word: u32, at: u32| word >> at & (u32::MAX >> (32 - bits));
-    (0..32 / bits).fold(0, |all, i| all | part(x, i * bits).abs_diff(part(y, i * bits)) << (i * bits))
-}
-
-/// The sum of the parts of `bits` bits of a word, unsigned.
-#[inline(always)]
-pub fn sum_of_parts(x: u32, bits: u32) -> u32 {
-    (0..32 / bits).map(|i| x >> (i * bits) & (u32::MAX >> (32 - bits))).sum()
-}

@@ -195,7 +195,7 @@ pub fn add_carry64(a: u64, b: u64, carry: bool) -> (u64, bool) {
     (sum as u64, sum >> 64 != 0)
 }
 
-/// `subc`: difference and borrow. `CC.CF` holds the borrow, as `sub.cc` writes it and `subc` reads it.
+/// `subc`: difference and borrow. `CC.CF` is the opposite of the borrow, which is the caller's business.
 #[inline(always)]
 pub fn sub_borrow32(a: u32, b: u32, borrow: bool) -> (u32, bool) {
     let difference = i64::from(a) - i64::from(b) - i64::from(borrow);

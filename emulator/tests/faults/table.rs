@@ -58,7 +58,7 @@ pub const FAULTS: &[Fault] = faults! {
         ["of_warp[warp] = v;\n    }\n    __syncthreads();" => "of_warp[warp] = v;\n        __syncthreads();\n    }"] reduce
         Found(&[BarrierDivergence, Uninitialised], &["__syncthreads();", "v = warp_sum(lane"]);
     "barrier that every other row reaches": "sgemm.cu" "sgemm_tiled" ["}\n        __syncthreads();" => "}\n        if (ty % 2 == 0) __syncthreads();"] sgemm
-        Found(&[BarrierDivergence], &["__syncthreads();"]);
+        Found(&[BarrierDivergence, Race], &["__syncthreads();", "of_a[ty][tx] =", "of_b[ty][tx] ="]);
     "guard off by one before a reduction": "reduce.cu" "block_sums" ["i < n ?" => "i <= n ?"] reduce
         Found(&[OutOfBounds], &["tree[threadIdx.x] = i <= n"]);
     "warp sums read before they are written": "reduce.cu" "shuffle_sums" ["}\n    __syncthreads();" => "}"] reduce

@@ -141,6 +141,42 @@ pub fn carries() -> Vec<Case> {
                     vec![Want::Bits(kind.wrap(-i128::from(again))), Want::Bits(kind.wrap(high as i128))]
                 },
             ));
+            // After a subtraction the flag says that nothing was borrowed, as in the sum with the complement.
+            cases.push(Case::with_outputs(
+                format!("sub.cc.{t}{bits} %d, %a, %b; addc.{t}{bits} %e, %c, %f;"),
+                &[kind; 4],
+                &[kind; 2],
+                move |x| {
+                    let sum = i128::from(x[2]) + i128::from(x[3]) + i128::from(x[0] >= x[1]);
+                    vec![Want::Bits(kind.wrap(i128::from(x[0]) - i128::from(x[1]))), Want::Bits(kind.wrap(sum))]
+                },
+            ));
+            cases.push(Case::with_outputs(
+                format!("add.cc.{t}{bits} %d, %a, %b; subc.{t}{bits} %e, %c, %f;"),
+                &[kind; 4],
+                &[kind; 2],
+                move |x| {
+                    let (sum, carry) = add_words(x[0], x[1], false, bits);
+                    let difference = i128::from(x[2]) - i128::from(x[3]) - i128::from(!carry);
+                    vec![Want::Bits(sum), Want::Bits(kind.wrap(difference))]
+                },
+            ));
+            cases.push(Case::with_outputs(
+                format!("mad.hi.cc.{t}{bits} %d, %a, %b, %c; addc.{t}{bits} %e, 0, 0;"),
+                &[kind; 3],
+                &[kind; 2],
+                move |x| {
+                    let of = match (t, bits) {
+                        ("s", 32) => S32,
+                        ("s", _) => S64,
+                        (_, 32) => U32,
+                        _ => U64,
+                    };
+                    let upper = of.wrap(high(of.value(x[0]), of.value(x[1]), of));
+                    let (sum, carry) = add_words(upper, x[2], false, bits);
+                    vec![Want::Bits(sum), Want::Bits(u64::from(carry))]
+                },
+            ));
             cases.push(Case::with_outputs(
                 format!("mad.lo.cc.{t}{bits} %d, %a, %b, %c; madc.hi.{t}{bits} %e, %a, %b, %f;"),
                 &[kind; 4],

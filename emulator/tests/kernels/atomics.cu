@@ -40,7 +40,7 @@ extern "C" __global__ void atomic_floats(const int *x, float *f, double *d, half
     atomicAdd(&d[0], (double)v);
     atomicAdd(h, __floats2half2_rn((float)(v & 1), (float)(v >> 1 & 1)));
     float mine = v * 0.25f;
-    int seen = __float_as_int(f[1]), before;
+    int seen = ((volatile int *)f)[1], before;
     do {
         before = seen;
         if (__int_as_float(before) >= mine) {

@@ -14,7 +14,6 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         "shf" => return funnel(b, r),
         "lop3" => return logic3(b, r),
         "prmt" => return permute(b, r),
-        "vabsdiff2" | "vabsdiff4" => return differences(b, r),
         "bfind" | "fns" | "szext" | "bmsk" => return finding(b, r),
         _ => {}
     }
@@ -188,25 +187,5 @@ fn finding<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let op = simple(b, &r, action, u32s, &sources)?;
     let x = u64::from(t.is_signed()) | u64::from(amount) << 1 | u64::from(wrap) << 2;
     b.emit(Op { x, ..op });
-    Ok(())
-}
-
-/// `vabsdiff2`, `vabsdiff4`: the distances of the halves or bytes of two words, and with `.add` their sum and the third.
-/// NVRTC emits the unsigned ones.
-fn differences<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
-    let add = r.has("add");
-    if r.types() != [Type::U32; 3] {
-        return r.refuse(b);
-    }
-    let action = match (r.base(), add) {
-        ("vabsdiff4", false) => ternary(|_, x: u32, y: u32, _: u32| k::distances(x, y, 8)),
-        ("vabsdiff4", true) => {
-            ternary(|_, x: u32, y: u32, z: u32| z.wrapping_add(k::sum_of_parts(k::distances(x, y, 8), 8)))
-        }
-        (_, false) => ternary(|_, x: u32, y: u32, _: u32| k::distances(x, y, 16)),
-        (_, true) => ternary(|_, x: u32, y: u32, z: u32| z.wrapping_add(k::sum_of_parts(k::distances(x, y, 16), 16))),
-    };
-    let op = simple(b, &r, action, Type::U32, &[Type::U32; 3])?;
-    b.emit(op);
     Ok(())
 }

@@ -149,6 +149,12 @@ fn packed<'a>(b: &mut Builder<'a, '_>, r: &Reader<'a, '_>, t: Type, saturate: bo
     Ok(())
 }
 
+/// A difference, and the flag: set when nothing was borrowed.
+#[inline(always)]
+fn kept<T>((difference, borrowed): (T, bool)) -> (T, bool) {
+    (difference, !borrowed)
+}
+
 /// Carry chains: `add.cc`, `addc`, `sub.cc`, `subc`, `mad.cc`, `madc`.
 fn chain<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let writes = r.has("cc");
@@ -159,8 +165,12 @@ fn chain<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let action = match (&r.base()[..3], wide, high) {
         ("add", false, None) => carrying(|_, x: u32, y: u32, _, carry| add_carry32(x, y, carry)),
         ("add", true, None) => carrying(|_, x: u64, y: u64, _, carry| add_carry64(x, y, carry)),
-        ("sub", false, None) => carrying(|_, x: u32, y: u32, _, carry| sub_borrow32(x, y, carry)),
-        ("sub", true, None) => carrying(|_, x: u64, y: u64, _, carry| sub_borrow64(x, y, carry)),
+        // A subtraction is the addition of the complement: the flag says that nothing was borrowed. NVIDIA's own
+        // division of 128-bit integers reads it so, with addc after subc.cc.
+        ("sub", false, None) if reads => carrying(|_, x: u32, y: u32, _, carry| kept(sub_borrow32(x, y, !carry))),
+        ("sub", true, None) if reads => carrying(|_, x: u64, y: u64, _, carry| kept(sub_borrow64(x, y, !carry))),
+        ("sub", false, None) => carrying(|_, x: u32, y: u32, _, _| kept(sub_borrow32(x, y, false))),
+        ("sub", true, None) => carrying(|_, x: u64, y: u64, _, _| kept(sub_borrow64(x, y, false))),
         ("mad", false, Some(false)) => carrying(|_, x: u32, y: u32, z, carry| add_carry32(x.wrapping_mul(y), z, carry)),
         ("mad", true, Some(false)) => carrying(|_, x: u64, y: u64, z, carry| add_carry64(x.wrapping_mul(y), z, carry)),
         ("mad", false, Some(true)) if signed => {

@@ -156,7 +156,7 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, instruction: &Instruction<'a>) -> Dec
         "addc" | "subc" | "madc" | "rem" | "sad" | "mul24" | "mad24" | "dp4a" | "dp2a" => integer::decode(b, r),
         "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "testp" | "copysign" => float::decode(b, r),
         "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "popc" | "clz" | "bfind" | "brev"
-        | "bfe" | "bfi" | "fns" | "szext" | "bmsk" | "prmt" | "vabsdiff2" | "vabsdiff4" => bits::decode(b, r),
+        | "bfe" | "bfi" | "fns" | "szext" | "bmsk" | "prmt" => bits::decode(b, r),
         "set" | "setp" | "selp" | "slct" => compare::decode(b, r),
         "cvt" => convert::decode(b, r),
         "mov" | "cvta" | "isspacep" | "alloca" => moves::decode(b, r),
