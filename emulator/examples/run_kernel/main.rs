@@ -253,7 +253,7 @@ fn tell(report: &LaunchReport, took: std::time::Duration) {
     if let (true, Some(fault)) = (report.findings.is_empty(), &report.fault) {
         println!("fault: {}", fault.message);
     }
-    println!("findings: {}", if report.findings.is_empty() { "none" } else { "" });
+    println!("findings:{}", if report.findings.is_empty() { " none" } else { "" });
     for finding in &report.findings {
         println!("  {finding}");
     }

@@ -145,11 +145,11 @@ pub fn compact() -> Job {
     job
 }
 
-pub fn fragments() -> Job {
+pub fn language() -> Job {
     let mut job = Job::new();
-    let x = job.buffer(&(0..256).collect::<Vec<u16>>());
-    let (plain, turned, moved) = (job.output::<u16>(256), job.output::<u16>(256), job.output::<u16>(64));
-    job.launch("load_fragments", 1, 32, args![x, plain, turned, moved]);
+    let bytes: Vec<u8> = (0..32 * 32).map(|i| (i * 37 % 251) as u8).collect();
+    let (from, to) = (job.buffer(&bytes), job.buffer(&[0u8; 32 * 32]));
+    job.launch("structures", 1, 32, args![from, to]);
     job
 }
 

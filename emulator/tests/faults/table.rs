@@ -164,13 +164,13 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[MaskMismatch], &["__shfl_sync(1u"]);
     "places read before they are summed": "compact.cu" "compact_block" ["__syncthreads();\n    if (keep)" => "if (keep)"] compact
         Found(TOO_EARLY, &["kept[before_warp[warp]", "before_warp["]);
-    "rows loaded by other lanes": "fragments.cu" "load_fragments" ["__syncwarp();" => ""] fragments
-        Found(&[Race], &["ldmatrix.sync"]);
+    "structures of other lanes read at once": "language.cu" "structures" ["__syncwarp();" => ""] language
+        Found(TOO_EARLY, &["particle p = room[31 - i]"]);
 
     "loop that does not come to an end": "divergence.cu" "collatz" ["v /= 2;" => "v *= 1;"] divergence
         Found(&[Runaway], &["while (v != 1)", "v % 2 == 0", "v *= 1", "v = 3 * v", "count++", "if (v > largest)"]);
-    "turn never passed on": "divergence.cu" "take_turns" ["*turn = lane + 1;" => "*turn = lane;"] divergence
-        Found(NEVER_ENDS, &["while (!done)", "if (*turn == lane)"]);
+    "turn never passed on": "divergence.cu" "take_turns" ["atomicExch(turn, lane + 1);" => "atomicExch(turn, lane);"] divergence
+        Found(NEVER_ENDS, &["while (!done)", "if (atomicAdd(turn, 0) == lane)", "__threadfence_block", "order[lane] ="]);
 
     "array read before its start": "local.cu" "sort_rows" ["while (j >= 0 && own[j] > v)" => "while (own[j] > v)"] local
         Found(&[OutOfBounds, Uninitialised], &["while (own[j] > v)"]);

@@ -56,14 +56,14 @@ out:
 }
 
 // Lanes of one warp that pass each other a token, in the order of their indices: needs independent progress.
-extern "C" __global__ void take_turns(volatile int *turn, int *order) {
+extern "C" __global__ void take_turns(int *turn, int *order) {
     int lane = threadIdx.x;
     bool done = false;
     while (!done) {
-        if (*turn == lane) {
+        if (atomicAdd(turn, 0) == lane) {
             order[lane] = 10 * lane;
             __threadfence_block();
-            *turn = lane + 1;
+            atomicExch(turn, lane + 1);
             done = true;
         }
     }
