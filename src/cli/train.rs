@@ -4,6 +4,7 @@ use super::{Exit, Globals, Overwrite, progress};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
+use crate::storage::lock::FolderLock;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
@@ -134,7 +135,9 @@ impl Train {
             let folder = RunFolder::acquire(&self.out)?;
             Some((self.earlier(&folder)?, folder))
         } else {
-            run_folder::refuse_occupied(&self.out, globals.force)?;
+            // Of a run that somebody is writing, that is what matters, and --force would not help.
+            run_folder::refuse_occupied(&self.out, globals.force)
+                .map_err(|occupied| FolderLock::refuse_held(&self.out).err().unwrap_or(occupied))?;
             None
         };
         let data_path = match (&self.data, &earlier) {

@@ -32,6 +32,15 @@ impl FolderLock {
         atomic::remove_stale(&Os, folder);
         Ok(Self { _file: file })
     }
+
+    /// Fails if somebody holds `folder` ([`Kind::Locked`]); changes nothing in it. A glance, not a promise: to write,
+    /// acquire.
+    pub fn refuse_held(folder: &Path) -> Result<()> {
+        match File::open(folder.join(Self::NAME)) {
+            Ok(file) if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) => Err(held(file, folder)),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The error that names the holder, as far as it has had the time to write its name.
@@ -60,10 +69,12 @@ mod tests {
     fn the_second_is_refused_until_the_first_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::acquire(folder.path()).unwrap();
+        assert_eq!(FolderLock::refuse_held(folder.path()).unwrap_err().kind(), Kind::Locked);
         let error = FolderLock::acquire(folder.path()).unwrap_err();
         assert_eq!(error.kind(), Kind::Locked);
         assert!(error.to_string().contains(&format!("process {} on ", std::process::id())), "{error}");
         drop(first);
+        FolderLock::refuse_held(folder.path()).unwrap();
         FolderLock::acquire(folder.path()).unwrap();
     }
 
