@@ -4,12 +4,12 @@
 //! | --- | --- |
 //! | [`lanes`] | how a function of one lane becomes an operation on 32 |
 //! | [`warp`] | registers, fragments of lanes that have diverged, frames of calls |
-//! | [`step`], [`wait`] | the interpreter's loop: a warp's turn; lanes that wait for each other |
+//! | [`step`], `wait` | the interpreter's loop: a warp's turn; lanes that wait for each other |
 //! | [`block`], [`barrier`] | warps that take turns; what they wait at |
 //! | [`launch`] | blocks of a grid, in parallel or interleaved |
 //! | [`access`], [`elements`], [`atomics`], [`copy`] | loads and stores, atomics, `cp.async` |
 //! | [`exchange`], [`matrix`], [`wmma`] | what the lanes of a warp do together |
-//! | [`calls`], [`print`] | functions, `printf`, `assert` |
+//! | [`calls`], [`mod@print`] | functions, `printf`, `assert` |
 //! | [`hooks`] | where watching and counting look on |
 
 #![allow(clippy::needless_range_loop, reason = "lanes index several rows at once")]
