@@ -137,7 +137,6 @@ DEVICE void largest_scores(int tile, u32 q0, u32 q1, const u32 (&k)[TILES][2], f
 KERNEL __launch_bounds__(32 * H, 1) attention_forward(float* x_all, const uint4* qkv_weight, const float* qkv_bias,
                                                       const uint4* proj_weight, const float* proj_bias, u32* normal_all,
                                                       float* scale_all, u32* answer_all, float* lse_all, u32 from) {
-    extern __shared__ uint4 shared[];
     u32* const tile = reinterpret_cast<u32*>(shared);
     const int lane = lane_id(), g = lane >> 2, t = lane & 3, head = warp_id();
     const size_t sequence = blockIdx.x;

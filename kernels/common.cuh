@@ -40,6 +40,9 @@ constexpr float EPSILON = 1e-5f;
 
 constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
+// Shared memory of the size that the launch asks for.
+extern __shared__ uint4 shared[];
+
 DEVICE u32 lane_id() { return threadIdx.x & 31; }
 DEVICE u32 warp_id() { return threadIdx.x >> 5; }
 

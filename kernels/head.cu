@@ -109,7 +109,7 @@ struct Head {
 
 // The sequence's matrices into shared memory; its bias.
 template <bool backward>
-DEVICE const float* load_weights(const Head& head, uint4* shared) {
+DEVICE const float* load_weights(const Head& head) {
     // With one matrix for all channels there is no way to the next.
     const size_t matrix = head.matrix_len ? head.channel[blockIdx.x] : 0;
     const u32 to = shared_address(shared);
@@ -126,12 +126,11 @@ DEVICE const float* load_weights(const Head& head, uint4* shared) {
 template <bool backward>
 DEVICE void loss(const Head& head, const u8* token, const float* levels, float* scores, float factor, float* dx, u32* dlogits,
                  u32* normals) {
-    extern __shared__ uint4 shared[];
     __shared__ float warp_scores[WARPS][4];
     const int lane = lane_id(), g = lane >> 2, t = lane & 3, warp = warp_id();
     const int from = head.from;
     const size_t sequence = blockIdx.x;
-    const float* const bias = load_weights<backward>(head, shared);
+    const float* const bias = load_weights<backward>(head);
 
     float score[4] = {0, 0, 0, 0};
 #pragma unroll 1
@@ -224,9 +223,8 @@ KERNEL __launch_bounds__(256, 1) head_loss_backward(const float* x, const uint4*
 // Bare logits [N, T − from, Q] f32.
 KERNEL __launch_bounds__(256, 1) head_logits(const float* x, const uint4* weight, const float* bias, u32 matrix_len,
                                              const u32* channel, float* logits, u32 from) {
-    extern __shared__ uint4 shared[];
     const Head head = {x, weight, nullptr, bias, channel, matrix_len, from};
-    const float* const bias_of = load_weights<false>(head, shared);
+    const float* const bias_of = load_weights<false>(head);
     const int g = lane_id() >> 2, t = lane_id() & 3;
     const size_t sequence = blockIdx.x;
 #pragma unroll 1

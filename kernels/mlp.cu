@@ -34,7 +34,7 @@ constexpr int CHUNKS = HIDDEN_BLOCKS / CHUNK;
 // What a launch must ask for, read by the host.
 extern "C" __constant__ const u32 mlp_shared_bytes = ((CHUNKS > 1 ? 2 : 1) * CHUNK * BLOCK_LEN + BIAS_LEN) * 16;
 
-DEVICE void load_chunk(const uint4* weight, uint4* shared, int chunk, int buffer) {
+DEVICE void load_chunk(const uint4* weight, int chunk, int buffer) {
     const u32 to = shared_address(shared + buffer * CHUNK * BLOCK_LEN);
     for (int i = threadIdx.x; i < CHUNK * BLOCK_LEN; i += 256) copy_async(to + 16 * i, weight + chunk * CHUNK * BLOCK_LEN + i);
     commit_copies();
@@ -42,13 +42,12 @@ DEVICE void load_chunk(const uint4* weight, uint4* shared, int chunk, int buffer
 
 KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, const float* fc_bias, const float* proj_bias,
                                              u32* normal, float* scale, u32 n, u32 from) {
-    extern __shared__ uint4 shared[];
     float* const bias = reinterpret_cast<float*>(shared + (CHUNKS > 1 ? 2 : 1) * CHUNK * BLOCK_LEN);
     const int lane = lane_id(), g = lane >> 2, t = lane & 3;
     const u32 rows = T - from, total = n * rows;
     const u32 tiles = (total + 255) / 256;
 
-    load_chunk(weight, shared, 0, 0);
+    load_chunk(weight, 0, 0);
     for (int i = threadIdx.x; i < 4 * E; i += 256) bias[i] = fc_bias[i];
     if (CHUNKS == 1) {
         wait_copies<0>();
@@ -87,7 +86,7 @@ KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, cons
             if (CHUNKS > 1) {
                 wait_copies<0>();
                 __syncthreads();
-                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) load_chunk(weight, shared, (c + 1) % CHUNKS, buffer ^ 1);
+                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) load_chunk(weight, (c + 1) % CHUNKS, buffer ^ 1);
             }
             const uint4* w = shared + buffer * CHUNK * BLOCK_LEN + lane;
 #pragma unroll 1

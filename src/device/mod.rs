@@ -17,6 +17,7 @@
 //! ones are used. Shapes are written as comments: N sequences, T = `n_time`, E = `d_model`, H heads, D = E / H, Q levels.
 
 pub mod cpu;
+pub mod cuda;
 pub mod describe;
 
 use crate::ensure;

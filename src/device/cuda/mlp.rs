@@ -1,0 +1,98 @@
+//! The MLP half-block. See `kernels/mlp.cu`.
+
+use super::kernel::Pointer;
+use super::kernel::mlp::{MlpForward, SOURCE};
+use super::working::{self, Matrix, Places};
+use super::{Gpu, Grid, Shape};
+use crate::error::Result;
+use cudarc::driver::CudaSlice;
+
+/// The half-block's parameters on the GPU: norm `[E]` + `[E]`, fc [E, 4E] + `[4E]`, proj [4E, E] + `[E]`.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the names are GPT-2's")]
+pub struct Params {
+    pub norm_weight: Pointer<f32>,
+    pub norm_bias: Pointer<f32>,
+    pub fc_weight: Pointer<f32>,
+    pub fc_bias: Pointer<f32>,
+    pub proj_weight: Pointer<f32>,
+    pub proj_bias: Pointer<f32>,
+}
+
+/// Working copies of the weights.
+pub struct Working {
+    weight: CudaSlice<u32>,
+    fc_bias: CudaSlice<f32>,
+}
+
+/// What the backward pass will need.
+#[derive(Debug, Clone, Copy)]
+pub struct Saved {
+    /// Normalised rows, bf16 [N, T, E] in pairs.
+    pub normal: Pointer<u32>,
+    /// The norm's factors [N, T].
+    pub scale: Pointer<f32>,
+}
+
+impl Working {
+    /// Makes them from the parameters.
+    pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
+        let e = shape.d_model;
+        let steps = working::blocks(e);
+        let fc = Matrix {
+            w: params.fc_weight,
+            len: (e, 4 * e),
+            strides: (4 * e, 1),
+            scale: (params.norm_weight, Pointer::NULL),
+            count: 1,
+            next: 0,
+        };
+        let fc_bias = working::bias(gpu, shape, &fc, params.norm_bias, params.fc_bias, (0, 1.0))?;
+        // For each block of hidden units all blocks of fc, then all of proj.
+        let weight = gpu.zeros(4 * e * e)?;
+        let out: Pointer<[u32; 4]> = gpu.address(&weight).cast();
+        let places = Places { place: (1, 2 * steps), interleaved: (true, true), next: 0 };
+        working::matrix(gpu, shape, out, &fc, &places)?;
+        let proj = Matrix {
+            w: params.proj_weight,
+            len: (4 * e, e),
+            strides: (e, 1),
+            scale: (Pointer::NULL, Pointer::NULL),
+            count: 1,
+            next: 0,
+        };
+        let places = Places { place: (2 * steps, 1), interleaved: (true, true), next: 0 };
+        working::matrix(gpu, shape, out.add(32 * steps), &proj, &places)?;
+        Ok(Self { weight, fc_bias })
+    }
+}
+
+/// x [N, T, E] in place; rows before `from` are left alone.
+///
+/// # Safety
+/// `x`, the parameters and what is saved have these shapes.
+pub unsafe fn forward(
+    gpu: &mut Gpu,
+    shape: &Shape,
+    (n, from): (usize, usize),
+    params: &Params,
+    working: &Working,
+    x: Pointer<f32>,
+    saved: Option<Saved>,
+) -> Result<()> {
+    let kernel = MlpForward {
+        x,
+        weight: gpu.address(&working.weight).cast(),
+        fc_bias: gpu.address(&working.fc_bias),
+        proj_bias: params.proj_bias,
+        normal: saved.map_or(Pointer::NULL, |saved| saved.normal),
+        scale: saved.map_or(Pointer::NULL, |saved| saved.scale),
+        n: n as u32,
+        from: from as u32,
+    };
+    let tiles = (n * (shape.n_time - from)).div_ceil(256) as u32;
+    let shared_bytes = gpu.constant(&SOURCE, shape, "mlp_shared_bytes")?;
+    let grid = Grid { blocks: (tiles.min(gpu.multiprocessors()), 1), threads: 256, shared_bytes };
+    // SAFETY: the caller's.
+    unsafe { gpu.launch(shape, &kernel, grid) }
+}
