@@ -1,0 +1,236 @@
+//! What the kernels' tests share: the machine, data, cases, and comparing.
+
+use crate::oracle::number::{Matrix, Number};
+use crate::oracle::{Affine, HalfBlock};
+use cudarc::driver::{CudaSlice, DeviceRepr};
+use gpt2meg::device::cuda::kernel::Pointer;
+use gpt2meg::device::cuda::{Gpu, Shape};
+use ptx_emulator::settings::{Rounding, Settings};
+use ptx_emulator::standin::{self, StandIn};
+use ptx_emulator::target::Target;
+use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
+use std::sync::OnceLock;
+
+/// How the machine runs: what it poses as, and how it rounds what the manual leaves open.
+pub struct Run {
+    target: Target,
+    rounding: Rounding,
+    seed: u64,
+}
+
+/// An A100; the same in other orders and roundings; a card with little shared memory, and the newest with much.
+pub const RUNS: &[Run] = &[
+    Run { target: Target::Sm80, rounding: Rounding::Exact, seed: 0 },
+    Run { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 1 },
+    Run { target: Target::Sm86, rounding: Rounding::Adversarial, seed: 2 },
+    Run { target: Target::Sm90, rounding: Rounding::Exact, seed: 3 },
+];
+
+/// Whether NVRTC is there; if not, it has been said. Where it was installed on purpose, not to find it is a failure.
+fn compiler_is_there() -> bool {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let found = FOUND.get_or_init(|| {
+        let toolkit = Toolkit::find().map_err(|error| error.to_string())?;
+        toolkit.open_nvrtc().map_err(|error| error.to_string())
+    });
+    if let Err(reason) = found {
+        assert!(std::env::var_os(REQUIRED_VARIABLE).is_none(), "{REQUIRED_VARIABLE} is set, but {reason}");
+        eprintln!("SKIPPED: {reason}");
+    }
+    found.is_ok()
+}
+
+/// A GPU in one way of running.
+pub struct Bench {
+    pub gpu: Gpu,
+    standin: StandIn,
+    pub name: String,
+}
+
+impl Bench {
+    /// The GPU of a run; none where there is no compiler.
+    pub fn new(run: &Run) -> Option<Self> {
+        if !compiler_is_there() {
+            return None;
+        }
+        let settings =
+            Settings { target: run.target, rounding: run.rounding, seed: run.seed, threads: 2, ..Settings::default() };
+        let standin = standin::open(&Settings::default()).unwrap();
+        standin.configure_thread(Some(&settings)).unwrap();
+        let name = format!("{:?}, {:?}, seed {}", run.target, run.rounding, run.seed);
+        Some(Self { gpu: Gpu::open(0).unwrap(), standin, name })
+    }
+
+    pub fn put<T: DeviceRepr>(&self, data: &[T]) -> CudaSlice<T> {
+        self.gpu.stream().clone_htod(data).unwrap()
+    }
+
+    /// Copies out, after everything has run; fails with what the machine found.
+    pub fn get<T: DeviceRepr + Clone + Default>(&self, slice: &CudaSlice<T>) -> Vec<T> {
+        let out = self.gpu.stream().clone_dtoh(slice).and_then(|out| self.gpu.stream().synchronize().map(|()| out));
+        for report in self.standin.take_thread_reports() {
+            assert!(report.fault.is_none(), "{} on {}: {}", report.kernel, self.name, report.fault.unwrap().message);
+            assert!(report.findings.is_empty(), "{} on {}: {}", report.kernel, self.name, report.findings[0]);
+            if std::env::var_os("GPT2MEG_COUNTERS").is_some() {
+                println!("{}: {}", report.kernel, serde_json::to_string(&report.counters).unwrap());
+            }
+        }
+        out.unwrap()
+    }
+
+    /// The addresses of parts that lie one after another.
+    pub fn bind<const N: usize>(&self, buffer: &CudaSlice<f32>, parts: &[Vec<f32>]) -> [Pointer<f32>; N] {
+        let mut offset = 0;
+        let pointers = parts.iter().map(|part| {
+            offset += part.len();
+            self.gpu.address(buffer).add(offset - part.len())
+        });
+        pointers.collect::<Vec<_>>().try_into().expect("as many parts")
+    }
+}
+
+/// What the numbers are like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    Normal,
+    /// All timesteps are the same, so all scores are equal.
+    Equal,
+    /// Weights so large that one score takes all.
+    Extreme,
+    /// One timestep has a key twenty times longer than the others.
+    HugeKey,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub n: usize,
+    pub t: usize,
+    pub e: usize,
+    pub h: usize,
+    pub from: usize,
+    pub kind: Kind,
+}
+
+const fn case(n: usize, t: usize, from: usize) -> Case {
+    Case { n, t, e: 96, h: 12, from, kind: Kind::Normal }
+}
+
+/// Below, at and above every tile; one sequence and several; a small model; rows that nobody needs.
+pub const CASES: &[Case] = &[
+    case(1, 1, 0),
+    case(3, 15, 0),
+    case(1, 16, 7),
+    case(2, 17, 16),
+    case(1, 31, 0),
+    case(1, 128, 64),
+    case(1, 255, 0),
+    case(1, 256, 128),
+    Case { e: 32, h: 4, ..case(2, 33, 1) },
+    Case { e: 128, h: 16, ..case(1, 40, 0) },
+    Case { kind: Kind::Equal, ..case(1, 31, 0) },
+    Case { kind: Kind::Extreme, ..case(1, 31, 0) },
+    Case { kind: Kind::HugeKey, ..case(1, 40, 0) },
+];
+
+impl Case {
+    pub fn shape(&self, n_level: usize) -> Shape {
+        Shape { d_model: self.e, n_head: self.h, n_time: self.t, n_level }
+    }
+}
+
+/// Numbers that look random and are always the same.
+pub struct Data(u64);
+
+impl Data {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    pub fn word(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.word() % n as u64) as usize
+    }
+
+    /// `len` numbers in [-size, size].
+    pub fn floats(&mut self, len: usize, size: f32) -> Vec<f32> {
+        (0..len).map(|_| ((self.word() >> 40) as f32 / 8_388_608.0 - 1.0) * size).collect()
+    }
+
+    /// A LayerNorm's weight and bias, near what they start with.
+    pub fn norm(&mut self, e: usize) -> [Vec<f32>; 2] {
+        [self.floats(e, 0.5).iter().map(|w| 1.0 + w).collect(), self.floats(e, 0.3)]
+    }
+
+    /// The residual stream of each sequence, [N, T, E].
+    pub fn stream(&mut self, case: &Case) -> Vec<f32> {
+        let Case { n, t, e, .. } = *case;
+        match case.kind {
+            Kind::Equal => (0..n).flat_map(|_| self.floats(e, 1.0).repeat(t)).collect(),
+            _ => self.floats(n * t * e, 1.5),
+        }
+    }
+
+    /// norm (weight, bias), first [E, wide] + [wide], proj [inner, E] + [E].
+    pub fn half_block(&mut self, case: &Case, wide: usize, inner: usize) -> Vec<Vec<f32>> {
+        let e = case.e;
+        let gain = if case.kind == Kind::Extreme { 20.0 } else { 1.5 };
+        let [weight, bias] = self.norm(e);
+        let first = self.floats(e * wide, gain / (e as f32).sqrt());
+        let proj = self.floats(inner * e, 1.0 / (inner as f32).sqrt());
+        vec![weight, bias, first, self.floats(wide, 0.5), proj, self.floats(e, 0.5)]
+    }
+}
+
+/// The oracle's half-block of such parameters.
+pub fn oracle_half_block(parts: &[Vec<f32>], e: usize, wide: usize, inner: usize) -> HalfBlock {
+    let row = |i: usize| parts[i].iter().map(|&x| Number::from(x)).collect();
+    let matrix = |i: usize, rows: usize, columns: usize| Matrix::exact(rows, columns, &parts[i]);
+    HalfBlock {
+        norm: Affine { weight: matrix(0, 1, e), bias: row(1) },
+        first: Affine { weight: matrix(2, e, wide), bias: row(3) },
+        proj: Affine { weight: matrix(4, inner, e), bias: row(5) },
+    }
+}
+
+pub fn values(matrix: &Matrix) -> Vec<f64> {
+    matrix.data.iter().map(|number| number.v).collect()
+}
+
+/// One unit in the last place of bf16 at `x`.
+fn bf16_ulp(x: f64) -> f64 {
+    if x == 0.0 { 0.0 } else { 2f64.powi(x.abs().log2().floor() as i32 - 7) }
+}
+
+/// Asserts the bound, for the largest error and for the root of the mean square.
+pub fn judge(what: &str, actual: &[f64], truth: &[f64], unfused: &[f64]) {
+    assert_eq!((actual.len(), unfused.len()), (truth.len(), truth.len()), "{what}");
+    let errors = |of: &[f64]| -> (f64, f64) {
+        let errors = of.iter().zip(truth).map(|(x, truth)| (x - truth).abs());
+        // A NaN must not pass: `max` would drop it.
+        let most = errors.clone().fold(0.0, |most, error| if error <= most { most } else { error });
+        (most, (errors.map(|error| error * error).sum::<f64>() / truth.len() as f64).sqrt())
+    };
+    let (most, mean) = errors(actual);
+    let (unfused_most, unfused_mean) = errors(unfused);
+    let ulp = bf16_ulp(truth.iter().fold(0.0, |most, x| x.abs().max(most)));
+    if std::env::var_os("GPT2MEG_ERRORS").is_some() {
+        println!("{what}: most {most:.2e} of {unfused_most:.2e} + {ulp:.2e}, mean {mean:.2e} of {unfused_mean:.2e}");
+    }
+    assert!(most <= 2.0 * unfused_most + ulp, "{what}: error {most:e}, unfused {unfused_most:e}, ulp {ulp:e}");
+    assert!(
+        mean <= 2.0 * unfused_mean + ulp / 16.0,
+        "{what}: mean error {mean:e}, unfused {unfused_mean:e}, ulp {ulp:e}"
+    );
+}
+
+/// `a − b`, in f64: what a half-block adds to its input.
+pub fn difference(a: &[f32], b: &[f32]) -> Vec<f64> {
+    a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect()
+}

@@ -1,0 +1,68 @@
+//! The embedding: sums of five numbers in f32, whose error is that of f32.
+
+use crate::bench::{Bench, CASES, Case, Data, RUNS};
+use gpt2meg::device::cuda::embed::forward;
+use gpt2meg::device::cuda::kernel::embed::EmbedForward;
+
+fn try_case(number: usize, case: &Case) {
+    let Case { n, t, e, .. } = *case;
+    let [q, channels, subjects, conditions] = [5, 4, 3, 4];
+    let mut data = Data::new(number as u64 + 200);
+    let tables = [q, t, channels, subjects, conditions].map(|rows| data.floats(rows * e, 1.0)).to_vec();
+    let token: Vec<u8> = (0..n * (t + 1)).map(|_| data.below(q) as u8).collect();
+    let condition: Vec<u16> = (0..n * t).map(|_| data.below(conditions) as u16).collect();
+    let channel: Vec<u32> = (0..n).map(|_| data.below(channels) as u32).collect();
+    let subject: Vec<u32> = (0..n).map(|_| data.below(subjects) as u32).collect();
+    for run in RUNS {
+        let Some(mut bench) = Bench::new(run) else { return };
+        let buffer = bench.put(&tables.concat());
+        let (tokens, conditions) = (bench.put(&token), bench.put(&condition));
+        let (channels, subjects) = (bench.put(&channel), bench.put(&subject));
+        let x = bench.put(&vec![f32::NAN; n * t * e]);
+        let [token_table, position, channel_table, subject_table, condition_table] = bench.bind(&buffer, &tables);
+        let kernel = EmbedForward {
+            token: token_table,
+            position,
+            channel: channel_table,
+            subject: subject_table,
+            condition: condition_table,
+            tokens: bench.gpu.address(&tokens),
+            conditions: bench.gpu.address(&conditions),
+            channels: bench.gpu.address(&channels),
+            subjects: bench.gpu.address(&subjects),
+            x: bench.gpu.address(&x),
+            n: n as u32,
+        };
+        // SAFETY: everything has its size.
+        unsafe { forward(&mut bench.gpu, &case.shape(q), &kernel) }.unwrap();
+        for (index, x) in bench.get(&x).into_iter().enumerate() {
+            let (row, j) = (index / e, index % e);
+            let (i, s) = (row / t, row % t);
+            let y = usize::from(condition[row]);
+            let mut terms = vec![
+                tables[0][usize::from(token[i * (t + 1) + s]) * e + j],
+                tables[1][s * e + j],
+                tables[2][channel[i] as usize * e + j],
+                tables[3][subject[i] as usize * e + j],
+            ];
+            terms.extend((y > 0).then(|| tables[4][y * e + j]));
+            let sum: f64 = terms.iter().map(|&x| f64::from(x)).sum();
+            // Four additions of partial sums below five.
+            assert!(
+                (f64::from(x) - sum).abs() <= 4.0 * 5.0 * 2f64.powi(-24),
+                "{case:?} on {}: {x} for {sum}",
+                bench.name
+            );
+        }
+    }
+}
+
+#[test]
+fn embed_is_the_oracles() {
+    for (number, case) in CASES.iter().enumerate() {
+        try_case(number, case);
+    }
+    // A width that is no multiple of four, and many short sequences.
+    try_case(60, &Case { n: 3, t: 7, e: 10, h: 2, ..CASES[0] });
+    try_case(61, &Case { n: 306, t: 2, ..CASES[0] });
+}

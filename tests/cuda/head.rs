@@ -1,0 +1,128 @@
+//! The head with its loss.
+
+use crate::bench::{Bench, CASES, Case, Data, Kind, RUNS, judge};
+use crate::oracle::number::{Matrix, Number};
+use crate::oracle::{Affine, head};
+use crate::unfused;
+use gpt2meg::device::cuda::head::{Backward, Inputs, Params, Working, logits, loss};
+
+const CHANNELS: usize = 3;
+
+fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
+    let Case { n, t, e, from, .. } = *case;
+    let mut data = Data::new(number as u64 + 300);
+    let gain = if case.kind == Kind::Extreme { 30.0 } else { 2.0 };
+    let matrices = if per_channel { CHANNELS } else { 1 };
+    let [norm_weight, norm_bias] = data.norm(e);
+    let weight = data.floats(matrices * q * e, gain / (e as f32).sqrt());
+    let parts = vec![norm_weight, norm_bias, weight];
+    let (x, levels) = (data.stream(case), data.floats(q, 1.0));
+    let token: Vec<u8> = (0..n * (t + 1)).map(|_| data.below(q) as u8).collect();
+    let channel: Vec<u32> = (0..n).map(|_| data.below(CHANNELS) as u32).collect();
+    let factor = 0.25;
+
+    let bias = parts[1].iter().map(|&x| Number::from(x)).collect();
+    let norm = Affine { weight: Matrix::exact(1, e, &parts[0]), bias };
+    let (mut truths, mut unfuseds) = (Vec::new(), Vec::new());
+    for i in 0..n {
+        let matrix = if per_channel { channel[i] as usize } else { 0 };
+        let weight = &parts[2][matrix * q * e..][..q * e];
+        let rows = &x[(i * t + from) * e..(i + 1) * t * e];
+        let targets = &token[i * (t + 1) + from + 1..][..t - from];
+        let x = Matrix::exact(t - from, e, rows);
+        truths.push(head(&norm, &Matrix::exact(q, e, weight), &x, targets, &levels, factor));
+        unfuseds.push(unfused::head([&parts[0], &parts[1]], weight, rows, targets, factor));
+    }
+
+    for run in RUNS {
+        let Some(mut bench) = Bench::new(run) else { return };
+        let what = format!("head, {case:?}, {q} levels, per channel {per_channel} on {}", bench.name);
+        let shape = case.shape(q);
+        let buffer = bench.put(&parts.concat());
+        let [norm_weight, norm_bias, weight] = bench.bind(&buffer, &parts);
+        let params = Params { norm_weight, norm_bias, weight, matrices };
+        let working = Working::new(&mut bench.gpu, &shape, &params).unwrap();
+        let (xs, levels, token, channel) = (bench.put(&x), bench.put(&levels), bench.put(&token), bench.put(&channel));
+        let inputs = Inputs {
+            token: bench.gpu.address(&token),
+            channel: bench.gpu.address(&channel),
+            levels: bench.gpu.address(&levels),
+        };
+        let pointer = bench.gpu.address(&xs);
+        let scores = bench.put(&vec![f32::NAN; n * 4]);
+        let dx = bench.put(&vec![f32::NAN; n * t * e]);
+        let dlogits = bench.put(&vec![u32::MAX; n * (t - from) * q.div_ceil(16) * 8]);
+        let normals = bench.put(&vec![u32::MAX; n * (t - from) * e / 2]);
+        let backward = Backward {
+            factor,
+            dx: bench.gpu.address(&dx),
+            dlogits: bench.gpu.address(&dlogits),
+            normals: bench.gpu.address(&normals),
+        };
+        let to = bench.gpu.address(&scores);
+        // SAFETY: everything has its size.
+        unsafe { loss(&mut bench.gpu, &shape, (n, from), &working, &inputs, pointer, to, Some(backward)) }.unwrap();
+        let (got, dx) = (bench.get(&scores), bench.get(&dx));
+        let forward = bench.put(&vec![f32::NAN; n * 4]);
+        let to = bench.gpu.address(&forward);
+        // SAFETY: everything has its size.
+        unsafe { loss(&mut bench.gpu, &shape, (n, from), &working, &inputs, pointer, to, None) }.unwrap();
+        assert_eq!(bench.get(&forward), got, "{what}: the backward pass changes no score");
+        let bare = bench.put(&vec![f32::NAN; n * (t - from) * q]);
+        let to = bench.gpu.address(&bare);
+        // SAFETY: everything has its size.
+        unsafe { logits(&mut bench.gpu, &shape, (n, from), &working, inputs.channel, pointer, to) }.unwrap();
+        let bare = bench.get(&bare);
+
+        for i in 0..n {
+            let (truth, unfused) = (&truths[i], &unfuseds[i]);
+            let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+            let numbers = |x: &Matrix| x.data.iter().map(|x| x.v).collect::<Vec<_>>();
+            let rows = &bare[i * (t - from) * q..][..(t - from) * q];
+            judge(&format!("{what}, logits {i}"), &wide(rows), &numbers(&truth.logits), &unfused.logits);
+            judge(&format!("{what}, nats {i}"), &wide(&got[4 * i..][..1]), &[truth.nats.v], &[unfused.nats]);
+            let rows = &dx[(i * t + from) * e..(i + 1) * t * e];
+            judge(&format!("{what}, dx {i}"), &wide(rows), &numbers(&truth.dx), &unfused.dx);
+            measures(
+                &what,
+                rows_of(&bare, i, t - from, q),
+                &got[4 * i..][..4],
+                &token_of(&bench.get(&token), i, t, from),
+                &bench.get(&levels),
+            );
+        }
+    }
+}
+
+fn rows_of(logits: &[f32], i: usize, rows: usize, q: usize) -> Vec<&[f32]> {
+    logits[i * rows * q..][..rows * q].chunks_exact(q).collect()
+}
+
+fn token_of(token: &[u8], i: usize, t: usize, from: usize) -> Vec<u8> {
+    token[i * (t + 1) + from + 1..][..t - from].to_vec()
+}
+
+/// Measures of order follow exactly from the kernel's own logits, which are judged above.
+fn measures(what: &str, logits: Vec<&[f32]>, score: &[f32], targets: &[u8], levels: &[f32]) {
+    let (mut top1, mut top5, mut squared) = (0.0f32, 0.0f32, 0.0f64);
+    for (row, &target) in logits.iter().zip(targets) {
+        let target = usize::from(target);
+        let before = (0..row.len()).filter(|&l| row[l] > row[target] || (row[l] == row[target] && l < target)).count();
+        let best = (1..row.len()).fold(0, |best, l| if row[l] > row[best] { l } else { best });
+        top1 += f32::from(u8::from(before < 1));
+        top5 += f32::from(u8::from(before < 5));
+        squared += f64::from(levels[best] - levels[target]).powi(2);
+    }
+    assert_eq!(score[1..3], [top1, top5], "{what}");
+    assert!((f64::from(score[3]) - squared).abs() <= 1e-5 * squared, "{what}: {} for {squared}", score[3]);
+}
+
+#[test]
+fn head_is_the_oracles() {
+    for (number, case) in CASES.iter().enumerate() {
+        for (q, per_channel) in [(256, false), (7, true)] {
+            try_case(number, case, q, per_channel);
+        }
+    }
+    try_case(99, &CASES[3], 2, false);
+}

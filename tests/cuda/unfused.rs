@@ -1,0 +1,152 @@
+//! The stages as a program without fused kernels computes them in mixed precision: every tensor between two operators is
+//! rounded to bf16, the residual stream is not. Inside an operator f64, so that nothing but bf16 is measured.
+
+/// Rounds to bf16.
+pub fn round(x: f64) -> f64 {
+    half::bf16::from_f64(x).to_f64()
+}
+
+/// Rows of `columns` numbers.
+#[derive(Clone)]
+pub struct Rows {
+    pub columns: usize,
+    pub data: Vec<f64>,
+}
+
+impl Rows {
+    pub fn exact(columns: usize, data: &[f32]) -> Self {
+        Self { columns, data: data.iter().map(|&x| f64::from(x)).collect() }
+    }
+
+    pub fn rounded(columns: usize, data: &[f32]) -> Self {
+        Self::exact(columns, data).round()
+    }
+
+    pub fn round(mut self) -> Self {
+        self.data.iter_mut().for_each(|x| *x = round(*x));
+        self
+    }
+
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f64> {
+        self.data.chunks_exact(self.columns)
+    }
+
+    pub fn transposed(&self) -> Self {
+        let n = self.data.len() / self.columns;
+        let data = (0..self.columns).flat_map(|j| (0..n).map(move |i| (i, j)));
+        Self { columns: n, data: data.map(|(i, j)| self.data[i * self.columns + j]).collect() }
+    }
+
+    /// A product and a row added to it, rounded once.
+    pub fn times(&self, other: &Self, bias: &[f32]) -> Self {
+        let mut data = Vec::new();
+        for row in self.rows() {
+            let mut sum: Vec<f64> = bias.iter().map(|&b| f64::from(b)).collect();
+            sum.resize(other.columns, 0.0);
+            for (&x, other) in row.iter().zip(other.rows()) {
+                sum.iter_mut().zip(other).for_each(|(sum, &y)| *sum += x * y);
+            }
+            data.extend(sum);
+        }
+        Self { columns: other.columns, data }.round()
+    }
+}
+
+/// Normalised rows in full, and their factors.
+pub fn normalize(x: &Rows) -> (Rows, Vec<f64>) {
+    let n = x.columns as f64;
+    let (mut data, mut factors) = (Vec::new(), Vec::new());
+    for row in x.rows() {
+        let mean = row.iter().sum::<f64>() / n;
+        let variance = row.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+        let factor = 1.0 / (variance + 1e-5).sqrt();
+        data.extend(row.iter().map(|x| (x - mean) * factor));
+        factors.push(factor);
+    }
+    (Rows { columns: x.columns, data }, factors)
+}
+
+fn norm(x: &Rows, weight: &[f32], bias: &[f32]) -> Rows {
+    let (mut out, _) = normalize(x);
+    for row in out.data.chunks_exact_mut(x.columns) {
+        for ((x, &w), &b) in row.iter_mut().zip(weight).zip(bias) {
+            *x = *x * f64::from(w) + f64::from(b);
+        }
+    }
+    out.round()
+}
+
+fn softmax(scores: &[f64]) -> Vec<f64> {
+    let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let exponentials: Vec<f64> = scores.iter().map(|s| (s - most).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.iter().map(|p| p / sum).collect()
+}
+
+/// What the half-block adds to rows from `from` on of one sequence; parameters as in the bench.
+pub fn attention(parts: &[Vec<f32>], x: &[f32], e: usize, h: usize, from: usize) -> Vec<f64> {
+    let (t, d) = (x.len() / e, e / h);
+    let normed = norm(&Rows::exact(e, x), &parts[0], &parts[1]);
+    let qkv = normed.times(&Rows::rounded(3 * e, &parts[2]), &parts[3]);
+    let mut answer = vec![0.0; (t - from) * e];
+    for head in 0..h {
+        let at = |i: usize, part: usize| &qkv.data[i * 3 * e + part * e + head * d..][..d];
+        for i in from..t {
+            let dot = |j: usize| at(i, 0).iter().zip(at(j, 1)).map(|(q, k)| q * k).sum::<f64>() / (d as f64).sqrt();
+            let scores: Vec<f64> = (0..=i).map(|j| round(dot(j))).collect();
+            for (j, p) in softmax(&scores).into_iter().enumerate() {
+                let out = &mut answer[(i - from) * e + head * d..][..d];
+                out.iter_mut().zip(at(j, 2)).for_each(|(out, v)| *out += round(p) * v);
+            }
+        }
+    }
+    Rows { columns: e, data: answer }.round().times(&Rows::rounded(e, &parts[4]), &parts[5]).data
+}
+
+fn gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+}
+
+/// What the half-block adds to rows.
+pub fn mlp(parts: &[Vec<f32>], x: &[f32], e: usize) -> Vec<f64> {
+    let normed = norm(&Rows::exact(e, x), &parts[0], &parts[1]);
+    let mut hidden = normed.times(&Rows::rounded(4 * e, &parts[2]), &parts[3]);
+    hidden.data.iter_mut().for_each(|x| *x = round(gelu(*x)));
+    hidden.times(&Rows::rounded(e, &parts[4]), &parts[5]).data
+}
+
+/// Loss of each row, logits and gradients of rows.
+pub struct Head {
+    pub nats: f64,
+    pub logits: Vec<f64>,
+    pub dx: Vec<f64>,
+    /// [Q, E].
+    pub weight: Vec<f64>,
+}
+
+pub fn head([weight, bias]: [&[f32]; 2], matrix: &[f32], x: &[f32], targets: &[u8], factor: f32) -> Head {
+    let e = weight.len();
+    let q = matrix.len() / e;
+    let matrix = Rows::rounded(e, matrix);
+    let (normal, factors) = normalize(&Rows::exact(e, x));
+    let normed = norm(&Rows::exact(e, x), weight, bias);
+    let logits = normed.times(&matrix.transposed(), &[]);
+    let mut nats = 0.0;
+    let mut dlogits = logits.clone();
+    for (row, &target) in dlogits.data.chunks_exact_mut(q).zip(targets) {
+        let p = softmax(row);
+        nats -= p[usize::from(target)].ln();
+        for (level, (out, p)) in row.iter_mut().zip(p).enumerate() {
+            *out = round(f64::from(factor) * (p - f64::from(u8::from(level == usize::from(target)))));
+        }
+    }
+    let dweight = dlogits.transposed().times(&normed, &[]);
+    let mut dx = dlogits.times(&matrix, &[]);
+    for ((dy, normal), scale) in dx.data.chunks_exact_mut(e).zip(normal.rows()).zip(factors) {
+        dy.iter_mut().zip(weight).for_each(|(dy, &w)| *dy *= f64::from(w));
+        let mean = dy.iter().sum::<f64>() / e as f64;
+        let slope = dy.iter().zip(normal).map(|(dy, x)| dy * x).sum::<f64>() / e as f64;
+        dy.iter_mut().zip(normal).for_each(|(dy, x)| *dy = scale * (*dy - mean - x * slope));
+    }
+    Head { nats, logits: logits.data, dx: dx.data, weight: dweight.data }
+}
