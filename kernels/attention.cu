@@ -3,8 +3,8 @@
 // Shapes: x [N, T, E] f32 in place; E a multiple of 32 up to 128, D = 8, T up to 256. One block of threads does one
 // sequence, one warp one head. Grid N; 32·H threads; shared memory 16·ceil(T/16)·(2·E + 16) bytes.
 //
-// Working copies (see `working.cu`): qkv_weight, for each head three B fragments (q, k, v) for each sixteen rows, with the
-// norm's weight folded in, and log2(e)/√D into q; qkv_bias [3E] likewise, with the norm's bias; proj_weight, blocks of
+// Working copies (see `working.cu`): qkv_weight, for each head three B fragments (q, k, v) for each sixteen interleaved rows, with
+// the norm's weight folded in, and log2(e)/√D into q; qkv_bias [3E] likewise, with the norm's bias; proj_weight, blocks of
 // 16 × 16 with interleaved columns; proj_bias [E].
 //
 // Kept for the backward pass, if `normal` is not null: normal, the normalised rows [N, T, E] bf16; scale, 1/√(variance + ε)
@@ -63,9 +63,11 @@ DEVICE void normalize_rows(const float* x, u32* tile, u32* normal, float* scale)
             if (normal && row < T && part == 0) scale[row] = factor;
 #pragma unroll
             for (int i = 0; i < E / 32; ++i) {
-                const uint2 four = make_uint2(pack(v[i].x * factor, v[i].y * factor), pack(v[i].z * factor, v[i].w * factor));
-                *reinterpret_cast<uint2*>(tile + row * ROW + 16 * i + 2 * part) = four;
-                if (normal && row < T) *reinterpret_cast<uint2*>(normal + (row * E + 32 * i + 4 * part) / 2) = four;
+                const u32 a = pack(v[i].x * factor, v[i].y * factor), b = pack(v[i].z * factor, v[i].w * factor);
+                // In interleaved order, so that both passes take one working copy.
+                u32* const to = tile + row * ROW + 16 * i + 8 * (part >> 2) + (part & 3);
+                to[0] = a, to[4] = b;
+                if (normal && row < T) *reinterpret_cast<uint2*>(normal + (row * E + 32 * i + 4 * part) / 2) = make_uint2(a, b);
             }
         }
     }

@@ -109,6 +109,15 @@ DEVICE float gelu(float x) {
     return fmaf(half, tanh_approx(x * slope), half);
 }
 
+// GELU and its derivative, ½(1 + tanh u) + ½x(1 − tanh² u)·u'.
+DEVICE void gelu_and_slope(float x, float& value, float& slope) {
+    const float square = x * x;
+    const float gate = tanh_approx(x * fmaf(0.0356774081f, square, 0.7978845608f));
+    const float half = 0.5f * x;
+    value = fmaf(half, gate, half);
+    slope = fmaf(half * fmaf(-gate, gate, 1.0f), fmaf(0.1070322243f, square, 0.7978845608f), fmaf(0.5f, gate, 0.5f));
+}
+
 // ---- tensor cores -----------------------------------------------------------------------------------------------------
 
 // c += a · b, 16 × 16 by 16 × 8.
@@ -136,6 +145,14 @@ DEVICE void load_matrices(u32 (&a)[4], u32 address) {
                  : "memory");
 }
 
+// As `load_matrices`, each transposed.
+DEVICE void load_transposed(u32 (&a)[4], u32 address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
+                 : "r"(address)
+                 : "memory");
+}
+
 // The transpose of an 8 × 8 matrix of which each lane holds a pair.
 DEVICE u32 transpose(u32 pair) {
     u32 out;
@@ -149,6 +166,13 @@ DEVICE u32 shared_address(const void* pointer) { return static_cast<u32>(__cvta_
 // Copies sixteen bytes from global to shared memory, without passing through registers.
 DEVICE void copy_async(u32 to, const void* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
+}
+
+// As `copy_async`, but zeros where `there` is false.
+DEVICE void copy_async_if(u32 to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
+                 "r"(there ? 16 : 0)
+                 : "memory");
 }
 
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -182,12 +182,7 @@ DEVICE void loss(const Head& head, const u8* token, const float* levels, float* 
             const int time = first + g + 8 * half;
             if (time >= T) continue;
             store_normal(normal, half, normals + (sequence * (T - from) + time - from) * (E / 2));
-#pragma unroll
-            for (int step = 0; step < STEPS; ++step) {
-                const float *const p = &d[2 * step][2 * half], *const r = &d[2 * step + 1][2 * half];
-                *reinterpret_cast<float4*>(dx + (sequence * T + time) * E + 16 * step + 4 * t) =
-                    make_float4(p[0], p[1], r[0], r[1]);
-            }
+            store_row(dx + (sequence * T + time) * E, half, d);
         }
     }
 

@@ -58,6 +58,39 @@ DEVICE void store_normal(const Normal& normal, int half, u32* row) {
     }
 }
 
+// Reads one of the two rows back; a null row is zero.
+DEVICE void load_normal(const u32* row, int half, Normal& out) {
+    const int t = lane_id() & 3;
+#pragma unroll
+    for (int i = 0; i < STEPS; ++i) {
+        uint2 four = make_uint2(0, 0);
+        if (row) four = *reinterpret_cast<const uint2*>(row + 8 * i + 2 * t);
+        out.a[i][half] = four.x, out.a[i][2 + half] = four.y;
+    }
+}
+
+// Adds one of two rows of C tiles to a row in memory.
+DEVICE void add_row(float* row, int half, const float (&c)[2 * STEPS][4]) {
+    const int t = lane_id() & 3;
+#pragma unroll
+    for (int i = 0; i < STEPS; ++i) {
+        float4* const at = reinterpret_cast<float4*>(row + 16 * i + 4 * t);
+        const float *const p = &c[2 * i][2 * half], *const r = &c[2 * i + 1][2 * half];
+        const float4 old = *at;
+        *at = make_float4(old.x + p[0], old.y + p[1], old.z + r[0], old.w + r[1]);
+    }
+}
+
+// Writes one of two rows of C tiles.
+DEVICE void store_row(float* row, int half, const float (&c)[2 * STEPS][4]) {
+    const int t = lane_id() & 3;
+#pragma unroll
+    for (int i = 0; i < STEPS; ++i) {
+        const float *const p = &c[2 * i][2 * half], *const r = &c[2 * i + 1][2 * half];
+        *reinterpret_cast<float4*>(row + 16 * i + 4 * t) = make_float4(p[0], p[1], r[0], r[1]);
+    }
+}
+
 // The gradient of a row's input from that of its normalised form, g: scale · (g − mean(g) − x̂ · mean(g·x̂)), in `c`.
 DEVICE void normalize_backward(const Normal& normal, float (&c)[2 * STEPS][4]) {
 #pragma unroll

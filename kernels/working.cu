@@ -45,7 +45,7 @@ KERNEL working_matrix(uint4* out, const float* w, const float* k_scale, const fl
     out[(i * k_place + j * n_place) * 32 + (index & 31)] = make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// qkv for heads of eight: w [E, 3E], norm [E]; for each head and sixteen rows the fragments of q, k and v, six words a lane,
+// qkv for heads of eight: w [E, 3E], norm [E]; for each head and sixteen interleaved rows the fragments of q, k and v, six words a lane,
 // packed without gaps into uint4. log2(e)/√D goes into q. Grid ceil(H·6·E/16/4·32 / 256), 256 threads.
 KERNEL working_qkv(uint4* out, const float* w, const float* norm) {
     constexpr u32 WORDS = 6 * (E / 16);
@@ -56,7 +56,7 @@ KERNEL working_qkv(uint4* out, const float* w, const float* norm) {
 #pragma unroll
     for (u32 i = 0; i < 4; ++i) {
         const u32 word = 4 * (four % (WORDS / 4)) + i, part = word % 6 / 2;
-        const u32 k = 16 * (word / 6) + 8 * (word & 1) + 2 * t, n = part * E + head * D + g;
+        const u32 k = 16 * (word / 6) + place(8 * (word & 1) + 2 * t, true), n = part * E + head * D + g;
         const float scale = part == 0 ? LOG2_E * rsqrtf(D) : 1.0f;
         words[i] = pack(w[k * 3 * E + n] * norm[k] * scale, w[(k + 1) * 3 * E + n] * norm[k + 1] * scale);
     }
