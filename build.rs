@@ -96,6 +96,7 @@ fn parameter(text: &str) -> (String, String) {
     let (kind, pointer) = kind.trim().strip_suffix('*').map_or((kind.trim(), false), |kind| (kind, true));
     let rust = match kind {
         "float" => "f32",
+        "double" => "f64",
         "u8" => "u8",
         "u16" => "u16",
         "u32" => "u32",

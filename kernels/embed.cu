@@ -40,3 +40,68 @@ KERNEL __launch_bounds__(256) embed_forward(const float* token, const float* pos
         embed<float>(token, position, channel, subject, condition, tokens, conditions, channels, subjects, x, n);
     }
 }
+
+// The gradients of the tables: adds dx [N, T, E] f32 to the rows that each timestep read. Sequence i belongs to slot (first + i) mod
+// slots; a block of threads owns 32 columns and one slot, and takes the slot's sequences in ascending order. Grid (ceil(E / 32),
+// slots), 256 threads, shared memory 128·Q bytes. Slots lie slot_len floats apart.
+//
+// Who adds what is fixed, so there are no atomics: a warp owns the tokens and the conditions that have its number modulo eight, and
+// the timesteps likewise. Sums: a token's over the slot's timesteps ascending, then added to the table; a position's over sequences
+// ascending; a condition's over each run of it ascending; a channel's and a subject's over every eighth timestep ascending, then
+// warps ascending.
+//
+// Bytes per timestep: 8E read, half of that from the caches; table rows.
+KERNEL __launch_bounds__(256) embed_backward(float* token, float* position, float* channel, float* subject, float* condition,
+                                             const u8* tokens, const u16* conditions, const u32* channels,
+                                             const u32* subjects, const float* dx, u32 n, u32 first, u32 slots, u64 slot_len) {
+    __shared__ float columns[8][32];
+    float* const sums = reinterpret_cast<float*>(shared);
+    const u32 lane = lane_id(), warp = warp_id(), slot = blockIdx.y, column = 32 * blockIdx.x + lane;
+    const bool there = column < E;
+    const u32 start = (slot + slots - first % slots) % slots;
+    if (start >= n) return;
+    const size_t offset = slot * slot_len + column;
+    for (u32 level = warp; level < Q; level += 8) sums[32 * level + lane] = 0;
+
+    for (u32 sequence = start; sequence < n; sequence += slots) {
+        const float* const d = dx + (size_t)sequence * T * E + column;
+        // Each row of the table of levels has one warp, so its order is that of time.
+        u32 run = 0;
+        float run_sum = 0;
+        for (u32 t0 = 0; t0 < T; t0 += 32) {
+            const bool in = t0 + lane < T;
+            const u32 id = in ? tokens[(size_t)sequence * (T + 1) + t0 + lane] : 0;
+            const u32 y = in ? conditions[(size_t)sequence * T + t0 + lane] : 0;
+            for (u32 mine = __ballot_sync(ALL_LANES, in && id % 8 == warp); mine; mine &= mine - 1) {
+                const u32 i = __ffs(mine) - 1, row = __shfl_sync(ALL_LANES, id, i);
+                if (there) sums[32 * row + lane] += d[(t0 + i) * E];
+            }
+            for (u32 mine = __ballot_sync(ALL_LANES, y > 0 && y % 8 == warp); mine; mine &= mine - 1) {
+                const u32 i = __ffs(mine) - 1, row = __shfl_sync(ALL_LANES, y, i);
+                if (row != run) {
+                    if (run > 0 && there) condition[offset + (size_t)run * E] += run_sum;
+                    run = row, run_sum = 0;
+                }
+                if (there) run_sum += d[(t0 + i) * E];
+            }
+        }
+        if (run > 0 && there) condition[offset + (size_t)run * E] += run_sum;
+
+        float sum = 0;
+        for (u32 t = warp; t < T && there; t += 8) {
+            const float value = d[t * E];
+            position[offset + t * E] += value;
+            sum += value;
+        }
+        columns[warp][lane] = sum;
+        __syncthreads();
+        if (warp == 0 && there) {
+            float all = 0;
+            for (u32 i = 0; i < 8; ++i) all += columns[i][lane];
+            channel[offset + (size_t)channels[sequence] * E] += all;
+            subject[offset + (size_t)subjects[sequence] * E] += all;
+        }
+        __syncthreads();
+    }
+    for (u32 level = warp; level < Q && there; level += 8) token[offset + level * E] += sums[32 * level + lane];
+}

@@ -1,19 +1,13 @@
 //! The attention half-block.
 
-use crate::bench::{Bench, CASES, Case, Data, Kind, RUNS, difference, judge, oracle_half_block, values};
-use crate::oracle::attention;
+use crate::bench::{
+    Bench, CASES, Case, Data, Gradients, HALF_BLOCK, Kind, RUNS, difference, half_block_gradients, judge, judge_slots,
+    oracle_half_block, part, values,
+};
 use crate::oracle::number::Matrix;
+use crate::oracle::{attention, attention_backward};
 use crate::unfused;
-use gpt2meg::device::cuda::attention::{Params, Saved, Working, forward};
-
-/// The truth and the unfused computation of what one sequence gains.
-fn expected(case: &Case, parts: &[Vec<f32>], x: &[f32]) -> (Vec<f64>, Vec<f64>) {
-    let Case { t, e, h, from, .. } = *case;
-    let oracle = oracle_half_block(parts, e, 3 * e, e);
-    let out = values(&attention(&oracle, &Matrix::exact(t, e, x), h, from).out);
-    let truth = out.iter().zip(&x[from * e..]).map(|(out, &x)| out - f64::from(x)).collect();
-    (truth, unfused::attention(parts, x, e, h, from))
-}
+use gpt2meg::device::cuda::attention::{Params, Saved, Scratch, Working, backward, forward};
 
 fn try_case(number: usize, case: &Case) {
     let Case { n, t, e, h, from, kind } = *case;
@@ -29,12 +23,27 @@ fn try_case(number: usize, case: &Case) {
             parts[2][column] *= 20.0;
         }
     }
+    let oracle = oracle_half_block(&parts, e, 3 * e, e);
+    let mut dx = data.floats(n * t * e, 1.0);
     let (mut truth, mut unfused) = (Vec::new(), Vec::new());
-    for x in x.chunks_exact(t * e) {
-        let (a, b) = expected(case, &parts, x);
-        truth.extend(a);
-        unfused.extend(b);
+    let (mut grads, mut dx_truth, mut dx_unfused) = (Gradients::default(), Vec::new(), Vec::new());
+    for (x, dx) in x.chunks_exact(t * e).zip(dx.chunks_exact_mut(t * e)) {
+        let result = attention(&oracle, &Matrix::exact(t, e, x), h, from);
+        truth.extend(values(&result.out).iter().zip(&x[from * e..]).map(|(out, &x)| out - f64::from(x)));
+        unfused.extend(unfused::attention(&parts, x, e, h, from));
+        let dout = Matrix::exact(t - from, e, &dx[from * e..]);
+        let (out, gradients) = attention_backward(&oracle, &result, &dout, h, from);
+        grads.truth.push(half_block_gradients(gradients));
+        let (added, gradients) = unfused::attention_backward(&parts, x, dx, e, h, from);
+        dx_unfused.extend(added);
+        grads.unfused.push(gradients);
+        // Earlier rows have no gradient, and what is there must not be read.
+        let gained = values(&out).into_iter().enumerate();
+        dx_truth.extend(gained.map(|(i, out)| out - if i < from * e { 0.0 } else { f64::from(dx[i]) }));
+        dx[..from * e].fill(f32::NAN);
     }
+    let len = parts.iter().map(Vec::len).sum();
+    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
     for run in RUNS {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("attention, {case:?} on {}", bench.name);
@@ -67,6 +76,20 @@ fn try_case(number: usize, case: &Case) {
         // SAFETY: everything has its size.
         unsafe { forward(&mut bench.gpu, &shape, (n, from), &params, &working, pointer, None) }.unwrap();
         assert_eq!(rows(&bench.get(&unsaved)), rows(&out), "{what}: keeping nothing changes nothing");
+
+        let (dxs, buffer) = (bench.put(&dx), bench.put(&before));
+        let [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
+        let to = Params { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias };
+        let dqkv = bench.put(&vec![u32::MAX; n * t * 3 * e / 2]);
+        let dout = bench.put(&vec![u32::MAX; n * t * e / 2]);
+        let scratch = Scratch { dqkv: bench.gpu.address(&dqkv), dout: bench.gpu.address(&dout) };
+        let pointer = bench.gpu.address(&dxs);
+        // SAFETY: everything has its size.
+        unsafe { backward(&mut bench.gpu, &shape, &part, &params, &to, &working, &saved, &scratch, pointer) }.unwrap();
+        let dout: Vec<f32> =
+            dx.iter().enumerate().map(|(i, &dx)| if i % (t * e) < from * e { 0.0 } else { dx }).collect();
+        judge(&format!("{what}, dx"), &difference(&bench.get(&dxs), &dout), &dx_truth, &dx_unfused);
+        judge_slots(&what, &part, &HALF_BLOCK, &before, &bench.get(&buffer), &grads);
     }
 }
 

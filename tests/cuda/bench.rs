@@ -4,7 +4,7 @@ use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, HalfBlock};
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use gpt2meg::device::cuda::kernel::Pointer;
-use gpt2meg::device::cuda::{Gpu, Shape};
+use gpt2meg::device::cuda::{GRAD_SLOTS, Gpu, Part, Shape};
 use ptx_emulator::settings::{Rounding, Settings};
 use ptx_emulator::standin::{self, StandIn};
 use ptx_emulator::target::Target;
@@ -233,4 +233,51 @@ pub fn judge(what: &str, actual: &[f64], truth: &[f64], unfused: &[f64]) {
 /// `a − b`, in f64: what a half-block adds to its input.
 pub fn difference(a: &[f32], b: &[f32]) -> Vec<f64> {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) - f64::from(b)).collect()
+}
+
+/// Gradients of one parameter after another, for each sequence: the truth, and as the unfused computation has them.
+#[derive(Default)]
+pub struct Gradients {
+    pub truth: Vec<Vec<Vec<f64>>>,
+    pub unfused: Vec<Vec<Vec<f64>>>,
+}
+
+/// Names of a half-block's parameters.
+pub const HALF_BLOCK: [&str; 6] =
+    ["norm weight", "norm bias", "first weight", "first bias", "proj weight", "proj bias"];
+
+pub fn half_block_gradients(grads: HalfBlock) -> Vec<Vec<f64>> {
+    let HalfBlock { norm, first, proj } = grads;
+    let row = |row: Vec<Number>| row.iter().map(|x| x.v).collect::<Vec<_>>();
+    [norm, first, proj].into_iter().flat_map(|affine| [values(&affine.weight), row(affine.bias)]).collect()
+}
+
+/// The call of a case, with gradients of `len` floats a slot: few slots, so that some hold several sequences and none is the
+/// first.
+pub fn part(case: &Case, len: usize) -> Part {
+    Part { n: case.n, first: GRAD_SLOTS - 1, from: case.from, slots: 2, slot_len: len }
+}
+
+/// Judges what each slot gained, parameter by parameter.
+pub fn judge_slots(what: &str, part: &Part, names: &[&str], before: &[f32], after: &[f32], grads: &Gradients) {
+    for slot in 0..part.slots {
+        let range = slot * part.slot_len..(slot + 1) * part.slot_len;
+        let gained = difference(&after[range.clone()], &before[range.clone()]);
+        let mine: Vec<usize> = (0..part.n).filter(|i| (part.first + i) % part.slots == slot).collect();
+        if mine.is_empty() {
+            assert_eq!(before[range.clone()], after[range], "{what}: slot {slot} is nobody's");
+            continue;
+        }
+        let mut offset = 0;
+        for (k, name) in names.iter().enumerate() {
+            let total = |all: &[Vec<Vec<f64>>]| {
+                let mut sum = vec![0.0; all[0][k].len()];
+                mine.iter().for_each(|&i| sum.iter_mut().zip(&all[i][k]).for_each(|(sum, x)| *sum += x));
+                sum
+            };
+            let (truth, unfused) = (total(&grads.truth), total(&grads.unfused));
+            judge(&format!("{what}, gradient of {name}"), &gained[offset..][..truth.len()], &truth, &unfused);
+            offset += truth.len();
+        }
+    }
 }

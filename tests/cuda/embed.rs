@@ -1,8 +1,8 @@
 //! The embedding: sums of five numbers in f32, whose error is that of f32.
 
-use crate::bench::{Bench, CASES, Case, Data, RUNS};
-use gpt2meg::device::cuda::embed::forward;
-use gpt2meg::device::cuda::kernel::embed::EmbedForward;
+use crate::bench::{Bench, CASES, Case, Data, RUNS, part};
+use gpt2meg::device::cuda::embed::{backward, forward};
+use gpt2meg::device::cuda::kernel::embed::{EmbedBackward, EmbedForward};
 
 fn try_case(number: usize, case: &Case) {
     let Case { n, t, e, .. } = *case;
@@ -13,6 +13,26 @@ fn try_case(number: usize, case: &Case) {
     let condition: Vec<u16> = (0..n * t).map(|_| data.below(conditions) as u16).collect();
     let channel: Vec<u32> = (0..n).map(|_| data.below(channels) as u32).collect();
     let subject: Vec<u32> = (0..n).map(|_| data.below(subjects) as u32).collect();
+    let dx = data.floats(n * t * e, 1.0);
+    let len: usize = tables.iter().map(Vec::len).sum();
+    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
+    // For each element of each slot: the sum of what it should gain, and of the magnitudes.
+    let mut gains: Vec<(f64, f64, f64)> = before.iter().map(|&x| (f64::from(x), f64::from(x).abs(), 1.0)).collect();
+    for row in 0..n * t {
+        let (i, s) = (row / t, row % t);
+        let indices = [usize::from(token[i * (t + 1) + s]), s, channel[i] as usize, subject[i] as usize];
+        let y = usize::from(condition[row]);
+        let rows = indices.into_iter().chain((y > 0).then_some(y)).enumerate();
+        for (table, index) in rows {
+            let slot = (part.first + i) % part.slots * len;
+            let offset: usize = tables[..table].iter().map(Vec::len).sum();
+            for j in 0..e {
+                let d = f64::from(dx[row * e + j]);
+                let (sum, size, count) = &mut gains[slot + offset + index * e + j];
+                (*sum, *size, *count) = (*sum + d, *size + d.abs(), *count + 1.0);
+            }
+        }
+    }
     for run in RUNS {
         let Some(mut bench) = Bench::new(run) else { return };
         let buffer = bench.put(&tables.concat());

@@ -1,10 +1,10 @@
 //! The head with its loss.
 
-use crate::bench::{Bench, CASES, Case, Data, Kind, RUNS, judge};
+use crate::bench::{Bench, CASES, Case, Data, Gradients, Kind, RUNS, judge, judge_slots, part};
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
 use crate::unfused;
-use gpt2meg::device::cuda::head::{Backward, Inputs, Params, Working, logits, loss};
+use gpt2meg::device::cuda::head::{Backward, Inputs, Params, Working, gradients, logits, loss};
 
 const CHANNELS: usize = 3;
 
@@ -24,15 +24,31 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
     let bias = parts[1].iter().map(|&x| Number::from(x)).collect();
     let norm = Affine { weight: Matrix::exact(1, e, &parts[0]), bias };
     let (mut truths, mut unfuseds) = (Vec::new(), Vec::new());
+    let mut grads = Gradients::default();
     for i in 0..n {
         let matrix = if per_channel { channel[i] as usize } else { 0 };
         let weight = &parts[2][matrix * q * e..][..q * e];
         let rows = &x[(i * t + from) * e..(i + 1) * t * e];
         let targets = &token[i * (t + 1) + from + 1..][..t - from];
         let x = Matrix::exact(t - from, e, rows);
-        truths.push(head(&norm, &Matrix::exact(q, e, weight), &x, targets, &levels, factor));
-        unfuseds.push(unfused::head([&parts[0], &parts[1]], weight, rows, targets, factor));
+        let truth = head(&norm, &Matrix::exact(q, e, weight), &x, targets, &levels, factor);
+        let unfused = unfused::head([&parts[0], &parts[1]], weight, rows, targets, factor);
+        let of_all = |own: Vec<f64>| {
+            let mut all = vec![0.0; matrices * q * e];
+            all[matrix * q * e..][..q * e].copy_from_slice(&own);
+            all
+        };
+        let row = |row: &[Number]| row.iter().map(|x| x.v).collect::<Vec<_>>();
+        let Affine { weight, bias } = &truth.norm;
+        grads.truth.push(vec![row(&weight.data), row(bias), of_all(row(&truth.weight.data))]);
+        let [weight, bias] = unfused.norm.clone();
+        grads.unfused.push(vec![weight, bias, of_all(unfused.weight.clone())]);
+        truths.push(truth);
+        unfuseds.push(unfused);
     }
+
+    let len = parts.iter().map(Vec::len).sum();
+    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
 
     for run in RUNS {
         let Some(mut bench) = Bench::new(run) else { return };
@@ -63,6 +79,13 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
         // SAFETY: everything has its size.
         unsafe { loss(&mut bench.gpu, &shape, (n, from), &working, &inputs, pointer, to, Some(backward)) }.unwrap();
         let (got, dx) = (bench.get(&scores), bench.get(&dx));
+        let gradient_buffer = bench.put(&before);
+        let [norm_weight, norm_bias, weight] = bench.bind(&gradient_buffer, &parts);
+        let to = Params { norm_weight, norm_bias, weight, matrices };
+        // SAFETY: everything has its size.
+        unsafe { gradients(&mut bench.gpu, &shape, &part, &params, &to, inputs.channel, &backward) }.unwrap();
+        let names = ["norm weight", "norm bias", "weight"];
+        judge_slots(&what, &part, &names, &before, &bench.get(&gradient_buffer), &grads);
         let forward = bench.put(&vec![f32::NAN; n * 4]);
         let to = bench.gpu.address(&forward);
         // SAFETY: everything has its size.

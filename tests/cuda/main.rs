@@ -12,3 +12,4 @@ mod embed;
 mod head;
 mod mlp;
 mod unfused;
+mod update;

@@ -1,10 +1,13 @@
 //! The MLP half-block.
 
-use crate::bench::{Bench, CASES, Case, Data, RUNS, difference, judge, oracle_half_block, values};
-use crate::oracle::mlp;
+use crate::bench::{
+    Bench, CASES, Case, Data, Gradients, HALF_BLOCK, RUNS, difference, half_block_gradients, judge, judge_slots,
+    oracle_half_block, part, values,
+};
 use crate::oracle::number::Matrix;
+use crate::oracle::{mlp, mlp_backward};
 use crate::unfused;
-use gpt2meg::device::cuda::mlp::{Params, Saved, Working, forward};
+use gpt2meg::device::cuda::mlp::{Params, Saved, Scratch, Working, backward, forward};
 
 fn try_case(number: usize, case: &Case) {
     let Case { n, t, e, from, .. } = *case;
@@ -17,6 +20,21 @@ fn try_case(number: usize, case: &Case) {
     let out = values(&mlp(&oracle, &Matrix::exact(n * (t - from), e, &needed)).out);
     let truth: Vec<f64> = out.iter().zip(&needed).map(|(out, &x)| out - f64::from(x)).collect();
     let unfused = unfused::mlp(&parts, &needed, e);
+
+    let dx = data.floats(n * t * e, 1.0);
+    let (mut grads, mut dx_truth, mut dx_unfused) = (Gradients::default(), Vec::new(), Vec::new());
+    for (x, dx) in x.chunks_exact(t * e).zip(dx.chunks_exact(t * e)) {
+        let (x, dx) = (&x[from * e..], &dx[from * e..]);
+        let forward = mlp(&oracle, &Matrix::exact(t - from, e, x));
+        let (out, gradients) = mlp_backward(&oracle, &forward, &Matrix::exact(t - from, e, dx));
+        dx_truth.extend(values(&out).iter().zip(dx).map(|(out, &dx)| out - f64::from(dx)));
+        grads.truth.push(half_block_gradients(gradients));
+        let (out, gradients) = unfused::mlp_backward(&parts, x, dx, e);
+        dx_unfused.extend(out);
+        grads.unfused.push(gradients);
+    }
+    let len = parts.iter().map(Vec::len).sum();
+    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
 
     for run in RUNS {
         let Some(mut bench) = Bench::new(run) else { return };
@@ -43,6 +61,23 @@ fn try_case(number: usize, case: &Case) {
         // SAFETY: everything has its size.
         unsafe { forward(&mut bench.gpu, &shape, (n, from), &params, &working, pointer, None) }.unwrap();
         assert_eq!(bench.get(&unsaved), out, "{what}: keeping nothing changes nothing");
+
+        let (dxs, buffer) = (bench.put(&dx), bench.put(&before));
+        let [norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
+        let to = Params { norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias };
+        let wide = [bench.put(&vec![u32::MAX; n * t * 2 * e]), bench.put(&vec![u32::MAX; n * t * 2 * e])];
+        let dout = bench.put(&vec![u32::MAX; n * t * e / 2]);
+        let [active, dhidden] = wide.each_ref().map(|wide| bench.gpu.address(wide));
+        let scratch = Scratch { active, dhidden, dout: bench.gpu.address(&dout) };
+        let pointer = bench.gpu.address(&dxs);
+        // SAFETY: everything has its size.
+        unsafe { backward(&mut bench.gpu, &shape, &part, &params, &to, &working, &saved, &scratch, pointer) }.unwrap();
+        let out = bench.get(&dxs);
+        judge(&format!("{what}, dx"), &difference(&rows(&out), &rows(&dx)), &dx_truth, &dx_unfused);
+        for (out, dx) in out.chunks_exact(t * e).zip(dx.chunks_exact(t * e)) {
+            assert_eq!(out[..from * e], dx[..from * e], "{what}: earlier gradients are left alone");
+        }
+        judge_slots(&what, &part, &HALF_BLOCK, &before, &bench.get(&buffer), &grads);
     }
 }
 

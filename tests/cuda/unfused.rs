@@ -120,6 +120,7 @@ pub struct Head {
     pub nats: f64,
     pub logits: Vec<f64>,
     pub dx: Vec<f64>,
+    pub norm: [Vec<f64>; 2],
     /// [Q, E].
     pub weight: Vec<f64>,
 }
@@ -128,7 +129,6 @@ pub fn head([weight, bias]: [&[f32]; 2], matrix: &[f32], x: &[f32], targets: &[u
     let e = weight.len();
     let q = matrix.len() / e;
     let matrix = Rows::rounded(e, matrix);
-    let (normal, factors) = normalize(&Rows::exact(e, x));
     let normed = norm(&Rows::exact(e, x), weight, bias);
     let logits = normed.times(&matrix.transposed(), &[]);
     let mut nats = 0.0;
@@ -141,12 +141,98 @@ pub fn head([weight, bias]: [&[f32]; 2], matrix: &[f32], x: &[f32], targets: &[u
         }
     }
     let dweight = dlogits.transposed().times(&normed, &[]);
-    let mut dx = dlogits.times(&matrix, &[]);
-    for ((dy, normal), scale) in dx.data.chunks_exact_mut(e).zip(normal.rows()).zip(factors) {
-        dy.iter_mut().zip(weight).for_each(|(dy, &w)| *dy *= f64::from(w));
-        let mean = dy.iter().sum::<f64>() / e as f64;
-        let slope = dy.iter().zip(normal).map(|(dy, x)| dy * x).sum::<f64>() / e as f64;
-        dy.iter_mut().zip(normal).for_each(|(dy, x)| *dy = scale * (*dy - mean - x * slope));
+    let dy = dlogits.times(&matrix, &[]);
+    let (dx, norm) = norm_backward(&dy, &Rows::exact(e, x), weight);
+    Head { nats, logits: logits.data, dx: dx.data, norm, weight: dweight.data }
+}
+
+/// The gradient of normalised rows' input from that of the norm's output `dy`; and those of the norm's weight and bias.
+fn norm_backward(dy: &Rows, x: &Rows, weight: &[f32]) -> (Rows, [Vec<f64>; 2]) {
+    let (normal, factors) = normalize(x);
+    let e = x.columns;
+    let (mut dw, mut db) = (vec![0.0; e], vec![0.0; e]);
+    let mut data = Vec::new();
+    for ((dy, normal), scale) in dy.rows().zip(normal.rows()).zip(factors) {
+        for (j, (&dy, &x)) in dy.iter().zip(normal).enumerate() {
+            dw[j] += dy * x;
+            db[j] += dy;
+        }
+        let g: Vec<f64> = dy.iter().zip(weight).map(|(dy, &w)| dy * f64::from(w)).collect();
+        let mean = g.iter().sum::<f64>() / e as f64;
+        let slope = g.iter().zip(normal).map(|(g, x)| g * x).sum::<f64>() / e as f64;
+        data.extend(g.iter().zip(normal).map(|(g, x)| scale * (g - mean - x * slope)));
     }
-    Head { nats, logits: logits.data, dx: dx.data, weight: dweight.data }
+    (Rows { columns: e, data }, [dw, db])
+}
+
+fn sums(rows: &Rows) -> Vec<f64> {
+    (0..rows.columns).map(|j| round(rows.rows().map(|row| row[j]).sum())).collect()
+}
+
+/// What the input's gradient gains over the output's (all rows), and the gradients of the six parameters.
+pub fn mlp_backward(parts: &[Vec<f32>], x: &[f32], dout: &[f32], e: usize) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let x = Rows::exact(e, x);
+    let normed = norm(&x, &parts[0], &parts[1]);
+    let (fc, proj) = (Rows::rounded(4 * e, &parts[2]), Rows::rounded(e, &parts[4]));
+    let hidden = normed.times(&fc, &parts[3]);
+    let mut active = hidden.clone();
+    active.data.iter_mut().for_each(|x| *x = round(gelu(*x)));
+    let dout = Rows::rounded(e, dout);
+    let mut dhidden = dout.times(&proj.transposed(), &[]);
+    for (d, &x) in dhidden.data.iter_mut().zip(&hidden.data) {
+        // The slope by a difference: its error, 1e-10, is far below bf16's.
+        *d = round(*d * (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5);
+    }
+    let dy = dhidden.times(&fc.transposed(), &[]);
+    let (dx, [dw, db]) = norm_backward(&dy, &x, &parts[0]);
+    let dfc = normed.transposed().times(&dhidden, &[]);
+    let dproj = active.transposed().times(&dout, &[]);
+    (dx.data, vec![dw, db, dfc.data, sums(&dhidden), dproj.data, sums(&dout)])
+}
+
+/// As [`mlp_backward`]; `dout` has all rows, and those before `from` are not read.
+pub fn attention_backward(
+    parts: &[Vec<f32>],
+    x: &[f32],
+    dout: &[f32],
+    e: usize,
+    h: usize,
+    from: usize,
+) -> (Vec<f64>, Vec<Vec<f64>>) {
+    let (t, d) = (x.len() / e, e / h);
+    let scale = 1.0 / (d as f64).sqrt();
+    let x = Rows::exact(e, x);
+    let normed = norm(&x, &parts[0], &parts[1]);
+    let (wide, proj) = (Rows::rounded(3 * e, &parts[2]), Rows::rounded(e, &parts[4]));
+    let qkv = normed.times(&wide, &parts[3]);
+    let dout = Rows::rounded(e, &dout[from * e..]);
+    let danswer = dout.times(&proj.transposed(), &[]);
+    let (mut answer, mut dqkv) = (vec![0.0; (t - from) * e], vec![0.0; t * 3 * e]);
+    for head in 0..h {
+        let at = |i: usize, part: usize| &qkv.data[i * 3 * e + part * e + head * d..][..d];
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        for i in from..t {
+            let scores: Vec<f64> = (0..=i).map(|j| round(dot(at(i, 0), at(j, 1)) * scale)).collect();
+            let p: Vec<f64> = softmax(&scores).into_iter().map(round).collect();
+            let at_answer = (i - from) * e + head * d;
+            let d_o = &danswer.data[at_answer..][..d];
+            let dp: Vec<f64> = (0..=i).map(|j| round(dot(d_o, at(j, 2)))).collect();
+            let sum = dot(&p, &dp);
+            for j in 0..=i {
+                let ds = round(p[j] * (dp[j] - sum));
+                for c in 0..d {
+                    answer[at_answer + c] += p[j] * at(j, 2)[c];
+                    dqkv[i * 3 * e + head * d + c] += ds * at(j, 1)[c] * scale;
+                    dqkv[j * 3 * e + e + head * d + c] += ds * at(i, 0)[c] * scale;
+                    dqkv[j * 3 * e + 2 * e + head * d + c] += p[j] * d_o[c];
+                }
+            }
+        }
+    }
+    let (answer, dqkv) = (Rows { columns: e, data: answer }.round(), Rows { columns: 3 * e, data: dqkv }.round());
+    let dy = dqkv.times(&wide.transposed(), &[]);
+    let (dx, [dw, db]) = norm_backward(&dy, &x, &parts[0]);
+    let dwide = normed.transposed().times(&dqkv, &[]);
+    let dproj = answer.transposed().times(&dout, &[]);
+    (dx.data, vec![dw, db, dwide.data, sums(&dqkv), dproj.data, sums(&dout)])
 }

@@ -2,9 +2,11 @@
 
 use super::kernel::Pointer;
 use super::kernel::attention::AttentionForward;
+use super::kernel::attention_backward::{AttentionBackward, AttentionBackwardInput, SOURCE};
 use super::kernel::working::WorkingQkv;
+use super::weights::{self, Operands, Target};
 use super::working::{self, Matrix, Places};
-use super::{Gpu, Grid, Shape};
+use super::{Gpu, Grid, Part, Shape};
 use crate::error::Result;
 use cudarc::driver::CudaSlice;
 
@@ -25,6 +27,8 @@ pub struct Working {
     qkv_weight: CudaSlice<u32>,
     qkv_bias: CudaSlice<f32>,
     proj_weight: CudaSlice<u32>,
+    qkv_back: CudaSlice<u32>,
+    proj_back: CudaSlice<u32>,
 }
 
 /// What the backward pass will need.
@@ -61,7 +65,20 @@ impl Working {
         let proj_weight = gpu.zeros(e * e / 2)?;
         let out = gpu.address(&proj_weight).cast();
         working::matrix(gpu, shape, out, &proj, &places)?;
-        Ok(Self { qkv_weight, qkv_bias, proj_weight })
+
+        // Backward, k runs over what were columns.
+        let proj = Matrix { strides: (1, e), ..proj };
+        let places = Places { place: (blocks, 1), interleaved: (true, false), next: 0 };
+        let proj_back = gpu.zeros(e * e / 2)?;
+        let out = gpu.address(&proj_back).cast();
+        working::matrix(gpu, shape, out, &proj, &places)?;
+        let scale = (Pointer::NULL, params.norm_weight);
+        let qkv = Matrix { len: (3 * e, e), strides: (1, 3 * e), scale, ..qkv };
+        let places = Places { place: (blocks, 1), interleaved: (true, true), next: 0 };
+        let qkv_back = gpu.zeros(3 * e * e / 2)?;
+        let out = gpu.address(&qkv_back).cast();
+        working::matrix(gpu, shape, out, &qkv, &places)?;
+        Ok(Self { qkv_weight, qkv_bias, proj_weight, qkv_back, proj_back })
     }
 }
 
@@ -98,6 +115,84 @@ pub unsafe fn forward(
         threads: 32 * shape.n_head as u32,
         shared_bytes: (rows * (2 * shape.d_model + 16)) as u32,
     };
+    // SAFETY: the caller's.
+    unsafe { gpu.launch(shape, &kernel, grid) }
+}
+
+/// Memory that the backward pass works in.
+#[derive(Debug, Clone, Copy)]
+pub struct Scratch {
+    /// Gradients of queries, keys and values, bf16 [N, T, 3E] in pairs.
+    pub dqkv: Pointer<u32>,
+    /// The gradient of the output, bf16 [N, T, E] in pairs.
+    pub dout: Pointer<u32>,
+}
+
+/// dx [N, T, E] (in: gradient of the output, rows from `from` on; out: of the input, all rows); adds to `grads`, the slots'
+/// first.
+///
+/// # Safety
+/// Everything has the shape that is stated, and `saved` is what the forward pass saved.
+#[expect(clippy::too_many_arguments, reason = "what a stage's backward pass needs")]
+pub unsafe fn backward(
+    gpu: &mut Gpu,
+    shape: &Shape,
+    part: &Part,
+    params: &Params,
+    grads: &Params,
+    working: &Working,
+    saved: &Saved,
+    scratch: &Scratch,
+    dx: Pointer<f32>,
+) -> Result<()> {
+    let (e, n, from) = (shape.d_model, part.n as u32, part.from as u32);
+    let Scratch { dqkv, dout } = *scratch;
+    let kernel = AttentionBackward {
+        dx,
+        normal: saved.normal,
+        answer: saved.answer,
+        lse: saved.lse,
+        qkv_weight: gpu.address(&working.qkv_weight).cast(),
+        qkv_bias: gpu.address(&working.qkv_bias),
+        proj_back: gpu.address(&working.proj_back).cast(),
+        dqkv,
+        dout,
+        from,
+    };
+    let heads = gpu.constant(&SOURCE, shape, "attention_backward_heads")?;
+    let shared_bytes = gpu.constant(&SOURCE, shape, "attention_backward_shared_bytes")?;
+    let grid = Grid { blocks: (n, shape.n_head as u32 / heads), threads: 32 * heads, shared_bytes };
+    // SAFETY: the caller's.
+    unsafe { gpu.launch(shape, &kernel, grid) }?;
+
+    let qkv = Target {
+        weight: (grads.qkv_weight, params.qkv_weight),
+        bias: grads.qkv_bias,
+        norm: Some([(grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias)]),
+        strides: (3 * e, 1),
+        columns: 3 * e,
+        per_channel: None,
+    };
+    let operands = Operands { a: saved.normal, b: dqkv, rows: shape.n_time, skip: 0, widths: (e, 3 * e) };
+    // SAFETY: the caller's.
+    unsafe { weights::gradient(gpu, shape, part, &operands, &qkv) }?;
+    let proj = Target {
+        weight: (grads.proj_weight, params.proj_weight),
+        bias: grads.proj_bias,
+        norm: None,
+        strides: (e, 1),
+        columns: e,
+        per_channel: None,
+    };
+    let operands = Operands { a: saved.answer, b: dout, rows: shape.n_time, skip: part.from, widths: (e, e) };
+    // SAFETY: the caller's.
+    unsafe { weights::gradient(gpu, shape, part, &operands, &proj) }?;
+
+    let qkv_back = gpu.address(&working.qkv_back).cast();
+    let kernel = AttentionBackwardInput { dx, dqkv, normal: saved.normal, scale: saved.scale, qkv_back, n, from };
+    let tiles = (part.n * shape.n_time).div_ceil(128) as u32;
+    let shared_bytes = gpu.constant(&SOURCE, shape, "attention_backward_input_shared_bytes")?;
+    let grid = Grid { blocks: (tiles.min(gpu.multiprocessors()), 1), threads: 256, shared_bytes };
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, grid) }
 }

@@ -2,8 +2,9 @@
 
 use super::kernel::Pointer;
 use super::kernel::head::{HeadLogits, HeadLoss, HeadLossBackward, SOURCE};
+use super::weights::{self, Operands, Target};
 use super::working::{self, Matrix, Places};
-use super::{Gpu, Grid, Shape};
+use super::{Gpu, Grid, Part, Shape};
 use crate::error::Result;
 use cudarc::driver::CudaSlice;
 
@@ -158,4 +159,32 @@ pub unsafe fn logits(
     let shared_bytes = gpu.constant(&SOURCE, shape, "head_forward_shared_bytes")?;
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, Grid { blocks: (n as u32, 1), threads: 256, shared_bytes }) }
+}
+
+/// Adds the gradients of the head's parameters to `grads`, the slots' first, from what the loss's backward pass left.
+///
+/// # Safety
+/// Everything has the shape that is stated.
+pub unsafe fn gradients(
+    gpu: &mut Gpu,
+    shape: &Shape,
+    part: &Part,
+    params: &Params,
+    grads: &Params,
+    channel: Pointer<u32>,
+    backward: &Backward,
+) -> Result<()> {
+    let (e, q) = (shape.d_model, shape.n_level);
+    let target = Target {
+        weight: (grads.weight, params.weight),
+        bias: Pointer::NULL,
+        norm: Some([(grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias)]),
+        strides: (1, e),
+        columns: q,
+        per_channel: (params.matrices > 1).then_some((channel, q * e)),
+    };
+    let (rows, widths) = (shape.n_time - part.from, (e, 16 * working::blocks(q)));
+    let operands = Operands { a: backward.normals, b: backward.dlogits, rows, skip: 0, widths };
+    // SAFETY: the caller's.
+    unsafe { weights::gradient(gpu, shape, part, &operands, &target) }
 }

@@ -2,8 +2,10 @@
 
 use super::kernel::Pointer;
 use super::kernel::mlp::{MlpForward, SOURCE};
+use super::kernel::mlp_backward::{self, MlpBackward};
+use super::weights::{self, Operands, Target};
 use super::working::{self, Matrix, Places};
-use super::{Gpu, Grid, Shape};
+use super::{Gpu, Grid, Part, Shape};
 use crate::error::Result;
 use cudarc::driver::CudaSlice;
 
@@ -22,6 +24,7 @@ pub struct Params {
 /// Working copies of the weights.
 pub struct Working {
     weight: CudaSlice<u32>,
+    back: CudaSlice<u32>,
     fc_bias: CudaSlice<f32>,
 }
 
@@ -63,7 +66,19 @@ impl Working {
         };
         let places = Places { place: (2 * steps, 1), interleaved: (true, true), next: 0 };
         working::matrix(gpu, shape, out.add(32 * steps), &proj, &places)?;
-        Ok(Self { weight, fc_bias })
+
+        // For each block of hidden units all blocks of fc, of proj transposed, and of fc transposed.
+        let back = gpu.zeros(6 * e * e)?;
+        let out: Pointer<[u32; 4]> = gpu.address(&back).cast();
+        let by_columns = Places { place: (1, 3 * steps), interleaved: (true, true), next: 0 };
+        working::matrix(gpu, shape, out, &fc, &by_columns)?;
+        let proj = Matrix { len: (e, 4 * e), strides: (1, e), ..proj };
+        working::matrix(gpu, shape, out.add(32 * steps), &proj, &by_columns)?;
+        let scale = (Pointer::NULL, params.norm_weight);
+        let fc = Matrix { len: (4 * e, e), strides: (1, 4 * e), scale, ..fc };
+        let by_rows = Places { place: (3 * steps, 1), interleaved: (true, true), next: 0 };
+        working::matrix(gpu, shape, out.add(64 * steps), &fc, &by_rows)?;
+        Ok(Self { weight, back, fc_bias })
     }
 }
 
@@ -95,4 +110,75 @@ pub unsafe fn forward(
     let grid = Grid { blocks: (tiles.min(gpu.multiprocessors()), 1), threads: 256, shared_bytes };
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, grid) }
+}
+
+/// Memory that the backward pass works in, bf16 in pairs.
+#[derive(Debug, Clone, Copy)]
+pub struct Scratch {
+    /// The hidden layer [N, T, 4E].
+    pub active: Pointer<u32>,
+    /// Its gradient, before GELU [N, T, 4E].
+    pub dhidden: Pointer<u32>,
+    /// The gradient of the output [N, T, E].
+    pub dout: Pointer<u32>,
+}
+
+/// dx [N, T, E] in place, rows from `from` on; adds to `grads`, the slots' first.
+///
+/// # Safety
+/// Everything has the shape that is stated, and `saved` is what the forward pass saved.
+#[expect(clippy::too_many_arguments, reason = "what a stage's backward pass needs")]
+pub unsafe fn backward(
+    gpu: &mut Gpu,
+    shape: &Shape,
+    part: &Part,
+    params: &Params,
+    grads: &Params,
+    working: &Working,
+    saved: &Saved,
+    scratch: &Scratch,
+    dx: Pointer<f32>,
+) -> Result<()> {
+    let e = shape.d_model;
+    let Scratch { active, dhidden, dout } = *scratch;
+    let kernel = MlpBackward {
+        dx,
+        normal: saved.normal,
+        scale: saved.scale,
+        weight: gpu.address(&working.back).cast(),
+        fc_bias: gpu.address(&working.fc_bias),
+        active,
+        dhidden,
+        dout,
+        n: part.n as u32,
+        from: part.from as u32,
+    };
+    let tiles = (part.n * (shape.n_time - part.from)).div_ceil(128) as u32;
+    let shared_bytes = gpu.constant(&mlp_backward::SOURCE, shape, "mlp_backward_shared_bytes")?;
+    let grid = Grid { blocks: (tiles.min(gpu.multiprocessors()), 1), threads: 256, shared_bytes };
+    // SAFETY: the caller's.
+    unsafe { gpu.launch(shape, &kernel, grid) }?;
+
+    let fc = Target {
+        weight: (grads.fc_weight, params.fc_weight),
+        bias: grads.fc_bias,
+        norm: Some([(grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias)]),
+        strides: (4 * e, 1),
+        columns: 4 * e,
+        per_channel: None,
+    };
+    let operands = Operands { a: saved.normal, b: dhidden, rows: shape.n_time, skip: part.from, widths: (e, 4 * e) };
+    // SAFETY: the caller's.
+    unsafe { weights::gradient(gpu, shape, part, &operands, &fc) }?;
+    let proj = Target {
+        weight: (grads.proj_weight, params.proj_weight),
+        bias: grads.proj_bias,
+        norm: None,
+        strides: (e, 1),
+        columns: e,
+        per_channel: None,
+    };
+    let operands = Operands { a: active, b: dout, rows: shape.n_time, skip: part.from, widths: (4 * e, e) };
+    // SAFETY: the caller's.
+    unsafe { weights::gradient(gpu, shape, part, &operands, &proj) }
 }

