@@ -13,14 +13,22 @@ fn main() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "cu"))
         .collect();
     files.sort();
-    let rust: String = files.iter().map(|file| module(file)).collect();
+    let mut rust: String = files.iter().map(|file| module(file)).collect();
+    let all = files.iter().map(|file| format!("&{}::SOURCE, ", stem(file)));
+    writeln!(rust, "/// Every file of kernels.\npub const SOURCES: &[&Source] = &[{}];", all.collect::<String>())
+        .unwrap();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     std::fs::write(out.join("kernels.rs"), rust).expect("the output folder can be written");
 }
 
+/// The name of a file without its ending.
+fn stem(file: &Path) -> &str {
+    file.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8")
+}
+
 /// The Rust module of one file.
 fn module(file: &Path) -> String {
-    let stem = file.file_stem().and_then(|stem| stem.to_str()).expect("a name in UTF-8");
+    let stem = stem(file);
     let text = expand(file, &mut BTreeSet::new());
     let mut rust = String::new();
     writeln!(rust, "/// `{stem}.cu`.\npub mod {stem} {{").unwrap();

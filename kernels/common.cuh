@@ -109,13 +109,15 @@ DEVICE float gelu(float x) {
     return fmaf(half, tanh_approx(x * slope), half);
 }
 
-// GELU and its derivative, ½(1 + tanh u) + ½x(1 − tanh² u)·u'.
+// GELU and its derivative, by x·σ(a) with a = 2√(2/π)·(x + 0.044715·x³): σ + x·σ·(1 − σ)·a'. Not by tanh: where its rounding
+// leaves 1 − tanh² far from nothing, x³ would make much of it. 1 − σ is 2^-a·σ, without cancellation. Beyond ±10 σ has reached 1,
+// or the smallest normal numbers, so clamping changes nothing.
 DEVICE void gelu_and_slope(float x, float& value, float& slope) {
-    const float square = x * x;
-    const float gate = tanh_approx(x * fmaf(0.0356774081f, square, 0.7978845608f));
-    const float half = 0.5f * x;
-    value = fmaf(half, gate, half);
-    slope = fmaf(half * fmaf(-gate, gate, 1.0f), fmaf(0.1070322243f, square, 0.7978845608f), fmaf(0.5f, gate, 0.5f));
+    const float near = fminf(fmaxf(x, -10.0f), 10.0f), square = near * near;
+    const float other = exp2_approx(near * fmaf(-0.1029431642f, square, -2.3022081892f));
+    const float gate = reciprocal(1.0f + other);
+    value = x * gate;
+    slope = fmaf(near * gate * (other * gate), fmaf(0.2140644448f, square, 1.5957691216f), gate);
 }
 
 // ---- tensor cores -----------------------------------------------------------------------------------------------------

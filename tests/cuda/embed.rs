@@ -1,6 +1,6 @@
 //! The embedding: sums of five numbers in f32, whose error is that of f32.
 
-use crate::bench::{Bench, CASES, Case, Data, RUNS, part};
+use crate::bench::{Bench, CASES, Case, Data, part};
 use gpt2meg::device::cuda::embed::{backward, forward};
 use gpt2meg::device::cuda::kernel::embed::{EmbedBackward, EmbedForward};
 
@@ -33,7 +33,7 @@ fn try_case(number: usize, case: &Case) {
             }
         }
     }
-    for run in RUNS {
+    for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let buffer = bench.put(&tables.concat());
         let (tokens, conditions) = (bench.put(&token), bench.put(&condition));
@@ -73,6 +73,32 @@ fn try_case(number: usize, case: &Case) {
                 "{case:?} on {}: {x} for {sum}",
                 bench.name
             );
+        }
+
+        let (dxs, buffer) = (bench.put(&dx), bench.put(&before));
+        let [token_table, position, channel_table, subject_table, condition_table] = bench.bind(&buffer, &tables);
+        let kernel = EmbedBackward {
+            token: token_table,
+            position,
+            channel: channel_table,
+            subject: subject_table,
+            condition: condition_table,
+            tokens: kernel.tokens,
+            conditions: kernel.conditions,
+            channels: kernel.channels,
+            subjects: kernel.subjects,
+            dx: bench.gpu.address(&dxs),
+            n: n as u32,
+            first: part.first as u32,
+            slots: part.slots as u32,
+            slot_len: len as u64,
+        };
+        // SAFETY: everything has its size.
+        unsafe { backward(&mut bench.gpu, &case.shape(q), &kernel) }.unwrap();
+        for (i, (after, (sum, size, count))) in bench.get(&buffer).into_iter().zip(&gains).enumerate() {
+            // Any order of summation: n roundings of partial sums that the magnitudes bound.
+            let bound = count * 2f64.powi(-24) * size;
+            assert!((f64::from(after) - sum).abs() <= bound, "{case:?} on {}, {i}: {after} for {sum}", bench.name);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The head with its loss.
 
-use crate::bench::{Bench, CASES, Case, Data, Gradients, Kind, RUNS, judge, judge_slots, part};
+use crate::bench::{Bench, CASES, Case, Data, Gradients, Kind, judge, judge_slots, part};
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
 use crate::unfused;
@@ -50,7 +50,7 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
     let len = parts.iter().map(Vec::len).sum();
     let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
 
-    for run in RUNS {
+    for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("head, {case:?}, {q} levels, per channel {per_channel} on {}", bench.name);
         let shape = case.shape(q);

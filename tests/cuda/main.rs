@@ -11,5 +11,6 @@ mod bench;
 mod embed;
 mod head;
 mod mlp;
+mod resources;
 mod unfused;
 mod update;

@@ -1,7 +1,7 @@
 //! The MLP half-block.
 
 use crate::bench::{
-    Bench, CASES, Case, Data, Gradients, HALF_BLOCK, RUNS, difference, half_block_gradients, judge, judge_slots,
+    Bench, CASES, Case, Data, Gradients, HALF_BLOCK, difference, half_block_gradients, judge, judge_slots,
     oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
@@ -36,7 +36,7 @@ fn try_case(number: usize, case: &Case) {
     let len = parts.iter().map(Vec::len).sum();
     let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
 
-    for run in RUNS {
+    for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("mlp, {case:?} on {}", bench.name);
         let shape = case.shape(256);

@@ -1,6 +1,6 @@
 //! The optimiser against AdamW in f64, and against the CPU engine, whose operations it repeats one by one.
 
-use crate::bench::{Bench, CASES, Data, RUNS};
+use crate::bench::{Bench, CASES, Data};
 use cudarc::driver::CudaSlice;
 use gpt2meg::device::cuda::GRAD_SLOTS;
 use gpt2meg::device::cuda::update::{State, update};
@@ -13,7 +13,7 @@ struct Buffers {
     v: CudaSlice<f32>,
 }
 
-fn run(bench: &mut Bench, buffers: &Buffers, n_decayed: usize, hyper: &AdamW, scores: &[f32]) -> UpdateOutcome {
+fn step(bench: &mut Bench, buffers: &Buffers, n_decayed: usize, hyper: &AdamW, scores: &[f32]) -> UpdateOutcome {
     let on_gpu = bench.put(scores);
     let Buffers { params, grads, m, v } = buffers;
     let [params, grads, m, v] = [params, grads, m, v].map(|slice| (bench.gpu.address(slice), slice.len()));
@@ -38,12 +38,12 @@ fn try_size(n: usize, n_decayed: usize, max_norm: f32, weight_decay: f32) {
     let clip = (f64::from(max_norm) / norm).min(1.0);
     let (beta1, beta2, lr) = (f64::from(hyper.beta1), f64::from(hyper.beta2), f64::from(hyper.lr));
     let u = 2f64.powi(-24);
-    for run_as in RUNS {
-        let Some(mut bench) = Bench::new(run_as) else { return };
+    for run in CASES[0].runs() {
+        let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("{n} parameters on {}", bench.name);
         let buffers =
             Buffers { params: bench.put(&params), grads: bench.put(&grads), m: bench.put(&m), v: bench.put(&v) };
-        let outcome = run(&mut bench, &buffers, n_decayed, &hyper, &[1.0, 2.0]);
+        let outcome = step(&mut bench, &buffers, n_decayed, &hyper, &[1.0, 2.0]);
         assert!(outcome.applied, "{what}");
         // The tree is six additions deep.
         let most: f64 = sums.iter().map(|(_, size)| size * size).sum::<f64>().sqrt();
@@ -84,7 +84,7 @@ fn what_is_not_finite_never_reaches_a_weight() {
     let n = 100;
     let wrong = [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (0.1, f32::NAN), (0.1, f32::INFINITY), (1e30, 1.0)];
     for (gradient, score) in wrong {
-        let Some(mut bench) = Bench::new(&RUNS[0]) else { return };
+        let Some(mut bench) = Bench::new(&CASES[0].runs()[0]) else { return };
         let mut data = Data::new(7);
         let [params, m] = [data.floats(n, 1.0), data.floats(n, 1.0)];
         let v: Vec<f32> = m.iter().map(|m| m * m).collect();
@@ -94,7 +94,7 @@ fn what_is_not_finite_never_reaches_a_weight() {
             Buffers { params: bench.put(&params), grads: bench.put(&grads), m: bench.put(&m), v: bench.put(&v) };
         let hyper =
             AdamW { lr: 0.1, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.1, max_norm: f32::INFINITY, step: 1 };
-        let outcome = run(&mut bench, &buffers, n, &hyper, &[0.0, 0.0, score]);
+        let outcome = step(&mut bench, &buffers, n, &hyper, &[0.0, 0.0, score]);
         assert!(!outcome.applied, "{gradient} {score}");
         assert_eq!(bench.get(&buffers.params), params);
         assert_eq!(bench.get(&buffers.m), m);

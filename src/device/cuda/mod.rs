@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::sys::CUfunction_attribute as FunctionAttribute;
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
-use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
+use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use kernel::{Kernel, Pointer, Source};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -201,38 +201,35 @@ impl Gpu {
     fn module(&mut self, source: &'static Source, shape: &Shape) -> Result<&mut Module> {
         let key = (source.name, *shape);
         if !self.modules.contains_key(&key) {
-            let ptx = self.compile(source, shape)?;
+            let ptx = compile(source, shape, &self.architecture.to_string(), self.shared_limit)?;
             let module = self.stream.context().load_module(ptx);
             let module = module.map_err(|error| failed(&format!("load {}", source.name), error))?;
             self.modules.insert(key, Module { module, functions: HashMap::new() });
         }
         Ok(self.modules.get_mut(&key).expect("inserted above"))
     }
+}
 
-    fn compile(&self, source: &'static Source, shape: &Shape) -> Result<cudarc::nvrtc::Ptx> {
-        let options = vec![
-            format!("--gpu-architecture=compute_{}", self.architecture),
-            "--std=c++17".to_owned(),
-            "-lineinfo".to_owned(),
-            "-default-device".to_owned(),
-            format!("-DD_MODEL={}", shape.d_model),
-            format!("-DN_HEAD={}", shape.n_head),
-            format!("-DN_TIME={}", shape.n_time),
-            format!("-DN_LEVEL={}", shape.n_level),
-            format!("-DSHARED_LIMIT={}", self.shared_limit),
-            format!("-DGRAD_SLOTS={GRAD_SLOTS}"),
-        ];
-        let options = CompileOptions { name: Some(source.name.to_owned()), options, ..Default::default() };
-        compile_ptx_with_opts(
-            &std::fs::read_to_string(format!("/tmp/kdev/{}", source.name)).unwrap_or(source.text.to_owned()),
-            options,
-        )
-        .map_err(|error| {
-            let log = match &error {
-                CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
-                other => format!("{other:?}"),
-            };
-            Error::new(Kind::Internal, format!("NVRTC refuses {} for {shape:?}: {log}", source.name))
-        })
-    }
+/// Compiles a source for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory.
+pub fn compile(source: &Source, shape: &Shape, architecture: &str, shared_limit: u32) -> Result<Ptx> {
+    let options = vec![
+        format!("--gpu-architecture=compute_{architecture}"),
+        "--std=c++17".to_owned(),
+        "-lineinfo".to_owned(),
+        "-default-device".to_owned(),
+        format!("-DD_MODEL={}", shape.d_model),
+        format!("-DN_HEAD={}", shape.n_head),
+        format!("-DN_TIME={}", shape.n_time),
+        format!("-DN_LEVEL={}", shape.n_level),
+        format!("-DSHARED_LIMIT={shared_limit}"),
+        format!("-DGRAD_SLOTS={GRAD_SLOTS}"),
+    ];
+    let options = CompileOptions { name: Some(source.name.to_owned()), options, ..Default::default() };
+    compile_ptx_with_opts(source.text, options).map_err(|error| {
+        let log = match &error {
+            CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
+            other => format!("{other:?}"),
+        };
+        Error::new(Kind::Internal, format!("NVRTC refuses {} for {shape:?}: {log}", source.name))
+    })
 }
