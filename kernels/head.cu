@@ -22,9 +22,11 @@ static_assert(E <= 128 && Q <= 256, "a row of logits stays in registers");
 constexpr int BLOCKS = ceil_div(Q, 16);
 constexpr int WEIGHT_LEN = BLOCKS * STEPS * 32;
 constexpr int WARPS = 8;
+// Where shared memory is too small for both copies, the second is read from the L2 cache. The scores need a little, too.
+constexpr bool BACK_SHARED = 2 * WEIGHT_LEN * 16 + 1024 <= SHARED_LIMIT;
 // What launches must ask for, read by the host.
 extern "C" __constant__ const u32 head_forward_shared_bytes = WEIGHT_LEN * 16;
-extern "C" __constant__ const u32 head_backward_shared_bytes = 2 * WEIGHT_LEN * 16;
+extern "C" __constant__ const u32 head_backward_shared_bytes = (BACK_SHARED ? 2 : 1) * WEIGHT_LEN * 16;
 
 // Logits of sixteen rows: c[2i + p][2·half + b] is that of level 16i + 4t + 2p + b.
 DEVICE void logits_of(const Normal& normal, const uint4* weight, const float* bias, float (&c)[2 * BLOCKS][4]) {
@@ -115,7 +117,7 @@ DEVICE const float* load_weights(const Head& head) {
     const u32 to = shared_address(shared);
     for (int i = threadIdx.x; i < WEIGHT_LEN; i += 32 * WARPS) {
         copy_async(to + 16 * i, head.weight + matrix * head.matrix_len + i);
-        if (backward) copy_async(to + 16 * (WEIGHT_LEN + i), head.weight_back + matrix * head.matrix_len + i);
+        if (backward && BACK_SHARED) copy_async(to + 16 * (WEIGHT_LEN + i), head.weight_back + matrix * head.matrix_len + i);
     }
     commit_copies();
     wait_copies<0>();
@@ -131,6 +133,7 @@ DEVICE void loss(const Head& head, const u8* token, const float* levels, float* 
     const int from = head.from;
     const size_t sequence = blockIdx.x;
     const float* const bias = load_weights<backward>(head);
+    const uint4* const back = BACK_SHARED ? shared + WEIGHT_LEN : head.weight_back + (size_t)(bias - head.bias) / Q * head.matrix_len;
 
     float score[4] = {0, 0, 0, 0};
 #pragma unroll 1
@@ -171,7 +174,7 @@ DEVICE void loss(const Head& head, const u8* token, const float* levels, float* 
             }
 #pragma unroll
             for (int step = 0; step < STEPS; ++step) {
-                const uint4 f = shared[WEIGHT_LEN + (i * STEPS + step) * 32 + lane];
+                const uint4 f = back[(i * STEPS + step) * 32 + lane];
                 mma16(d[2 * step], a, f.x, f.y);
                 mma16(d[2 * step + 1], a, f.z, f.w);
             }
