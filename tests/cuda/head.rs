@@ -149,3 +149,30 @@ fn head_is_the_oracles() {
     }
     try_case(99, &CASES[3], 2, false);
 }
+
+#[test]
+fn ties_count_by_the_lower_level() {
+    // All logits are equal: level 0 is the most probable, 0 to 4 are the first five, and the loss is ln(Q).
+    let (case, q) = (Case { e: 32, h: 4, t: 8, ..CASES[0] }, 8);
+    let Some(mut bench) = Bench::new(&case.runs()[0]) else { return };
+    let shape = case.shape(q);
+    let parts = vec![vec![1.0; 32], vec![0.0; 32], vec![0.0; q * 32]];
+    let buffer = bench.put(&parts.concat());
+    let [norm_weight, norm_bias, weight] = bench.bind(&buffer, &parts);
+    let params = Params { norm_weight, norm_bias, weight, matrices: 1 };
+    let working = Working::new(&mut bench.gpu, &shape, &params).unwrap();
+    let levels = bench.put(&[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    let (token, channel) = (bench.put(&[3u8, 0, 1, 2, 3, 4, 5, 6, 7]), bench.put(&[0u32]));
+    let (x, scores) = (bench.put(&Data::new(1).floats(8 * 32, 1.0)), bench.put(&[f32::NAN; 4]));
+    let inputs = Inputs {
+        token: bench.gpu.address(&token),
+        channel: bench.gpu.address(&channel),
+        levels: bench.gpu.address(&levels),
+    };
+    let (x, to) = (bench.gpu.address(&x), bench.gpu.address(&scores));
+    // SAFETY: everything has its size.
+    unsafe { loss(&mut bench.gpu, &shape, (1, 0), &working, &inputs, x, to, None) }.unwrap();
+    let scores = bench.get(&scores);
+    assert!((f64::from(scores[0]) - 8.0 * 8f64.ln()).abs() < 1e-5, "{scores:?}");
+    assert_eq!(scores[1..], [1.0, 5.0, 140.0]);
+}
