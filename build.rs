@@ -61,7 +61,7 @@ fn expand(file: &Path, seen: &mut BTreeSet<PathBuf>) -> String {
         match include {
             Some(include) => {
                 let inner = expand(&file.with_file_name(include), seen);
-                write!(out, "{inner}#line {} \"{name}\"\n", number + 2).unwrap();
+                writeln!(out, "{inner}#line {} \"{name}\"", number + 2).unwrap();
             }
             // Each text is pasted once; the pragma would be a warning in a main file.
             None if line == "#pragma once" => out.push('\n'),
