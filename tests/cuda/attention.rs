@@ -19,9 +19,7 @@ fn try_case(number: usize, case: &Case) {
         for row in 0..n * t {
             x[row * e] = if row % t == 3 { 30.0 } else { 0.0 };
         }
-        for column in e..2 * e {
-            parts[2][column] *= 20.0;
-        }
+        parts[2][e..2 * e].iter_mut().for_each(|weight| *weight *= 20.0);
     }
     let oracle = oracle_half_block(&parts, e, 3 * e, e);
     let mut dx = data.floats(n * t * e, 1.0);

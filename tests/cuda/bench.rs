@@ -85,7 +85,7 @@ impl Bench {
         let mut offset = 0;
         let pointers = parts.iter().map(|part| {
             offset += part.len();
-            self.gpu.address(buffer).add(offset - part.len())
+            self.gpu.address(buffer).offset(offset - part.len())
         });
         pointers.collect::<Vec<_>>().try_into().expect("as many parts")
     }

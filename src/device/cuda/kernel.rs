@@ -36,7 +36,7 @@ impl<T> Pointer<T> {
     }
 
     /// The address `elements` further on.
-    pub fn add(self, elements: usize) -> Self {
+    pub fn offset(self, elements: usize) -> Self {
         Self::new(self.0 + (elements * size_of::<T>()) as u64)
     }
 

@@ -65,7 +65,7 @@ impl Working {
             next: 0,
         };
         let places = Places { place: (2 * steps, 1), interleaved: (true, true), next: 0 };
-        working::matrix(gpu, shape, out.add(32 * steps), &proj, &places)?;
+        working::matrix(gpu, shape, out.offset(32 * steps), &proj, &places)?;
 
         // For each block of hidden units all blocks of fc, of proj transposed, and of fc transposed.
         let back = gpu.zeros(6 * e * e)?;
@@ -73,11 +73,11 @@ impl Working {
         let by_columns = Places { place: (1, 3 * steps), interleaved: (true, true), next: 0 };
         working::matrix(gpu, shape, out, &fc, &by_columns)?;
         let proj = Matrix { len: (e, 4 * e), strides: (1, e), ..proj };
-        working::matrix(gpu, shape, out.add(32 * steps), &proj, &by_columns)?;
+        working::matrix(gpu, shape, out.offset(32 * steps), &proj, &by_columns)?;
         let scale = (Pointer::NULL, params.norm_weight);
         let fc = Matrix { len: (4 * e, e), strides: (1, 4 * e), scale, ..fc };
         let by_rows = Places { place: (3 * steps, 1), interleaved: (true, true), next: 0 };
-        working::matrix(gpu, shape, out.add(64 * steps), &fc, &by_rows)?;
+        working::matrix(gpu, shape, out.offset(64 * steps), &fc, &by_rows)?;
         Ok(Self { weight, back, fc_bias })
     }
 }
