@@ -248,11 +248,12 @@ fn info_names_recordings_and_channels_and_passes_over_what_it_cannot_open() {
     assert!(all["./two.npy"]["skipped"].as_str().unwrap().contains("which axis"), "{all}");
     let text = world.succeed("info s_raw.fif");
     assert!(text.contains("STI 014") && !text.contains("MEG 0111"), "{text}");
+    assert!(text.lines().any(|line| line.split_whitespace().eq(["bad", "channels", "none"])), "{text}");
 
     std::fs::create_dir(world.path("both")).unwrap();
-    for name in ["A.npy", "B.npy"] {
-        std::fs::copy(world.path("two.npy"), world.path("both").join(name)).unwrap();
-    }
+    world.signal("both/A.npy", 2);
+    // Another recording, not the same under another name, which would be refused.
+    world.npy("both/B.npy", 3000, 2, |time, channel| (time as f32 * (0.71 + channel as f32)).sin());
     world.succeed(&format!("tokenize both {NPY} --out data"));
     let facts: serde_json::Value = serde_json::from_str(&world.succeed("info data --json")).unwrap();
     for name in ["A", "B"] {

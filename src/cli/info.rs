@@ -117,7 +117,8 @@ fn print(facts: &Value, indent: usize) -> Result<()> {
             }
             Value::Array(items) => {
                 let words: Vec<String> = items.iter().map(plain).collect();
-                say(format_args!("{:indent$}{label:width$}  {}", "", words.join(", ")))?;
+                let words = if words.is_empty() { "none".into() } else { words.join(", ") };
+                say(format_args!("{:indent$}{label:width$}  {words}", ""))?;
             }
             _ => say(format_args!("{:indent$}{label:width$}  {}", "", plain(value)))?,
         }
@@ -129,6 +130,8 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "unknown".into(),
+        // Much of this was float32 in a file: its digits, and no more.
+        Value::Number(number) if number.is_f64() => format!("{:?}", number.as_f64().unwrap_or(f64::NAN) as f32),
         Value::Object(map) => map.values().map(plain).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
