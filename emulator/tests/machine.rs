@@ -157,6 +157,22 @@ fn accesses_out_of_bounds_and_misaligned() {
     assert_eq!(found(".local .b32 l[4];\n st.local.u32 [l+16], %r0; //!", 1).0, FindingKind::OutOfBounds);
 }
 
+/// By a generic address, as C++ that casts `const` away does it: for lanes that store side by side, and for some of them.
+#[test]
+fn constants_and_parameters_cannot_be_written() {
+    let constant = "mov.u64 %rd2, table; cvta.const.u64 %rd2, %rd2;";
+    let parameter = "mov.u64 %rd2, out; cvta.param.u64 %rd2, %rd2;";
+    for (place, step) in [(constant, 4), (constant, 0), (parameter, 0)] {
+        let body = format!("{place} mul.wide.u32 %rd3, %r0, {step}; add.u64 %rd2, %rd2, %rd3; st.b32 [%rd2], %r0;");
+        for block in [32, 20] {
+            let (report, _) = run_with(".const .align 16 .b32 table[32];", &body, 1, block, &settings());
+            let finding = report.findings.first().unwrap_or_else(|| panic!("nothing was found in {body}"));
+            assert_eq!(finding.kind, FindingKind::Undefined);
+            assert!(finding.message.contains("constant memory"), "{finding}");
+        }
+    }
+}
+
 #[test]
 fn copies_land_when_they_are_waited_for() {
     let copy = ".shared .align 16 .b8 s[128]; st.global.u32 [%rd1], %r0; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;\n\

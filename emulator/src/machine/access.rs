@@ -462,6 +462,10 @@ unsafe fn store_to<E: Element>(
         return unsafe { local_access::store::<E>(core, warp, frame, op, mask, m, addresses) };
     }
     let region = core.region(space);
+    if let Space::Parameter | Space::Constant = region.space {
+        let message = "writes a parameter of the kernel, or constant memory";
+        return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
+    }
     let grid = core.grid;
     let listed: &[u32] = if count == 1 { &[] } else { &grid.module.operands[op.list as usize..][..count] };
     let offset = addresses[0].wrapping_sub(region.base);
@@ -491,10 +495,6 @@ unsafe fn store_to<E: Element>(
             }
             region.shadow.add((offset >> 2) as usize).write_bytes(0xFF, 8 * bytes as usize);
         } else {
-            if let Space::Parameter | Space::Constant = region.space {
-                let message = "writes a parameter of the kernel, or constant memory";
-                return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
-            }
             let places = locate(core, &region, addresses, mask, bytes, bytes, 0x0F, "writes")?;
             super::hooks::stores::<E>(core, warp, &region, m.order, mask, addresses, bytes, value)?;
             for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
