@@ -4,112 +4,22 @@
 //! `cargo bench --bench step` uses all cores; `THREADS=1 cargo bench --bench step` one.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use gpt2meg::device::cpu::Cpu;
-use gpt2meg::device::{AdamW, Device, Dtype, HalfBlock, HeadBackward, Inputs, OptimizerState, Tensor};
+use gpt2meg::bench::step::Step;
+use gpt2meg::device::{DeviceChoice, HalfBlock, HeadBackward};
 use gpt2meg::model::config::ModelConfig;
-use gpt2meg::model::gpt2::{Backward, Gpt2, Workspace};
-use gpt2meg::model::layout::{Init, ParamLayout};
-use gpt2meg::random::{Purpose, keyed, unit};
-use rand::Rng;
 
 /// Sequences of a step: large enough that the update is a small part, as in training.
 const SEQUENCES: usize = 32;
 
-struct Step {
-    device: Cpu,
-    model: Gpt2,
-    work: Workspace,
-    inputs: Inputs,
-    scores: Tensor,
-    backward: Backward,
-    state: OptimizerState,
-}
-
-impl Step {
-    fn new() -> Self {
-        let config = ModelConfig::single(306, 1, 118);
-        let layout = ParamLayout::new(&config);
-        let threads = std::env::var("THREADS").ok().and_then(|threads| threads.parse().ok());
-        let mut device = Cpu::new(threads).unwrap();
-        let (p, t, slots) = (layout.len(), config.n_ctx, device.grad_slots());
-        let mut random = keyed(0, Purpose::Init, 0);
-        let mut start = vec![0.0f32; p];
-        for entry in layout.entries() {
-            for value in &mut start[entry.offset..][..entry.len] {
-                // Uniform with the standard deviation asked for is near enough for timing.
-                *value = match entry.init {
-                    Init::Normal(deviation) => (unit(random.next_u32()) - 0.5) * (deviation * 12f64.sqrt()) as f32,
-                    Init::Constant(value) => value,
-                };
-            }
-        }
-        let mut put = |dtype: Dtype, len: usize, bytes: &[u8]| {
-            let tensor = device.alloc(dtype, len).unwrap();
-            if !bytes.is_empty() {
-                device.upload(tensor, bytes).unwrap();
-            }
-            tensor
-        };
-        let token: Vec<u8> = (0..SEQUENCES * (t + 1)).map(|_| random.next_u32() as u8).collect();
-        let condition: Vec<u16> = (0..SEQUENCES * t).map(|_| (random.next_u32() % 119) as u16).collect();
-        let channel: Vec<u32> = (0..SEQUENCES as u32).collect();
-        let inputs = Inputs {
-            token: put(Dtype::U8, token.len(), &token),
-            condition: put(Dtype::U16, condition.len(), bytemuck::cast_slice(&condition)),
-            channel: put(Dtype::U32, channel.len(), bytemuck::cast_slice(&channel)),
-            subject: put(Dtype::U32, SEQUENCES, &[]),
-        };
-        let params = put(Dtype::F32, p, bytemuck::cast_slice(&start));
-        let grads = put(Dtype::F32, slots * p, &[]);
-        let state = OptimizerState {
-            params,
-            grads,
-            m: put(Dtype::F32, p, &[]),
-            v: put(Dtype::F32, p, &[]),
-            n_decayed: layout.n_decayed(),
-        };
-        let scores = put(Dtype::F32, SEQUENCES * 4, &[]);
-        let levels = put(Dtype::F32, config.n_level, &[]);
-        let backward = Backward { grads: layout.bind(grads), weight: 1.0 / (SEQUENCES * t / 2) as f32 };
-        let model = Gpt2 { params: layout.bind(params), levels, config };
-        let n = device.max_sequences();
-        let work = model.workspace(&mut device, n, true).unwrap();
-        Self { device, model, work, inputs, scores, backward, state }
-    }
-
-    fn run(&mut self) {
-        let (t, cut) = (self.model.config.n_ctx, self.device.max_sequences());
-        for first in (0..SEQUENCES).step_by(cut) {
-            let n = cut.min(SEQUENCES - first);
-            let inputs = self.inputs.sequences(first, n, t);
-            let scores = self.scores.slice(first * 4, n * 4);
-            let call = self.model.call(first, n);
-            self.model.loss(&mut self.device, &call, &inputs, &self.work, scores, Some(&self.backward)).unwrap();
-        }
-        self.update();
-    }
-
-    fn update(&mut self) {
-        let hyper = AdamW {
-            lr: 1e-4,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            max_norm: f32::INFINITY,
-            step: 1,
-        };
-        self.device.update(&self.state, &hyper, self.scores).unwrap();
-    }
-}
-
 fn benches(criterion: &mut Criterion) {
-    let mut step = Step::new();
+    let threads = std::env::var("THREADS").ok().and_then(|threads| threads.parse().ok());
+    let device = gpt2meg::device::open(DeviceChoice::Cpu, threads).unwrap();
+    let mut step = Step::new(device, &ModelConfig::single(306, 1, 118), SEQUENCES).unwrap();
     let t = step.model.config.n_ctx;
     let mut group = criterion.benchmark_group(format!("step on {}", step.device.name()));
     group.sample_size(10);
     group.throughput(Throughput::Elements((SEQUENCES * t) as u64));
-    group.bench_function("whole", |bencher| bencher.iter(|| step.run()));
+    group.bench_function("whole", |bencher| bencher.iter(|| step.run().unwrap()));
 
     // One call of each stage; tokens per second again, so that their inverses add up to the step's.
     let n = step.device.max_sequences();
@@ -122,7 +32,7 @@ fn benches(criterion: &mut Criterion) {
     assert!(saved_attention.len == n * step.device.saved_len(HalfBlock::Attention, &call));
     let (x, dx) = (step.work.x, step.work.dx);
     group.throughput(Throughput::Elements((n * t) as u64));
-    let device = &mut step.device;
+    let device = step.device.as_mut();
     group.bench_function("embed", |b| b.iter(|| device.embed(&call, &step.model.params.embed, &inputs, x)));
     group.bench_function("attention", |b| b.iter(|| device.attention(&call, &attention, x, Some(saved_attention))));
     group.bench_function("mlp", |b| b.iter(|| device.mlp(&call, &mlp, x, Some(saved_mlp))));
@@ -142,7 +52,7 @@ fn benches(criterion: &mut Criterion) {
         b.iter(|| device.embed_backward(&call, &step.backward.grads.embed, &inputs, dx));
     });
     group.throughput(Throughput::Elements(step.state.params.len as u64));
-    group.bench_function("update", |b| b.iter(|| step.update()));
+    group.bench_function("update", |b| b.iter(|| step.update().unwrap()));
     group.finish();
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` is the map. A newcomer starts with [`model::gpt2`], then reads [`device::Device`].
 
+pub mod bench;
 pub mod cli;
 pub mod device;
 pub mod error;

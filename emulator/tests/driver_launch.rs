@@ -69,6 +69,7 @@ fn kernels_run_when_they_are_waited_for() {
     let names: Vec<&str> = reports.iter().map(|report| report.kernel.as_str()).collect();
     assert_eq!(names, ["fill", "scale"]);
     assert!(reports.iter().all(|report| report.counters.as_ref().unwrap().thread_instructions > 0));
+    assert_eq!((reports[1].grid, reports[1].block, reports[1].dynamic_shared), ([2, 1, 1], [64, 1, 1], 0));
 }
 
 #[test]

@@ -214,9 +214,10 @@ fn parallel(grid: &Grid<'_>, order: &[u64], threads: usize) -> Total {
 }
 
 fn report(grid: &Grid<'_>, mut total: Total) -> LaunchReport {
-    let kernel = grid.launch.kernel.name.clone();
+    let Launch { kernel, grid: blocks, block, dynamic_shared, .. } = *grid.launch;
     total.printed.sort_by_key(|(place, _)| *place);
-    let mut report = LaunchReport { kernel, ..LaunchReport::default() };
+    let mut report =
+        LaunchReport { kernel: kernel.name.clone(), grid: blocks, block, dynamic_shared, ..LaunchReport::default() };
     if let Some((place, block, (warp, pc, trouble))) = total.failed {
         total.printed.retain(|(printed, _)| *printed < place);
         let kind = trouble.fault();

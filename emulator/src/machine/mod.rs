@@ -70,6 +70,12 @@ pub struct Launch<'a> {
 pub struct LaunchReport {
     /// Name of the kernel.
     pub kernel: String,
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y and z.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory of a block.
+    pub dynamic_shared: u32,
     /// What it cost, when settings ask for counting and the launch ran to its end.
     pub counters: Option<Counters>,
     /// What was found, the first first. A finding ends the launch.

@@ -1,0 +1,16 @@
+//! What a machine reaches, beside what it could: the counts of kernels against the least possible, the time that each
+//! resource of a card would need for them, and measured times of whole steps and rollouts.
+//!
+//! | file | what it holds |
+//! | --- | --- |
+//! | [`card`] | the rates of graphics cards |
+//! | [`work`] | what a kernel does, in the units of those rates, and the time that takes at least |
+//! | [`least`] | the least work that a step's kernels could do |
+//! | [`step`] | a training step of a model with random weights |
+//! | [`peak`] | multiplications and additions a second that the processor reaches in registers |
+
+pub mod card;
+pub mod least;
+pub mod peak;
+pub mod step;
+pub mod work;
