@@ -173,6 +173,41 @@ fn constants_and_parameters_cannot_be_written() {
     }
 }
 
+/// Shared variables do not touch each other, and each is at least as far from the next as a row of banks is long.
+#[test]
+fn one_shared_array_does_not_run_into_the_next() {
+    let arrays = ".shared .align 4 .b8 one[128]; .shared .align 4 .b8 two[128];
+        shl.b32 %r4, %r0, 2; mov.u32 %r5, one; add.u32 %r5, %r5, %r4; mov.u32 %r6, two; add.u32 %r6, %r6, %r4;
+        st.shared.u32 [%r5], %r0; st.shared.u32 [%r6], %r0; bar.sync 0;";
+    for access in
+        ["ld.shared.u32 %r7, [%r5+4];", "st.shared.u32 [%r5+128], %r0;", "atom.shared.add.u32 %r7, [%r5+8], 1;"]
+    {
+        let (report, _) = run_with("", &format!("{arrays} {access}"), 1, 32, &settings());
+        let finding = report.findings.first().unwrap_or_else(|| panic!("nothing was found of {access}"));
+        assert_eq!(finding.kind, FindingKind::OutOfBounds);
+        assert!(finding.message.contains("one has 128 bytes, from 0x0"), "{finding}");
+    }
+    // Dynamic shared memory does not touch the static one either.
+    let outside = ".extern .shared .align 4 .b8 dynamic[];";
+    let body = ".shared .align 4 .b32 word; mov.u32 %r5, dynamic; st.shared.u32 [word], %r5; ld.shared.u32 %r6, [word];
+        st.global.u32 [%rd1], %r6;";
+    let at = values(outside, body, 1, 1)[0];
+    assert!(at >= 4 + 128 && at.is_multiple_of(16), "{at}");
+    let (report, _) = run_with(outside, "st.shared.u32 [dynamic], %r0;", 1, 1, &settings());
+    assert_eq!(report.findings[0].kind, FindingKind::OutOfBounds);
+}
+
+#[test]
+fn special_registers_that_depend_on_the_card() {
+    let body = "mov.u32 %r4, %nsmid; mov.u32 %r5, %nwarpid; mad.lo.u32 %r4, %r4, 1000, %r5; st.global.u32 [%rd1], %r4;";
+    for (target, want) in
+        [(Target::Sm80, 108_064), (Target::Sm86, 82_048), (Target::Sm90, 132_064), (Target::Sm120, 170_048)]
+    {
+        let (report, values) = run_with("", body, 1, 1, &Settings { target, ..settings() });
+        assert_eq!((report.fault, values), (None, vec![want]), "{target}");
+    }
+}
+
 #[test]
 fn copies_land_when_they_are_waited_for() {
     let copy = ".shared .align 16 .b8 s[128]; st.global.u32 [%rd1], %r0; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;\n\

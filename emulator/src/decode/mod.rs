@@ -22,6 +22,7 @@ use crate::watch::Place;
 use constants::Constants;
 use op::{Call, Function, Op};
 use place::Track;
+pub(crate) use shared::SharedVariable;
 
 /// A loaded translation unit.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ pub struct Kernel {
     pub name: String,
     /// Its parameters, in order.
     pub parameters: Vec<Parameter>,
-    /// Bytes of statically declared shared memory.
+    /// Bytes of statically declared shared memory, as an assembler would lay it out.
     pub static_shared: u32,
     /// Bytes of local memory for each thread, without those of the functions that it calls.
     pub local_bytes: u32,
@@ -78,6 +79,8 @@ pub struct Kernel {
     pub required_threads: Option<[u32; 3]>,
     /// `.minnctapersm`.
     pub min_blocks_per_multiprocessor: Option<u32>,
+    /// Static shared variables, spread so that one does not touch the next.
+    pub(crate) shared_variables: Vec<SharedVariable>,
     /// Where dynamic shared memory begins, after the static and aligned.
     pub(crate) dynamic_shared_base: u32,
     /// Index among the module's functions.
@@ -145,6 +148,15 @@ impl fmt::Display for LoadError {
 }
 
 impl std::error::Error for LoadError {}
+
+impl Kernel {
+    /// The ranges of shared memory that a block has: each static variable, then the dynamic bytes.
+    pub(crate) fn shared_ranges(&self, dynamic: u32) -> Vec<std::ops::Range<u32>> {
+        let variables = self.shared_variables.iter().map(|variable| variable.at..variable.at + variable.bytes);
+        let dynamic = (dynamic > 0).then(|| self.dynamic_shared_base..self.dynamic_shared_base + dynamic);
+        variables.chain(dynamic).collect()
+    }
+}
 
 impl Module {
     /// Parses and decodes PTX.

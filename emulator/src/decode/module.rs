@@ -228,6 +228,7 @@ impl<'a> Unit<'a> {
                 name: function.name.into(),
                 parameters,
                 static_shared: layout.static_bytes,
+                shared_variables: layout.variables,
                 dynamic_shared_base: layout.dynamic,
                 local_bytes: shape.local_bytes,
                 constant_bytes: self.constant_bytes as u32,

@@ -26,14 +26,51 @@ pub fn align_of(variable: &ptx::Variable<'_>) -> u64 {
     variable.align.unwrap_or(natural).max(1).next_power_of_two()
 }
 
+/// Bytes between two shared variables, at least, and between the last and dynamic shared memory: who writes past the end
+/// of one does not reach the next. A row of the 32 banks, so that every variable keeps the banks that it would have
+/// without gaps.
+pub const SHARED_GAP: u32 = 128;
+
+/// A shared variable's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedVariable {
+    /// Its (mangled) name.
+    pub name: String,
+    /// Where it begins.
+    pub at: u32,
+    /// Its length in bytes.
+    pub bytes: u32,
+}
+
+/// Where the next variable goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct End {
+    /// As the assembler lays them out. This is what counts against the limits of a GPU.
+    packed: u32,
+    /// With gaps.
+    spread: u32,
+}
+
+impl End {
+    /// Takes bytes: where they begin, with gaps.
+    fn take(&mut self, bytes: u32, align: u32) -> u32 {
+        let packed = self.packed.next_multiple_of(align);
+        let least = if self.spread > 0 { self.spread + SHARED_GAP } else { 0 };
+        let row = align.max(SHARED_GAP);
+        let at = packed + least.saturating_sub(packed).next_multiple_of(row);
+        *self = End { packed: packed + bytes, spread: at + bytes };
+        at
+    }
+}
+
 /// Shared variables. Those that one kernel uses lie in that kernel's shared memory; those that several do, or a device
 /// function does, lie at the same place in all kernels.
 pub struct Shared<'a> {
-    common: Vec<(&'a str, u32)>,
-    common_end: u32,
-    /// By function: its own variables.
-    own: HashMap<&'a str, Vec<(&'a str, u32)>>,
-    ends: HashMap<&'a str, u32>,
+    common: Vec<(&'a str, u32, u32)>,
+    common_end: End,
+    /// By function: its own variables, their places and bytes.
+    own: HashMap<&'a str, Vec<(&'a str, u32, u32)>>,
+    ends: HashMap<&'a str, End>,
     /// `extern` arrays: dynamic shared memory, and its alignment.
     dynamic: Vec<&'a str>,
     dynamic_align: u32,
@@ -43,9 +80,11 @@ pub struct Shared<'a> {
 
 /// The shared memory of one function.
 pub struct Layout<'a> {
-    /// Names and places.
+    /// Names and places, those of dynamic arrays too.
     pub offsets: Vec<(&'a str, u32)>,
-    /// Bytes declared.
+    /// Static variables.
+    pub variables: Vec<SharedVariable>,
+    /// Bytes declared, without gaps.
     pub static_bytes: u32,
     /// Where dynamic shared memory begins.
     pub dynamic: u32,
@@ -62,7 +101,7 @@ impl<'a> Shared<'a> {
         }
         let mut shared = Shared {
             common: Vec::new(),
-            common_end: 0,
+            common_end: End::default(),
             own: HashMap::new(),
             ends: HashMap::new(),
             dynamic: Vec::new(),
@@ -100,33 +139,30 @@ impl<'a> Shared<'a> {
                 (None, []) => {}
                 (None, [one]) if !by_function => later.push((tree.functions[*one].name, variable.name, bytes, align)),
                 _ => {
-                    let at = shared.common_end.next_multiple_of(align);
-                    shared.common.push((variable.name, at));
-                    shared.common_end = at + bytes;
+                    let at = shared.common_end.take(bytes, align);
+                    shared.common.push((variable.name, at, bytes));
                 }
             }
         }
         for (function, name, bytes, align) in later {
-            let end = shared.ends.entry(function).or_insert(shared.common_end);
-            let at = end.next_multiple_of(align);
-            *end = at + bytes;
-            shared.own.entry(function).or_default().push((name, at));
+            let at = shared.ends.entry(function).or_insert(shared.common_end).take(bytes, align);
+            shared.own.entry(function).or_default().push((name, at, bytes));
         }
         Ok(shared)
     }
 
     /// As one function sees it.
     pub fn layout(&self, function: &ptx::Function<'a>) -> Layout<'a> {
-        let static_bytes = self.ends.get(function.name).copied().unwrap_or(self.common_end);
-        let mut end = static_bytes;
-        if self.dynamic_common {
-            end = self.ends.values().copied().chain([end, self.common_end]).max().unwrap_or(end);
-        }
-        let dynamic = end.next_multiple_of(self.dynamic_align);
-        let mut offsets = self.common.clone();
-        offsets.extend(self.own.get(function.name).into_iter().flatten());
+        let end = self.ends.get(function.name).copied().unwrap_or(self.common_end);
+        let ends = if self.dynamic_common { self.ends.values().chain([&self.common_end]).collect() } else { vec![] };
+        let widest = ends.into_iter().copied().chain([end]).max_by_key(|end| end.spread);
+        let dynamic = widest.unwrap_or(end).take(0, self.dynamic_align);
+        let placed = || self.common.iter().chain(self.own.get(function.name).into_iter().flatten());
+        let mut offsets: Vec<(&str, u32)> = placed().map(|(name, at, _)| (*name, *at)).collect();
         offsets.extend(self.dynamic.iter().map(|name| (*name, dynamic)));
-        Layout { offsets, static_bytes, dynamic }
+        let variable =
+            |(name, at, bytes): &(&str, u32, u32)| SharedVariable { name: (*name).into(), at: *at, bytes: *bytes };
+        Layout { offsets, variables: placed().map(variable).collect(), static_bytes: end.packed, dynamic }
     }
 }
 
@@ -152,4 +188,23 @@ fn mentioned<'a>(function: &ptx::Function<'a>) -> HashSet<&'a str> {
         }
     }
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_keep_apart_and_keep_their_banks() {
+        let (mut end, mut last) = (End::default(), None);
+        for (bytes, align) in [(4, 4), (1, 1), (12, 4), (256, 16), (8, 8), (2048, 1024), (3, 1), (64, 64)] {
+            let packed = end.packed.next_multiple_of(align);
+            let at = end.take(bytes, align);
+            assert_eq!((at % align, at % SHARED_GAP), (0, packed % SHARED_GAP));
+            assert!(last.is_none_or(|last| at >= last + SHARED_GAP), "{at} {last:?}");
+            last = Some(at + bytes);
+        }
+        // Alone, a variable begins at the beginning, and the packed length has no gaps.
+        assert_eq!((End::default().take(4, 4), end.packed), (0, 3200));
+    }
 }

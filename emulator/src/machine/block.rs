@@ -56,7 +56,7 @@ impl<'a> Block<'a> {
         let core = Core {
             grid,
             block,
-            shared: SharedMemory::new(grid.shared_bytes),
+            shared: SharedMemory::new(&grid.shared_ranges),
             live: threads,
             barriers: [BarrierState::default(); 16],
             completions: 0,
@@ -151,16 +151,18 @@ fn special(grid: &Grid<'_>, block: [u32; 3], number: u64, warp: u32) -> Special 
     let [x, y, _] = grid.launch.block;
     let thread = |lane: usize| warp * 32 + lane as u32;
     let row = |f: &dyn Fn(u32) -> u32| Row(std::array::from_fn(|lane| f(thread(lane))));
-    let multiprocessors = 108;
+    let limits = grid.settings.target.limits();
+    let multiprocessors = u64::from(limits.multiprocessors);
     Special {
         thread: [row(&|t| t % x), row(&|t| t / x % y), row(&|t| t / x / y)],
         block_size: grid.launch.block,
         block,
         grid_size: grid.launch.grid,
         warp,
+        warps: limits.threads_per_multiprocessor / 32,
         multiprocessor: [(number % multiprocessors) as u32, multiprocessors as u32],
         dynamic_shared: grid.launch.dynamic_shared,
-        total_shared: grid.shared_bytes,
+        total_shared: grid.launch.kernel.static_shared + grid.launch.dynamic_shared,
         grid: 1,
         workspace: grid.workspace,
         local_base: 0,

@@ -7,8 +7,8 @@ use super::local::SharedMemory;
 use super::observe::{Observer, Records};
 use super::trouble::{Outcome, Trouble};
 use super::{Launch, LoadedModule};
-use crate::decode::Module;
 use crate::decode::op::Op;
+use crate::decode::{Module, SharedVariable};
 use crate::memory::{GlobalMemory, View};
 use crate::settings::{Settings, Watch};
 use crate::watch::{FindingKind, Space};
@@ -47,7 +47,9 @@ pub struct Grid<'a> {
     pub settings: &'a Settings,
     /// What a shadow byte must have at least: [`crate::memory::FINE`], or without checks of initialisation less.
     pub need: u8,
-    /// Bytes of shared memory of a block: static and dynamic.
+    /// The parts of a block's shared memory: static variables, dynamic bytes.
+    pub shared_ranges: Vec<std::ops::Range<u32>>,
+    /// Where the last of them ends.
     pub shared_bytes: u32,
     /// What watching and counting record of all blocks.
     pub records: Records,
@@ -69,6 +71,7 @@ impl<'a> Grid<'a> {
         for (i, byte) in launch.parameters.iter().enumerate() {
             parameters[i / 8] |= u64::from(*byte) << (i % 8 * 8);
         }
+        let shared_ranges = launch.kernel.shared_ranges(launch.dynamic_shared);
         Grid {
             module,
             constants: loaded.constants(),
@@ -81,10 +84,8 @@ impl<'a> Grid<'a> {
             parameters,
             settings,
             need: if settings.watch == Watch::Off { 0x0F } else { 0xFF },
-            shared_bytes: match launch.dynamic_shared {
-                0 => launch.kernel.static_shared,
-                bytes => launch.kernel.dynamic_shared_base + bytes,
-            },
+            shared_bytes: shared_ranges.iter().map(|range| range.end).max().unwrap_or(0),
+            shared_ranges,
             workspace: 0,
         }
     }
@@ -244,10 +245,19 @@ impl Core<'_> {
         }
         if address.checked_add(bytes).is_none_or(|end| end > region.length) {
             let message = format!(
-                "{verb} {bytes} bytes of {name} memory at {address:#x}, out of bounds: there are {} bytes",
-                region.length
+                "{verb} {bytes} bytes of {name} memory at {address:#x}, out of bounds: {}",
+                self.neighbour(region, address)
             );
             return Err(Trouble::at_address(FindingKind::OutOfBounds, lane, space, address, message));
+        }
+        if space == Space::Shared {
+            // SAFETY: the region's shadow covers its length.
+            let shadow = unsafe { crate::memory::Shadow::new(region.shadow, region.length) };
+            if let Some(bad) = shadow.first_not_addressable(address, bytes) {
+                let near = self.neighbour(region, bad);
+                let message = format!("{verb} {bytes} bytes of shared memory at {address:#x}, out of bounds: {near}");
+                return Err(Trouble::at_address(FindingKind::OutOfBounds, lane, space, bad, message));
+            }
         }
         if region.shadow.is_null() || need & 0xF0 == 0 {
             return Ok(());
@@ -267,6 +277,23 @@ impl Core<'_> {
         }
         let message = format!("{verb} uninitialised {name} memory at {bad:#x}");
         Err(Trouble::at_address(FindingKind::Uninitialised, lane, space, bad, message))
+    }
+
+    /// What an address that belongs to nothing lies behind.
+    fn neighbour(&self, region: &Region, address: u64) -> String {
+        let kernel = self.grid.launch.kernel;
+        let before = kernel.shared_variables.iter().filter(|variable| u64::from(variable.at) <= address);
+        let dynamic = self.grid.launch.dynamic_shared;
+        let name = |variable: &SharedVariable| format!("{} has {} bytes", variable.name, variable.bytes);
+        match before.max_by_key(|variable| variable.at) {
+            _ if region.space != Space::Shared => format!("there are {} bytes", region.length),
+            _ if dynamic > 0 && address >= kernel.dynamic_shared_base.into() => {
+                format!("the launch has {dynamic} bytes of dynamic shared memory")
+            }
+            Some(variable) => format!("{}, from {:#x}", name(variable), variable.at),
+            None if region.length == 0 => "the block has no shared memory".into(),
+            None => format!("no variable is there; there are {} bytes", region.length),
+        }
     }
 
     /// The operands of an operation that are listed.

@@ -112,7 +112,7 @@ impl LocalMemory {
     }
 }
 
-/// Shared memory of a block: its bytes and their shadow.
+/// Shared memory of a block: its bytes and their shadow. Bytes between its variables cannot be accessed.
 #[derive(Debug)]
 pub struct SharedMemory {
     bytes: Vec<u64>,
@@ -121,23 +121,19 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// `length` uninitialised bytes.
-    pub fn new(length: u32) -> Self {
+    /// Uninitialised bytes, of which those in `ranges` can be accessed.
+    pub fn new(ranges: &[std::ops::Range<u32>]) -> Self {
+        let length = ranges.iter().map(|range| range.end).max().unwrap_or(0);
         let mut memory = SharedMemory {
             bytes: vec![u64::MAX; length.div_ceil(16) as usize * 2],
             // Some bytes to spare: the fast check of a wide access looks at them before it finds the memory too small.
             words: vec![0; length.div_ceil(4) as usize + 8],
             length,
         };
-        memory.reset();
+        for range in ranges {
+            memory.shadow().set_addressable(range.start.into(), range.len() as u64, true);
+        }
         memory
-    }
-
-    /// As it is when a block begins.
-    pub fn reset(&mut self) {
-        self.bytes.fill(u64::MAX);
-        self.words.fill(0);
-        self.shadow().set_addressable(0, self.length.into(), true);
     }
 
     /// Its length in bytes.
@@ -160,6 +156,14 @@ impl SharedMemory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_variables_have_nothing_between_them() {
+        let mut memory = SharedMemory::new(&[0..6, 128..132]);
+        assert_eq!((memory.length(), memory.shadow().first_not_addressable(0, 8)), (132, Some(6)));
+        assert_eq!(memory.shadow().first_not_addressable(128, 4), None);
+        assert_eq!(SharedMemory::new(&[]).length(), 0);
+    }
 
     #[test]
     fn lanes_have_bytes_of_their_own() {

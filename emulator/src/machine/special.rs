@@ -17,6 +17,8 @@ pub struct Special {
     pub grid_size: [u32; 3],
     /// `%warpid`
     pub warp: u32,
+    /// `%nwarpid`: warps that a multiprocessor has room for.
+    pub warps: u32,
     /// `%smid` that the block poses to run on, and `%nsmid`.
     pub multiprocessor: [u32; 2],
     /// `%dynamic_smem_size`
@@ -132,7 +134,6 @@ pub fn read(frame: &Frame, op: &Op, mask: u32) {
     let lanes = |f: fn(u32) -> u32| std::array::from_fn(|lane| f(lane as u32));
     let all = |value: u32| [value; 32];
     let is = |first: Register, last: Register| op.x >= first as u64 && op.x <= last as u64;
-    let threads: u32 = s.block_size.iter().product();
     let values = match op.x {
         _ if is(Register::TidX, Register::TidZ) => s.thread[axis(Register::TidX)].0,
         _ if is(Register::NtidX, Register::NtidZ) => all(s.block_size[axis(Register::NtidX)]),
@@ -140,7 +141,7 @@ pub fn read(frame: &Frame, op: &Op, mask: u32) {
         _ if is(Register::NctaidX, Register::NctaidZ) => all(s.grid_size[axis(Register::NctaidX)]),
         x if x == Register::Laneid as u64 => lanes(|lane| lane),
         x if x == Register::Warpid as u64 => all(s.warp),
-        x if x == Register::Nwarpid as u64 => all(threads.div_ceil(32)),
+        x if x == Register::Nwarpid as u64 => all(s.warps),
         x if x == Register::Smid as u64 => all(s.multiprocessor[0]),
         x if x == Register::Nsmid as u64 => all(s.multiprocessor[1]),
         x if x == Register::LanemaskEq as u64 => lanes(|lane| 1 << lane),

@@ -106,7 +106,7 @@ pub fn branches() -> Vec<Case> {
 pub fn special_registers() -> Vec<Case> {
     let block = u64::from(BLOCK);
     type Rule = fn(u64, u64) -> u64;
-    let rules: [(&str, Rule); 20] = [
+    let rules: [(&str, Rule); 19] = [
         ("%tid.x", |i, n| i % n),
         ("%tid.y", |_, _| 0),
         ("%tid.z", |_, _| 0),
@@ -125,23 +125,26 @@ pub fn special_registers() -> Vec<Case> {
         ("%lanemask_le", |i, _| (2 << (i % 32)) - 1),
         ("%lanemask_gt", |i, _| 0xffff_ffff & !((2 << (i % 32)) - 1)),
         ("%lanemask_ge", |i, _| 0xffff_ffff & !((1 << (i % 32)) - 1)),
-        ("%nwarpid", |_, _| 0),
         ("%dynamic_smem_size", |_, _| 0),
     ];
     rules
         .into_iter()
         .map(|(register, rule)| {
             Case::of_group(format!("mov.u32 %d, {register};"), &[], &[U32], THREADS, move |threads| {
-                (0..threads.len() as u64)
-                    .map(|i| vec![if register == "%nwarpid" { Want::Any } else { Want::Bits(rule(i, block)) }])
-                    .collect()
+                (0..threads.len() as u64).map(|i| vec![Want::Bits(rule(i, block))]).collect()
             })
         })
         .chain([
-            // Volatile by the manual, but here as everywhere the threads' own order.
-            Case::of_group("mov.u32 %d, %warpid;", &[], &[U32], THREADS, |threads| {
-                vec![vec![Want::Any]; threads.len()]
-            }),
+            // The manual promises no more than that lanes of a warp agree, and the range.
+            Case::of_group(
+                "{ .reg .b32 %w, %n; .reg .pred %p; mov.u32 %w, %warpid; mov.u32 %n, %nwarpid; match.all.sync.b32 %d|%p, %w, -1; \
+                 setp.lt.and.u32 %e, %w, %n, %p; mov.u32 %d, %n; and.b32 %d, %d, 15; }",
+                &[],
+                &[U32, Predicate],
+                THREADS,
+                // 64 or 48 warps, on every card here.
+                |threads| vec![vec![Want::Bits(0), Want::Bits(1)]; threads.len()],
+            ),
             Case::of_group("mov.u32 %d, WARP_SZ;", &[], &[U32], THREADS, |threads| {
                 vec![vec![Want::Bits(32)]; threads.len()]
             }),
