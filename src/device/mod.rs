@@ -19,6 +19,7 @@
 pub mod cpu;
 pub mod cuda;
 pub mod describe;
+mod rollout;
 
 use crate::ensure;
 use crate::error::{Kind, Result};

@@ -20,7 +20,7 @@ pub struct Run {
 }
 
 /// An A100; the same in other orders and roundings; a card with little shared memory, and the newest with much.
-const RUNS: &[Run] = &[
+pub const RUNS: &[Run] = &[
     Run { target: Target::Sm80, rounding: Rounding::Exact, seed: 0 },
     Run { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 1 },
     Run { target: Target::Sm86, rounding: Rounding::Adversarial, seed: 2 },
@@ -70,6 +70,12 @@ impl Bench {
     /// Copies out, after everything has run; fails with what the machine found.
     pub fn get<T: DeviceRepr + Clone + Default>(&self, slice: &CudaSlice<T>) -> Vec<T> {
         let out = self.gpu.stream().clone_dtoh(slice).and_then(|out| self.gpu.stream().synchronize().map(|()| out));
+        self.check();
+        out.unwrap()
+    }
+
+    /// Fails with what the machine found in what has run.
+    pub fn check(&self) {
         for report in self.standin.take_thread_reports() {
             assert!(report.fault.is_none(), "{} on {}: {}", report.kernel, self.name, report.fault.unwrap().message);
             assert!(report.findings.is_empty(), "{} on {}: {}", report.kernel, self.name, report.findings[0]);
@@ -77,7 +83,6 @@ impl Bench {
                 println!("{}: {}", report.kernel, serde_json::to_string(&report.counters).unwrap());
             }
         }
-        out.unwrap()
     }
 
     /// The addresses of parts that lie one after another.

@@ -12,5 +12,7 @@ mod embed;
 mod head;
 mod mlp;
 mod resources;
+mod rollout;
+mod sampler;
 mod unfused;
 mod update;

@@ -16,7 +16,7 @@ use super::team::Team;
 use super::{Cpu, Shape, attention, mlp, sampler};
 use crate::device::Rollout;
 use crate::ensure;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::Parameters;
@@ -38,7 +38,7 @@ pub(super) fn rollout(
     tokens: &mut [u8],
     logits: Option<&mut [f32]>,
 ) -> Result<()> {
-    check(config, rollout, tokens.len(), logits.as_ref().map(|logits| logits.len()))?;
+    rollout.check(config, tokens.len(), logits.as_ref().map(|logits| logits.len()))?;
     if rollout.n == 0 || rollout.n_new == 0 {
         return Ok(());
     }
@@ -75,41 +75,6 @@ pub(super) fn rollout(
     })
 }
 
-/// Checks sizes, indices and the window.
-fn check(config: &ModelConfig, rollout: &Rollout, n_token: usize, n_logit: Option<usize>) -> Result<()> {
-    let &Rollout { n, n_prompt, n_new, .. } = rollout;
-    rollout.sampler.check()?;
-    let longest = config.n_ctx + 1;
-    ensure!(
-        n_prompt > 0 && n_prompt.checked_add(n_new).is_some_and(|all| all <= longest),
-        Kind::Internal,
-        "{n_prompt} tokens to read and {n_new} to draw do not fit a window of {}",
-        config.n_ctx
-    );
-    let fed = (n_prompt + n_new).saturating_sub(1);
-    for (what, len, expected) in [
-        ("prompt", rollout.prompt.len(), n * n_prompt),
-        ("conditions", rollout.condition.len(), n * fed),
-        ("channels", rollout.channel.len(), n),
-        ("subjects", rollout.subject.len(), n),
-        ("keys", rollout.key.len(), n),
-        ("tokens", n_token, n * n_new),
-        ("logits", n_logit.unwrap_or(n * n_new * config.n_level), n * n_new * config.n_level),
-    ] {
-        ensure!(len == expected, Kind::Internal, "a rollout with {len} {what} where {expected} are needed");
-    }
-    for (what, limit, largest) in [
-        ("level", config.n_level, rollout.prompt.iter().max().map(|&x| usize::from(x))),
-        ("condition", config.n_condition + 1, rollout.condition.iter().max().map(|&x| usize::from(x))),
-        ("channel", config.n_channel, rollout.channel.iter().max().map(|&x| x as usize)),
-        ("subject", config.n_subject, rollout.subject.iter().max().map(|&x| x as usize)),
-    ] {
-        let largest = largest.unwrap_or(0);
-        ensure!(largest < limit, Kind::Internal, "a rollout with the {what} {largest} of {limit}");
-    }
-    Ok(())
-}
-
 /// The network, its blocks packed once for all sequences.
 struct Network<'a> {
     config: &'a ModelConfig,
@@ -131,8 +96,7 @@ impl Network<'_> {
     /// The activations that go with a token.
     #[inline(always)]
     fn embed<S: Simd>(&self, simd: S, rollout: &Rollout, sequence: usize, position: usize, token: u8, x: &mut [f32]) {
-        let fed = rollout.n_prompt + rollout.n_new - 1;
-        let condition = rollout.condition[sequence * fed + position].into();
+        let condition = rollout.condition[sequence * rollout.n_fed() + position].into();
         let (channel, subject) = (rollout.channel[sequence] as usize, rollout.subject[sequence] as usize);
         self.tables.row(simd, [token.into(), position, channel, subject, condition], x);
     }
@@ -267,11 +231,7 @@ fn draw(rollout: &Rollout, sequence: usize, step: usize, logits: &[f32]) -> Resu
         true => 0,
         false => word_at(rollout.seed, Purpose::Sampling, rollout.key[sequence], timestep),
     };
-    sampler::draw(logits, &rollout.sampler, word).ok_or_else(|| {
-        let channel = rollout.channel[sequence];
-        let what = format!("the logits of channel {channel} are not finite at generated timestep {timestep}");
-        Error::new(Kind::NonFiniteTraining, what).hint("The model has diverged in training: use an earlier checkpoint")
-    })
+    sampler::draw(logits, &rollout.sampler, word).ok_or_else(|| rollout.not_finite(sequence, step))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod embed;
 pub mod head;
 pub mod kernel;
 pub mod mlp;
+pub mod rollout;
 pub mod update;
 pub mod weights;
 pub mod working;
