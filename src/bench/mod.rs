@@ -6,11 +6,15 @@
 //! | [`card`] | the rates of graphics cards |
 //! | [`work`] | what a kernel does, in the units of those rates, and the time that takes at least |
 //! | [`least`] | the least work that a step's kernels could do |
+//! | [`stage`] | the stages of a step, one by one, and how often each is called |
 //! | [`step`] | a training step of a model with random weights |
+//! | [`measure`] | times of a step, its stages and a rollout, measured |
 //! | [`peak`] | multiplications and additions a second that the processor reaches in registers |
 
 pub mod card;
 pub mod least;
+pub mod measure;
 pub mod peak;
+pub mod stage;
 pub mod step;
 pub mod work;

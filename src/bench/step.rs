@@ -67,6 +67,11 @@ impl Step {
         Ok(Self { device, model, work, inputs, scores, backward, state, n_sequence })
     }
 
+    /// Sequences of a step.
+    pub fn n_sequence(&self) -> usize {
+        self.n_sequence
+    }
+
     /// Timesteps that a step processes.
     pub fn n_token(&self) -> usize {
         self.n_sequence * self.model.config.n_ctx

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod bench;
 mod demo;
 mod evaluate;
 mod export;
@@ -7,6 +8,7 @@ mod generate;
 mod info;
 pub mod progress;
 mod score;
+mod shape;
 mod simulate;
 mod tokenize;
 mod train;
@@ -67,6 +69,8 @@ enum Command {
     Score(score::Score),
     /// Compare generated recordings with real ones, in a report.
     Evaluate(evaluate::Evaluate),
+    /// What this machine reaches, beside its own limits.
+    Bench(bench::Bench),
     /// What a file is, or this machine.
     Info(info::Info),
     /// Check every byte of a file against its checksums.
@@ -104,7 +108,7 @@ impl Command {
             Self::Score(command) => command.overwrite,
             Self::Evaluate(command) => command.overwrite,
             Self::Export(command) => command.overwrite,
-            Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
+            Self::Bench(_) | Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
         };
         overwrite.force
     }
@@ -138,6 +142,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Generate(command) => command.run(globals),
         Command::Score(command) => command.run(globals),
         Command::Evaluate(command) => command.run(globals),
+        Command::Bench(command) => command.run(globals),
         Command::Info(command) => command.run(globals),
         Command::Verify(command) => command.run(globals),
         Command::Export(command) => command.run(globals),

@@ -1,5 +1,6 @@
 //! `gpt2meg train`.
 
+use super::shape::{Preset, Shape};
 use super::{Exit, Globals, Overwrite, progress};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
@@ -15,7 +16,7 @@ use crate::train::metrics::StepRecord;
 use crate::train::run_folder::{self, RunFolder, RunMeta, read_json, write_json};
 use crate::train::session::{End, Prepared, validation_windows};
 use crate::train::trainer;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -47,29 +48,6 @@ pub struct Train {
     recipe: Recipe,
     #[command(flatten)]
     pub(super) overwrite: Overwrite,
-}
-
-/// The network's shape.
-#[derive(Args, Debug)]
-struct Shape {
-    /// Shape to start from: the paper's two models, or a small one [default: single].
-    #[arg(long, value_enum)]
-    preset: Option<Preset>,
-    /// Transformer blocks.
-    #[arg(long)]
-    layers: Option<usize>,
-    /// Attention heads.
-    #[arg(long)]
-    heads: Option<usize>,
-    /// Width of the network; a multiple of the heads.
-    #[arg(long)]
-    d_model: Option<usize>,
-    /// Longest context, in timesteps; even.
-    #[arg(long)]
-    context: Option<usize>,
-    /// One output projection for all channels (the authors' code), or one for each (the paper's text) [default: shared].
-    #[arg(long, value_enum)]
-    head: Option<Head>,
 }
 
 /// How it is trained.
@@ -115,17 +93,6 @@ struct Recipe {
     /// Stop after so many validations in a row without a better one [default: never].
     #[arg(long)]
     patience: Option<u64>,
-}
-
-/// A shape to start from.
-#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-enum Preset {
-    /// The paper's single-subject model: 12 layers, 12 heads, d_model 96, context 256.
-    Single,
-    /// The paper's group model: as single, with d_model 240.
-    Group,
-    /// For demonstrations: 2 layers, 4 heads, d_model 32, context 128.
-    Tiny,
 }
 
 impl Train {
@@ -222,19 +189,13 @@ impl Train {
     /// The configuration of a new run.
     fn fresh(&self, dataset: &Dataset, data_path: &Path, globals: &Globals) -> Result<RunMeta> {
         let data = DataMeta::of(dataset)?;
-        let preset = self.shape.preset.unwrap_or(Preset::Single);
-        let shape = match preset {
-            Preset::Single => ModelConfig::single,
-            Preset::Group => ModelConfig::group,
-            Preset::Tiny => ModelConfig::tiny,
-        };
-        let base = shape(data.info.n_channel(), data.subjects.len(), data.conditions.len());
+        let base = self.shape.preset().config(data.info.n_channel(), data.subjects.len(), data.conditions.len());
         let model = self.shape.apply(&ModelConfig { n_level: data.scheme.n_level, ..base });
         model.check().map_err(|e| e.hint("Choose another shape"))?;
 
         let n_window = Windows::new(dataset, Split::Train, model.n_ctx)?.len();
         let mut base = TrainingConfig::paper(globals.seed, 1);
-        if preset == Preset::Tiny {
+        if self.shape.preset() == Preset::Tiny {
             base.lr = 1e-3;
         }
         let mut training = self.recipe.apply(&base);
@@ -272,20 +233,6 @@ impl Train {
         let hint = "Start a new run with another --out";
         training.check_goes_on(&earlier.training).map_err(|e| e.at(&self.out).hint(hint))?;
         Ok(RunMeta { training, ..earlier.clone() })
-    }
-}
-
-impl Shape {
-    /// `base` with what the flags change.
-    fn apply(&self, base: &ModelConfig) -> ModelConfig {
-        ModelConfig {
-            n_layer: self.layers.unwrap_or(base.n_layer),
-            n_head: self.heads.unwrap_or(base.n_head),
-            d_model: self.d_model.unwrap_or(base.d_model),
-            n_ctx: self.context.unwrap_or(base.n_ctx),
-            head: self.head.unwrap_or(base.head),
-            ..base.clone()
-        }
     }
 }
 

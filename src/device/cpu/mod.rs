@@ -41,6 +41,11 @@ const ROWS: usize = 64;
 /// No machine has more, and a slip of the keyboard should not start a million.
 pub const MAX_THREADS: usize = 4096;
 
+/// Threads where nobody says how many: one for each core.
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// The CPU as a device.
 pub struct Cpu {
     memory: Memory,
@@ -52,8 +57,7 @@ pub struct Cpu {
 impl Cpu {
     /// A device of so many threads; without a number, one for each core.
     pub fn new(threads: Option<usize>) -> Result<Self> {
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.unwrap_or_else(cores);
+        let threads = threads.unwrap_or_else(default_threads);
         Self::with_instructions(pulp::Arch::new(), threads)
     }
 

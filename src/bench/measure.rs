@@ -1,0 +1,108 @@
+//! Measured times of a step, its stages and a rollout.
+
+use super::stage::Place;
+use super::step::Step;
+use crate::device::{Device, Rollout, Sampler};
+use crate::error::Result;
+use crate::interrupt;
+use crate::model::config::ModelConfig;
+use crate::model::layout::{ParamLayout, Parameters};
+use crate::random::{Purpose, keyed};
+use crate::statistics::quantile::quantile;
+use crate::train::init;
+use rand::Rng;
+use serde::Serialize;
+use std::time::Instant;
+
+/// Seconds that something took, over several repeats.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Seconds {
+    /// The median.
+    pub median: f64,
+    /// A tenth was faster.
+    pub fast: f64,
+    /// A tenth was slower.
+    pub slow: f64,
+}
+
+/// Times `work`, `repeats` times (at least once), after a first time that does not count; fewer if a signal asks to stop. `work`
+/// ends when everything is done.
+pub fn repeat(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<Seconds> {
+    work()?;
+    let mut seconds = Vec::with_capacity(repeats);
+    while seconds.is_empty() || (seconds.len() < repeats && interrupt::requested().is_none()) {
+        let start = Instant::now();
+        work()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let [fast, median, slow] = [0.1, 0.5, 0.9].map(|q| quantile(&seconds, q));
+    Ok(Seconds { median, fast, slow })
+}
+
+/// The whole step.
+pub fn step(step: &mut Step, repeats: usize) -> Result<Seconds> {
+    repeat(repeats, || step.run().and_then(|()| step.device.sync()))
+}
+
+/// Every place of the step's network as of one with `n_layer` layers.
+pub fn places(step: &mut Step, n_layer: usize, repeats: usize) -> Result<Vec<(Place, Seconds)>> {
+    let places = step.places(n_layer);
+    let timed = |place: Place| {
+        let seconds = repeat(repeats, || step.run_place(&place).and_then(|()| step.device.sync()))?;
+        Ok((place, seconds))
+    };
+    places.into_iter().map(timed).collect()
+}
+
+/// A model with random weights that generates from random prompts.
+pub struct Generation {
+    /// Where it runs.
+    pub device: Box<dyn Device>,
+    config: ModelConfig,
+    params: Parameters,
+    prompt: Vec<u8>,
+    condition: Vec<u16>,
+    channel: Vec<u32>,
+    key: Vec<u64>,
+}
+
+impl Generation {
+    /// For `n_sequence` sequences.
+    pub fn new(mut device: Box<dyn Device>, config: &ModelConfig, n_sequence: usize) -> Result<Self> {
+        let layout = ParamLayout::new(config);
+        let buffer = device.alloc(crate::device::Dtype::F32, layout.len())?;
+        device.upload(buffer, bytemuck::cast_slice(&init::parameters(&layout, 0)))?;
+        let mut random = keyed(0, Purpose::Init, u64::MAX);
+        let len = n_sequence * config.n_ctx;
+        Ok(Self {
+            device,
+            config: config.clone(),
+            params: layout.bind(buffer),
+            prompt: (0..len).map(|_| (random.next_u32() % config.n_level as u32) as u8).collect(),
+            condition: (0..len).map(|_| (random.next_u32() % (config.n_condition as u32 + 1)) as u16).collect(),
+            channel: (0..n_sequence).map(|i| (i % config.n_channel) as u32).collect(),
+            key: (0..n_sequence as u64).collect(),
+        })
+    }
+
+    /// Reads a window but for `hop` timesteps, and draws those.
+    pub fn window(&mut self, hop: usize) -> Result<()> {
+        let (n, n_prompt) = (self.channel.len(), self.config.n_ctx - hop);
+        let mut tokens = vec![0; n * hop];
+        let rollout = Rollout {
+            n,
+            n_prompt,
+            n_new: hop,
+            prompt: &self.prompt[..n * n_prompt],
+            condition: &self.condition[..n * (self.config.n_ctx - 1)],
+            channel: &self.channel,
+            subject: &vec![0; n],
+            key: &self.key,
+            timestep: 0,
+            seed: 0,
+            sampler: Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false },
+        };
+        self.device.rollout(&self.config, &self.params, &rollout, &mut tokens, None)
+    }
+}

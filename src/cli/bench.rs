@@ -1,0 +1,218 @@
+//! `gpt2meg bench`: what this machine reaches, beside its own limits.
+
+use super::shape::Shape;
+use super::{Exit, Globals, say};
+use crate::bench::measure::{self, Generation, Seconds};
+use crate::bench::step::Step;
+use crate::bench::{least, peak};
+use crate::device::{self, cpu};
+use crate::ensure;
+use crate::error::{Kind, Result};
+use crate::interrupt;
+use crate::model::config::ModelConfig;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// Time training or generation on this machine, with a model and data made up for it.
+///
+/// On a processor, rates stand beside what it reaches in registers alone, measured in the same run.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  gpt2meg bench train
+  gpt2meg bench train --preset group --sequences 32 --json
+  gpt2meg bench generate --hop 128 --threads 1
+  gpt2meg bench kernels")]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Whole training steps: forward, backward, update.
+    Train(Options),
+    /// Windows of generation, as `gpt2meg generate` draws them: the prompt is read, a hop of timesteps drawn.
+    Generate {
+        #[command(flatten)]
+        options: Options,
+        /// Timesteps drawn from one window.
+        #[arg(long, default_value_t = 10)]
+        hop: usize,
+    },
+    /// Every stage of a training step by itself.
+    Kernels(Options),
+}
+
+#[derive(Args, Debug)]
+struct Options {
+    #[command(flatten)]
+    shape: Shape,
+    /// Sequences, as many as channels of a window [default: 306 to generate, 64 to train].
+    #[arg(long)]
+    sequences: Option<usize>,
+    /// How often to time it.
+    #[arg(long, default_value_t = 10)]
+    repeats: usize,
+}
+
+impl Options {
+    fn config(&self) -> Result<ModelConfig> {
+        let config = self.shape.apply(&self.shape.preset().config(306, 1, 118));
+        config.check().map_err(|e| e.hint("Choose another shape"))?;
+        let most = 1 << 16;
+        ensure!(self.repeats > 0, Kind::Usage, "--repeats must be at least 1");
+        ensure!(
+            self.sequences.is_none_or(|n| (1..=most).contains(&n)),
+            Kind::Usage,
+            "--sequences must be 1 to {most}, not {}",
+            self.sequences.unwrap_or_default()
+        );
+        Ok(config)
+    }
+}
+
+/// What was measured: facts for programs, lines for people.
+struct Outcome {
+    facts: Value,
+    lines: Vec<String>,
+}
+
+impl Bench {
+    /// Runs the command.
+    pub fn run(self, globals: &Globals) -> Result<Exit> {
+        let outcome = match &self.what {
+            What::Train(options) => train(options, globals)?,
+            What::Generate { options, hop } => generate(options, *hop, globals)?,
+            What::Kernels(options) => kernels(options, globals)?,
+        };
+        if let Some(signal) = interrupt::requested() {
+            return Ok(Exit::Signal(signal));
+        }
+        if globals.json {
+            say(serde_json::to_string_pretty(&outcome.facts).expect("JSON of plain values"))?;
+        } else {
+            outcome.lines.iter().try_for_each(say)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The rate of multiplications and additions in registers, where the device is this processor.
+fn register_rate(device: &dyn device::Device, globals: &Globals) -> Option<f64> {
+    let threads = globals.threads.unwrap_or_else(cpu::default_threads);
+    device.name().starts_with("CPU").then(|| peak::flop_rate(threads, 20))
+}
+
+fn milliseconds(seconds: &Seconds) -> String {
+    let [median, fast, slow] = [seconds.median, seconds.fast, seconds.slow].map(|s| s * 1e3);
+    format!("{median:9.3} ms ({fast:.3} to {slow:.3})")
+}
+
+/// A rate of arithmetic, and its share of what registers alone allow.
+fn arithmetic(flop: f64, peak: Option<f64>) -> String {
+    let share = peak.map(|peak| format!(", {:.0} % of {:.1} in registers", 100.0 * flop / peak, peak / 1e9));
+    format!("{:.1} GFLOP/s{}", flop / 1e9, share.unwrap_or_default())
+}
+
+fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
+    let config = options.config()?;
+    let device = device::open(globals.device, globals.threads)?;
+    let name = device.name();
+    let peak = register_rate(device.as_ref(), globals);
+    let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;
+    let seconds = measure::step(&mut step, options.repeats)?;
+    let tokens = step.n_token() as f64 / seconds.median;
+    let flop = tokens * least::training_flop(&config);
+    let lines = vec![
+        format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
+        format!("  step        {}", milliseconds(&seconds)),
+        format!("  rate        {tokens:9.0} timesteps of a channel a second"),
+        format!("  arithmetic  {}", arithmetic(flop, peak)),
+    ];
+    let facts = json!({
+        "device": name,
+        "model": config,
+        "sequences": step.n_sequence(),
+        "seconds": seconds,
+        "tokens_per_second": tokens,
+        "flop_per_second": flop,
+        "register_flop_per_second": peak,
+    });
+    Ok(Outcome { facts, lines })
+}
+
+fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome> {
+    let config = options.config()?;
+    ensure!(
+        hop > 0 && hop < config.n_ctx,
+        Kind::Usage,
+        "--hop {hop} is outside 1 to {}: one timestep of the window at least is the prompt",
+        config.n_ctx - 1
+    );
+    let device = device::open(globals.device, globals.threads)?;
+    let (name, n) = (device.name(), options.sequences.unwrap_or(306));
+    let peak = register_rate(device.as_ref(), globals);
+    let mut generation = Generation::new(device, &config, n)?;
+    let seconds = measure::repeat(options.repeats, || generation.window(hop))?;
+    let timesteps = hop as f64 / seconds.median;
+    // Every timestep of a window but the last is read or fed back once.
+    let fed = (config.n_ctx - 1) as f64;
+    let flop = n as f64 * fed * least::forward_flop(&config, (fed + 1.0) / 2.0) / seconds.median;
+    let lines = vec![
+        format!("{name}: {n} sequences, context {}, hop {hop}", config.n_ctx),
+        format!("  window      {}", milliseconds(&seconds)),
+        format!("  rate        {timesteps:9.2} timesteps a second, {:.0} tokens", timesteps * n as f64),
+        format!("  arithmetic  {}", arithmetic(flop, peak)),
+    ];
+    let facts = json!({
+        "device": name,
+        "model": config,
+        "sequences": n,
+        "hop": hop,
+        "seconds": seconds,
+        "timesteps_per_second": timesteps,
+        "tokens_per_second": timesteps * n as f64,
+        "flop_per_second": flop,
+        "register_flop_per_second": peak,
+    });
+    Ok(Outcome { facts, lines })
+}
+
+fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
+    let config = options.config()?;
+    let device = device::open(globals.device, globals.threads)?;
+    let (name, slots) = (device.name(), device.grad_slots());
+    let peak = register_rate(device.as_ref(), globals);
+    let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;
+    let places = measure::places(&mut step, config.n_layer, options.repeats)?;
+    let whole: f64 = places.iter().map(|(place, seconds)| place.times as f64 * seconds.median).sum();
+
+    let mut lines = vec![
+        format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
+        format!("  {:<20} {:>5} {:>6} {:>10} {:>7}  arithmetic", "stage", "rows", "times", "ms", "share"),
+    ];
+    let mut facts = Vec::new();
+    for (place, seconds) in &places {
+        let kernels = least::stage(place.stage, &config, place.rows, step.n_sequence(), slots);
+        let flop = kernels.iter().map(|(_, work)| work.tensor_flop).sum::<f64>() / seconds.median;
+        let arithmetic = if flop > 0.0 { arithmetic(flop, peak) } else { String::new() };
+        let share = 100.0 * place.times as f64 * seconds.median / whole;
+        let (stage, rows, times, ms) = (place.stage.name(), place.rows, place.times, seconds.median * 1e3);
+        lines.push(
+            format!("  {stage:<20} {rows:>5} {times:>6} {ms:>10.3} {share:>5.1} %  {arithmetic}").trim_end().into(),
+        );
+        facts.push(json!({ "place": place, "seconds": seconds, "flop_per_second": flop }));
+    }
+    let tokens = step.n_token() as f64 / whole;
+    lines.push(format!("  sum {:.3} ms: {tokens:.0} timesteps of a channel a second", whole * 1e3));
+    let facts = json!({
+        "device": name,
+        "model": config,
+        "sequences": step.n_sequence(),
+        "stages": facts,
+        "seconds": whole,
+        "tokens_per_second": tokens,
+        "register_flop_per_second": peak,
+    });
+    Ok(Outcome { facts, lines })
+}

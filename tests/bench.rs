@@ -1,0 +1,104 @@
+//! `gpt2meg bench`: its numbers belong together, whatever they are, and what makes no sense is refused.
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+/// The exit code of `Kind::Usage`.
+const USAGE: i32 = 2;
+const SMALL: [&str; 8] = ["--layers", "3", "--heads", "1", "--d-model", "8", "--context", "16"];
+
+fn bench(what: &str, more: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+    command.args(["bench", what, "--device", "cpu", "--threads", "1"]).args(SMALL).args(more).output().unwrap()
+}
+
+fn facts(what: &str, more: &[&str]) -> Value {
+    let output = bench(what, &[&["--json", "--repeats", "3"], more].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[track_caller]
+fn assert_near(value: &Value, want: f64) {
+    let value = value.as_f64().unwrap();
+    assert!((value / want - 1.0).abs() < 1e-9, "{value} instead of {want}");
+}
+
+#[test]
+fn rates_follow_from_times() {
+    let train = facts("train", &["--sequences", "5"]);
+    let seconds = &train["seconds"];
+    let [fast, median, slow] = ["fast", "median", "slow"].map(|name| seconds[name].as_f64().unwrap());
+    assert!(0.0 < fast && fast <= median && median <= slow);
+    assert_near(&train["tokens_per_second"], 5.0 * 16.0 / median);
+    // By the formulas: three times 24E² and 4E for each of 8.5 timesteps seen, in each of three layers, and 2EQ.
+    let flop = 3.0 * (3.0 * (24.0 * 64.0 + 32.0 * 8.5) + 2.0 * 8.0 * 256.0);
+    assert_near(&train["flop_per_second"], 5.0 * 16.0 * flop / median);
+    assert!(train["register_flop_per_second"].as_f64().unwrap() > 1e8);
+
+    let generate = facts("generate", &["--sequences", "5", "--hop", "4"]);
+    assert_near(&generate["timesteps_per_second"], 4.0 / generate["seconds"]["median"].as_f64().unwrap());
+    assert_near(&generate["tokens_per_second"], 5.0 * generate["timesteps_per_second"].as_f64().unwrap());
+}
+
+#[test]
+fn stages_add_up_to_a_step() {
+    let kernels = facts("kernels", &["--sequences", "2"]);
+    let stages = kernels["stages"].as_array().unwrap();
+    let calls: Vec<(&str, u64, u64)> = stages
+        .iter()
+        .map(|stage| &stage["place"])
+        .map(|place| {
+            (place["stage"].as_str().unwrap(), place["rows"].as_u64().unwrap(), place["times"].as_u64().unwrap())
+        })
+        .collect();
+    // Two layers whole, and one of which half is needed.
+    assert_eq!(
+        calls,
+        [
+            ("embed", 16, 1),
+            ("attention", 16, 2),
+            ("attention", 8, 1),
+            ("mlp", 16, 2),
+            ("mlp", 8, 1),
+            ("head", 8, 1),
+            ("mlp_backward", 16, 2),
+            ("mlp_backward", 8, 1),
+            ("attention_backward", 16, 2),
+            ("attention_backward", 8, 1),
+            ("embed_backward", 16, 1),
+            ("update", 0, 1),
+        ]
+    );
+    let sum: f64 = stages
+        .iter()
+        .zip(&calls)
+        .map(|(stage, call)| call.2 as f64 * stage["seconds"]["median"].as_f64().unwrap())
+        .sum();
+    assert_near(&kernels["seconds"], sum);
+    assert_near(&kernels["tokens_per_second"], 2.0 * 16.0 / sum);
+}
+
+#[test]
+fn for_people_it_is_a_table() {
+    for (what, rows) in [("train", "step"), ("generate", "window"), ("kernels", "attention_backward")] {
+        let output = bench(what, &["--sequences", "2", "--repeats", "1"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.starts_with("CPU") && text.contains(rows), "{text}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let refusals: [(&[&str], &str); 3] = [
+        (&["--hop", "16"], "--hop 16 is outside 1 to 15"),
+        (&["--sequences", "0"], "--sequences must be 1 to 65536, not 0"),
+        (&["--repeats", "0"], "--repeats must be at least 1"),
+    ];
+    for (arguments, message) in refusals {
+        let output = bench("generate", arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(message) && text.lines().count() == 1, "{text}");
+        assert_eq!(output.status.code(), Some(USAGE), "{text}");
+    }
+}
