@@ -32,6 +32,18 @@ pub enum Symbol {
     Function(u32),
 }
 
+/// Whether an operation passes on what was never written, instead of using it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Carries {
+    /// It uses what it reads.
+    #[default]
+    Nothing,
+    /// It moves its sources within the lane.
+    Lane,
+    /// It moves `a` from lane to lane.
+    Across,
+}
+
 /// An operation before its registers are placed.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -41,6 +53,8 @@ pub struct Draft {
     pub list: Option<(Vec<u32>, usize)>,
     /// Whether [`Op::e`] is written, not read.
     pub e_written: bool,
+    /// Whether it passes on what was never written.
+    pub carries: Carries,
     /// Index of the instruction that it belongs to.
     pub instruction: u32,
 }
@@ -167,14 +181,16 @@ impl<'a> Builder<'a, '_> {
     /// Adds an operation under the instruction's guard.
     pub fn emit(&mut self, op: Op) -> &mut Draft {
         let op = Op { guard: self.guard, ..op };
-        self.drafts.push(Draft { op, list: None, e_written: false, instruction: self.instruction });
+        let carries = Carries::default();
+        self.drafts.push(Draft { op, list: None, e_written: false, carries, instruction: self.instruction });
         self.drafts.last_mut().expect("just pushed")
     }
 
     /// Adds one that is not counted and that no guard stops.
     pub fn emit_hidden(&mut self, op: Op) {
         let op = Op { guard: NONE, hidden: true, ..op };
-        self.drafts.push(Draft { op, list: None, e_written: false, instruction: self.instruction });
+        let carries = Carries::default();
+        self.drafts.push(Draft { op, list: None, e_written: false, carries, instruction: self.instruction });
     }
 
     /// A constant.

@@ -20,6 +20,7 @@ use crate::target::Target;
 use crate::tensor::mma::Mma;
 use crate::watch::Place;
 use constants::Constants;
+pub use instructions::mnemonics;
 use op::{Call, Function, Op};
 use place::Track;
 pub(crate) use shared::SharedVariable;
@@ -128,6 +129,18 @@ pub(crate) struct Relocation {
     pub variable: Option<u32>,
     /// Bytes added.
     pub offset: i64,
+    /// The bits of the address that are taken; the lowest of them becomes bit 0.
+    pub mask: u64,
+    /// Bytes that they fill.
+    pub bytes: usize,
+}
+
+impl Relocation {
+    /// What is written, once it is known where the variables lie.
+    pub fn value(&self, addresses: &[u64]) -> u64 {
+        let base = self.variable.map_or(0, |index| addresses[index as usize]);
+        (base.wrapping_add_signed(self.offset) & self.mask) >> self.mask.trailing_zeros().min(63)
+    }
 }
 
 /// Why a module cannot be loaded.

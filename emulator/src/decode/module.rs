@@ -142,24 +142,25 @@ impl<'a> Unit<'a> {
             let Some(index) = self.places.get(variable.name).copied() else { continue };
             let size = Type::named(variable.element).map_or(1, Type::bytes) as usize;
             for (i, value) in variable.initial.iter().enumerate() {
-                let Initial::Address { name, offset, generic } = *value else { continue };
-                let target = match self.names.get(name) {
-                    Some(Symbol::Variable(target)) if size == 8 => {
-                        Relocation { at: i * size, variable: Some(*target), offset }
+                let Initial::Address { name, offset, generic, mask } = *value else { continue };
+                let fits = mask != 0 && mask >> mask.trailing_zeros() <= u64::MAX >> (64 - 8 * size);
+                let found = match self.names.get(name) {
+                    Some(Symbol::Variable(target)) => Some((Some(*target), 0)),
+                    Some(Symbol::Constant(target)) => {
+                        let window = if generic { crate::machine::core::CONSTANT_WINDOW } else { 0 };
+                        Some((None, window as i64 + i64::from(*target)))
                     }
-                    Some(Symbol::Constant(target)) if size == 8 => {
-                        let window = if generic { crate::machine::core::CONSTANT_WINDOW as i64 } else { 0 };
-                        Relocation { at: i * size, variable: None, offset: window + i64::from(*target) + offset }
+                    Some(Symbol::Function(target)) => {
+                        Some((None, crate::machine::core::FUNCTION_WINDOW as i64 + i64::from(*target)))
                     }
-                    Some(Symbol::Function(target)) if size == 8 => {
-                        let offset = crate::machine::core::FUNCTION_WINDOW as i64 + i64::from(*target);
-                        Relocation { at: i * size, variable: None, offset }
-                    }
-                    _ => {
-                        let message = format!("the address of {name} cannot be an initial value here");
-                        return Err(LoadError { line: variable.line, malformed: false, message });
-                    }
+                    _ => None,
                 };
+                let Some((variable_index, base)) = found.filter(|_| fits) else {
+                    let message = format!("the address of {name} cannot be an initial value here");
+                    return Err(LoadError { line: variable.line, malformed: false, message });
+                };
+                let target =
+                    Relocation { at: i * size, variable: variable_index, offset: base + offset, mask, bytes: size };
                 self.variables[index as usize].relocations.push(target);
             }
         }

@@ -4,9 +4,9 @@
 //! values that are never alive together share rows (linear scan over live intervals). The same flow analysis finds the
 //! registers that might be read before they are written: only those are watched while the program runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::builder::Draft;
+use super::builder::{Carries, Draft};
 use super::op::{Action, NONE, NUMBER, PREDICATE, REGISTER, index, kind};
 
 /// What is to be watched at an operation.
@@ -16,6 +16,11 @@ pub struct Track {
     pub reads: Vec<(u32, String)>,
     /// Registers that it writes.
     pub writes: Vec<u32>,
+    /// Registers that it only passes on, from and to: what was never written may be copied, and shuffled to lanes that
+    /// do not look at it.
+    pub carried: (Vec<u32>, Vec<u32>),
+    /// Whether it passes them on between lanes. Then the operation itself knows from which to which.
+    pub across: bool,
 }
 
 /// What placing found.
@@ -105,6 +110,19 @@ fn registers(draft: &Draft, wide: &[(String, bool)]) -> (Vec<usize>, Vec<usize>)
     (reads, writes)
 }
 
+/// Of what a draft reads and writes: what it only passes on.
+fn carried(draft: &Draft, names: &[(String, bool)]) -> (Vec<usize>, Vec<usize>) {
+    let id = |code: &u32| (*code != NONE && kind(*code) == REGISTER).then(|| index(*code) as usize);
+    let op = &draft.op;
+    let from = match draft.carries {
+        Carries::Nothing => return (Vec::new(), Vec::new()),
+        Carries::Lane => [op.a, op.b, op.c, op.e],
+        Carries::Across => [op.a, NONE, NONE, NONE],
+    };
+    debug_assert!(from.iter().filter_map(id).all(|id| id < names.len()));
+    (from.iter().filter_map(id).collect(), id(&op.d).into_iter().collect())
+}
+
 fn stretches(drafts: &[Draft]) -> Vec<Stretch> {
     let targets = |draft: &Draft| -> Vec<usize> {
         match draft.op.action {
@@ -149,8 +167,10 @@ pub fn place(drafts: &mut [Draft], names: &[(String, bool)], predicates: &[Strin
     }
     let size = names.len() + predicates.len();
     let uses: Vec<(Vec<usize>, Vec<usize>)> = drafts.iter().map(|draft| registers(draft, names)).collect();
+    let carries: Vec<(Vec<usize>, Vec<usize>)> = drafts.iter().map(|draft| carried(draft, names)).collect();
     let stretches = stretches(drafts);
-    let watched = watched(drafts, &uses, &stretches, size);
+    let watched = watched(drafts, &uses, &carries, &stretches, size);
+    let copies: HashSet<usize> = carries.iter().flat_map(|(_, to)| to.iter().copied()).collect();
     let mut placed = Placed::default();
     let mut numbers = HashMap::new();
     for id in watched.iter() {
@@ -158,13 +178,23 @@ pub fn place(drafts: &mut [Draft], names: &[(String, bool)], predicates: &[Strin
     }
     placed.tracked = numbers.len() as u32;
     for (i, (reads, writes)) in uses.iter().enumerate() {
-        let name =
-            |id: usize| if id < names.len() { names[id].0.clone() } else { predicates[id - names.len()].clone() };
-        let reads: Vec<_> = reads.iter().filter_map(|id| numbers.get(id).map(|number| (*number, name(*id)))).collect();
-        let writes: Vec<_> = writes.iter().filter_map(|id| numbers.get(id).copied()).collect();
-        if !reads.is_empty() || !writes.is_empty() {
+        let name = |id: usize| match names.get(id) {
+            Some((name, _)) if copies.contains(&id) => format!("{name} (a copy)"),
+            Some((name, _)) => name.clone(),
+            None => predicates[id - names.len()].clone(),
+        };
+        let (from, to) = &carries[i];
+        let number = |id: &usize| numbers.get(id).copied();
+        let used = reads.iter().filter(|id| !from.contains(id));
+        let track = Track {
+            reads: used.filter_map(|id| number(id).map(|number| (number, name(*id)))).collect(),
+            writes: writes.iter().filter(|id| !to.contains(id)).filter_map(number).collect(),
+            carried: (from.iter().filter_map(number).collect(), to.iter().filter_map(number).collect()),
+            across: drafts[i].carries == Carries::Across,
+        };
+        if track != (Track { across: track.across, ..Track::default() }) {
             drafts[i].op.tracked = true;
-            placed.tracks.insert(i, Track { reads, writes });
+            placed.tracks.insert(i, track);
         }
     }
     let intervals = intervals(drafts, &uses, &stretches, size);
@@ -176,13 +206,23 @@ pub fn place(drafts: &mut [Draft], names: &[(String, bool)], predicates: &[Strin
 }
 
 /// Registers that some path reads before it has written them.
-fn watched(drafts: &[Draft], uses: &[(Vec<usize>, Vec<usize>)], stretches: &[Stretch], size: usize) -> Set {
+fn watched(
+    drafts: &[Draft],
+    uses: &[(Vec<usize>, Vec<usize>)],
+    carries: &[(Vec<usize>, Vec<usize>)],
+    stretches: &[Stretch],
+    size: usize,
+) -> Set {
     let mut before: Vec<Set> = stretches.iter().map(|_| Set::full(size)).collect();
     before[0] = Set::empty(size);
     let mut todo: Vec<usize> = (0..stretches.len()).rev().collect();
     let through = |set: &mut Set, i: usize| {
         if drafts[i].op.guard == NONE {
-            uses[i].1.iter().for_each(|id| set.insert(*id));
+            // A copy of what may not have been written may not have been written either.
+            let (from, to) = &carries[i];
+            let known = from.iter().all(|id| set.contains(*id));
+            uses[i].1.iter().filter(|id| known || !to.contains(id)).for_each(|id| set.insert(*id));
+            to.iter().filter(|_| !known).for_each(|id| set.remove(*id));
         }
     };
     while let Some(number) = todo.pop() {
@@ -322,7 +362,13 @@ mod tests {
     use crate::decode::op::Op;
 
     fn draft(action: Action, d: u32, a: u32, guard: u32, x: u64) -> Draft {
-        Draft { op: Op { d, a, guard, x, ..Op::new(action) }, list: None, e_written: false, instruction: 0 }
+        Draft {
+            op: Op { d, a, guard, x, ..Op::new(action) },
+            list: None,
+            e_written: false,
+            carries: Carries::Nothing,
+            instruction: 0,
+        }
     }
 
     fn names(count: usize) -> Vec<(String, bool)> {
@@ -370,5 +416,15 @@ mod tests {
         assert_eq!(placed.tracked, 1);
         assert_eq!(placed.tracks[&2].writes, [0]);
         assert_eq!(placed.tracks[&3].reads, [(0, "r0".to_string())]);
+    }
+    #[test]
+    fn copies_of_what_was_never_written_are_watched_too() {
+        let copy = |d, a| Draft { carries: Carries::Lane, ..draft(Action::Nothing, d, a, NONE, 0) };
+        let mut drafts = vec![copy(2, 0), copy(4, 2), draft(Action::Exit, NONE, 4, NONE, 0)];
+        let placed = place(&mut drafts, &names(5), &[]);
+        assert_eq!(placed.tracked, 3);
+        assert!(placed.tracks[&0].reads.is_empty() && placed.tracks[&1].reads.is_empty());
+        assert_eq!(placed.tracks[&1].carried, (vec![1], vec![2]));
+        assert_eq!(placed.tracks[&2].reads, [(2, "r4 (a copy)".to_string())]);
     }
 }

@@ -145,7 +145,8 @@ impl Atomic {
     }
 }
 
-/// `atom`, `red`: the operation in [`Op::list`], operands in `b` and `c`, the old value to `d`.
+/// `atom`, `red`: the operation in the upper half of [`Op::y`], operands in `b` and `c`, the old value to `d`. Of a vector
+/// the old values (none of a `red`) and the operands are listed; each element is changed by itself.
 ///
 /// # Safety
 /// The decoder placed the operands.
@@ -178,8 +179,18 @@ unsafe fn run_in(
         let message = "an atomic operation on memory that is neither global nor shared";
         return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
     }
-    let atomic = Atomic::unpack(op.list);
-    let bytes = u64::from(atomic.t.bytes());
+    let atomic = Atomic::unpack((op.y >> 32) as u32);
+    let (bytes, count) = (u64::from(atomic.t.bytes()), usize::from(m.count));
+    if count > 1 && space != OpSpace::Global {
+        let message = "an atomic operation on a vector that is not in global memory";
+        return Err(Trouble::new(FindingKind::Undefined, mask.trailing_zeros(), message));
+    }
+    let mut codes = [op::NONE; 16];
+    (codes[0], codes[1]) = (op.d, op.b);
+    if count > 1 {
+        codes[..2 * count].copy_from_slice(core.listed(op, 2 * count));
+    }
+    let all = bytes * count as u64;
     let region = core.region(space);
     let need = if atomic.what == What::Exchange { 0x0F } else { core.grid.need };
     let wide = atomic.t.is_wide();
@@ -190,36 +201,36 @@ unsafe fn run_in(
             (_, true) => frame.row::<u64>(code)[lane],
             (_, false) => u64::from(frame.row::<u32>(code)[lane]) & (u64::MAX >> (64 - 8 * bytes)),
         };
-        let places = locate(core, &region, addresses, mask, bytes, bytes, need, "changes atomically")?;
-        let mut old = [0u64; 32];
+        let places = locate(core, &region, addresses, mask, all, all, need, "changes atomically")?;
         let first = (addresses[mask.trailing_zeros() as usize] >> 2) as usize % 32;
-        for lane in (0..32).map(|i| (i + first) % 32).filter(|lane| mask >> lane & 1 != 0) {
-            let mut value = 0u64;
-            (&raw mut value).cast::<u8>().copy_from(places[lane], bytes as usize);
-            old[lane] = value;
-            let new = atomic.apply(value, operand(op.b, lane), operand(op.c, lane), space == OpSpace::Global);
-            places[lane].copy_from((&raw const new).cast::<u8>(), bytes as usize);
-            if need & 0xF0 == 0 {
-                written(core, &region, addresses[lane], bytes);
+        for (element, (&d, &b)) in codes[..count].iter().zip(&codes[count..]).enumerate() {
+            let mut old = [0u64; 32];
+            for lane in (0..32).map(|i| (i + first) % 32).filter(|lane| mask >> lane & 1 != 0) {
+                let place = places[lane].add(element * bytes as usize);
+                let mut value = 0u64;
+                (&raw mut value).cast::<u8>().copy_from(place, bytes as usize);
+                old[lane] = value;
+                let new = atomic.apply(value, operand(b, lane), operand(op.c, lane), space == OpSpace::Global);
+                place.copy_from((&raw const new).cast::<u8>(), bytes as usize);
+                if need & 0xF0 == 0 {
+                    written(core, &region, addresses[lane] + element as u64 * bytes, bytes);
+                }
             }
-        }
-        if op.d != op::NONE {
-            if wide {
-                frame.write(op.d, &old, mask);
-            } else {
-                frame.write(op.d, &old.map(|value| value as u32), mask);
+            match d {
+                op::NONE => {}
+                d if wide => frame.write(d, &old, mask),
+                d => frame.write(d, &old.map(|value| value as u32), mask),
             }
         }
     }
-    super::hooks::atomic(core, warp, region.space, m.order, mask, addresses, bytes)
+    super::hooks::atomic(core, warp, region.space, m.order, mask, addresses, all)
 }
 
 /// `membar`, `fence`: the scope is in `x` (0 block, 1 cluster, 2 device, 3 system).
 ///
 /// # Safety
 /// None is needed; the signature is that of all handlers.
-pub unsafe fn fence(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, op: &Op, mask: u32) -> Outcome {
-    let _ = mask;
+pub unsafe fn fence(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, op: &Op, _: u32) -> Outcome {
     super::hooks::fence(core, warp, op.x);
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::copy::Copies;
 use super::core::{Core, Grid};
 use super::lanes::Row;
 use super::local::SharedMemory;
+use super::mbarrier::Barriers;
 use super::observe::Observer;
 use super::random::Random;
 use super::special::Special;
@@ -63,6 +64,7 @@ impl<'a> Block<'a> {
             budget,
             clock: 0,
             copies: vec![Copies::default(); count as usize],
+            mbarriers: Barriers::default(),
             printed: String::new(),
             observer: Observer::new(grid, number, count),
             counts: None,
@@ -166,6 +168,7 @@ fn special(grid: &Grid<'_>, block: [u32; 3], number: u64, warp: u32) -> Special 
         grid: 1,
         workspace: grid.workspace,
         local_base: 0,
+        tracked_base: 0,
         perturbation: Perturbation(match grid.settings.rounding {
             Rounding::Exact => None,
             Rounding::Adversarial => Some(grid.settings.seed),

@@ -97,9 +97,14 @@ fn provide(core: &mut Core<'_>, warp: &mut Warp, what: BuiltIn, call: &Call, fro
         let returned = match what {
             BuiltIn::Print => {
                 let (format, values) = (argument(warp, 0)?, argument(warp, 1)?);
-                let text = print::format(core, warp, lane as u32, format, values)?;
-                core.printed.push_str(&text);
-                Some(text.len() as u64)
+                if format == 0 {
+                    Some(u64::from(u32::MAX))
+                } else {
+                    // Other than in C, the result is not the number of characters, which the device does not know.
+                    let (text, taken) = print::format(core, warp, lane as u32, format, values)?;
+                    core.printed.push_str(&text);
+                    Some(taken.into())
+                }
             }
             BuiltIn::AssertFail => {
                 let message = print::string(core, warp, lane as u32, argument(warp, 0)?)?;
@@ -126,7 +131,7 @@ fn provide(core: &mut Core<'_>, warp: &mut Warp, what: BuiltIn, call: &Call, fro
             }
         };
         if let (Some(value), Some((at, bytes))) = (returned, call.returns) {
-            let _ = warp.local.write(lane, base + at, bytes.min(8), value);
+            warp.local.write(lane, base + at, bytes.min(8), value).expect("a variable of the caller's frame");
         }
     }
     Ok(())

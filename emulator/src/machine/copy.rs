@@ -3,9 +3,10 @@
 use super::access::{Modifiers, addresses, by_space, locate, written};
 use super::core::{Core, OpSpace};
 use super::lanes::Frame;
-use super::trouble::Outcome;
+use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::{self, Op};
+use crate::watch::FindingKind;
 
 /// A `cp.async` of a warp that has not landed for all its lanes.
 #[derive(Clone, Debug)]
@@ -22,6 +23,10 @@ struct Copy {
     bytes: u8,
     /// How many groups each lane had committed when it began.
     group: [u32; 32],
+    /// Its number among the copies of the warp.
+    number: u64,
+    /// Lanes of which an mbarrier tells when it has landed.
+    followed: u32,
     /// The operation.
     pc: u32,
 }
@@ -30,6 +35,8 @@ struct Copy {
 #[derive(Clone, Debug, Default)]
 pub struct Copies {
     under_way: Vec<Copy>,
+    /// How many there have been.
+    begun: u64,
     /// How many groups each lane has committed.
     committed: [u32; 32],
 }
@@ -45,10 +52,10 @@ impl Copies {
         self.under_way.iter().find(|copy| covers(copy)).map(|copy| copy.pc)
     }
 
-    /// Forgets everything.
-    pub fn reset(&mut self) {
-        self.under_way.clear();
-        self.committed = [0; 32];
+    /// An mbarrier will tell when the copies have landed that a lane has begun. Their number.
+    pub fn follow(&mut self, lane: u32) -> u64 {
+        self.under_way.iter_mut().for_each(|copy| copy.followed |= copy.lanes & 1 << lane);
+        self.begun
     }
 }
 
@@ -72,8 +79,12 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
     if op.c != op::NONE {
         // SAFETY: by the caller's promise.
         let sizes = unsafe { frame.row::<u32>(op.c) };
-        for lane in 0..32 {
-            read[lane] = sizes[lane].min(bytes as u32) as u8;
+        for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
+            if u64::from(sizes[lane]) > bytes {
+                let message = format!("cp.async of {bytes} bytes that is to read {}", sizes[lane]);
+                return Err(Trouble::new(FindingKind::Undefined, lane as u32, message));
+            }
+            read[lane] = sizes[lane] as u8;
         }
     }
     // A predicate says which lanes ignore their source and write zeros.
@@ -86,27 +97,26 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
         (0..32).filter(|lane| mask >> lane & 1 != 0 && read[*lane] > 0).fold(0, |lanes, lane| lanes | 1u32 << lane);
     let need = core.grid.need;
     let mut places = [0u64; 32];
-    let partial = (0..32).any(|lane| reading >> lane & 1 != 0 && u64::from(read[lane]) != bytes);
+    // Lanes that read as many bytes as each other go together. However few are read, the source is aligned as the whole.
     let mut judge = |core: &mut Core<'_>, warp: &mut Warp, addresses: &[u64; 32], lanes: u32, size: u64| -> Outcome {
         let region = core.region(OpSpace::Global);
         // SAFETY: global addresses as they are.
-        let found = unsafe {
-            locate(core, &region, addresses, lanes, size, if size == bytes { bytes } else { 1 }, need, "copies")?
-        };
+        let found = unsafe { locate(core, &region, addresses, lanes, size, bytes, need, "copies")? };
         (0..32).filter(|lane| lanes >> lane & 1 != 0).for_each(|lane| places[lane] = found[lane] as u64);
         super::hooks::copies(core, warp, region.space, lanes, addresses, size)
     };
     let mut run = |space: OpSpace, addresses: &[u64; 32], lanes: u32| -> Outcome {
         if space != OpSpace::Global {
-            let lane = lanes.trailing_zeros();
             let message = "copies from an address that is not in global memory";
-            return Err(super::trouble::Trouble::new(crate::watch::FindingKind::Undefined, lane, message));
+            return Err(Trouble::new(FindingKind::Undefined, lanes.trailing_zeros(), message));
         }
-        if !partial {
-            return judge(core, warp, addresses, lanes, bytes);
-        }
-        for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
-            judge(core, warp, addresses, 1 << lane, read[lane].into())?;
+        let mut rest = lanes;
+        while rest != 0 {
+            let size = read[rest.trailing_zeros() as usize];
+            let alike = (0..32).filter(|lane| rest >> lane & 1 != 0 && read[*lane] == size);
+            let alike = alike.fold(0, |lanes, lane| lanes | 1u32 << lane);
+            rest &= !alike;
+            judge(core, warp, addresses, alike, size.into())?;
         }
         Ok(())
     };
@@ -128,7 +138,10 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
     let copies = &mut core.copies[warp.index as usize];
     let group = copies.committed;
     let to = to.map(|address| address as u32);
-    copies.under_way.push(Copy { lanes: mask, from: places, to, read, bytes: bytes as u8, group, pc: warp.pc });
+    copies.begun += 1;
+    let (number, bytes) = (copies.begun, bytes as u8);
+    let pc = warp.pc;
+    copies.under_way.push(Copy { lanes: mask, from: places, to, read, bytes, group, number, followed: 0, pc });
     Ok(())
 }
 
@@ -147,25 +160,33 @@ pub unsafe fn commit(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, _: &Op, ma
 /// # Safety
 /// None is needed; the signature is that of all handlers.
 pub unsafe fn wait(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, op: &Op, mask: u32) -> Outcome {
-    let index = warp.index as usize;
-    let mut copies = std::mem::take(&mut core.copies[index].under_way);
-    let committed = core.copies[index].committed;
+    let committed = core.copies[warp.index as usize].committed;
+    land_where(core, warp.index, |copy, lane| {
+        let lands = op.x == u64::MAX || u64::from(copy.group[lane]) + op.x < u64::from(committed[lane]);
+        mask >> lane & 1 != 0 && lands
+    })
+}
+
+/// Lets copies of a lane land that began before there were more than `begun`.
+pub fn land_before(core: &mut Core<'_>, warp: u32, lane: u32, begun: u64) -> Outcome {
+    land_where(core, warp, |copy, of| of == lane as usize && copy.number <= begun)
+}
+
+/// Lets copies of a warp land, of the lanes that `lands` says.
+fn land_where(core: &mut Core<'_>, warp: u32, lands: impl Fn(&Copy, usize) -> bool) -> Outcome {
+    let mut copies = std::mem::take(&mut core.copies[warp as usize].under_way);
     for copy in &mut copies {
-        let lands = |lane: usize| op.x == u64::MAX || u64::from(copy.group[lane]) + op.x < u64::from(committed[lane]);
-        let landing = (0..32).filter(|lane| (mask & copy.lanes) >> lane & 1 != 0 && lands(*lane));
+        let landing = (0..32).filter(|lane| copy.lanes >> lane & 1 != 0 && lands(copy, *lane));
         let landing = landing.fold(0, |lanes, lane| lanes | 1u32 << lane);
         copy.lanes &= !landing;
         land(core, warp, copy, landing)?;
     }
     copies.retain(|copy| copy.lanes != 0);
-    core.copies[index].under_way = copies;
+    core.copies[warp as usize].under_way = copies;
     Ok(())
 }
 
-fn land(core: &mut Core<'_>, warp: &mut Warp, copy: &Copy, lanes: u32) -> Outcome {
-    if lanes == 0 {
-        return Ok(());
-    }
+fn land(core: &mut Core<'_>, warp: u32, copy: &Copy, lanes: u32) -> Outcome {
     let region = core.region(OpSpace::Shared);
     for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
         let (read, bytes) = (usize::from(copy.read[lane]), usize::from(copy.bytes));
@@ -178,5 +199,12 @@ fn land(core: &mut Core<'_>, warp: &mut Warp, copy: &Copy, lanes: u32) -> Outcom
         }
         written(core, &region, copy.to[lane].into(), bytes as u64);
     }
-    super::hooks::lands(core, warp, copy.pc, lanes, &copy.to.map(u64::from), copy.bytes.into())
+    let (to, bytes) = (copy.to.map(u64::from), copy.bytes.into());
+    // Whoever waits at the mbarrier knows what was done when the copy began: of its landing no new record is made.
+    for (lanes, recorded) in [(lanes & !copy.followed, true), (lanes & copy.followed, false)] {
+        if lanes != 0 {
+            super::hooks::lands(core, warp, copy.pc, lanes, &to, bytes, recorded)?;
+        }
+    }
+    Ok(())
 }

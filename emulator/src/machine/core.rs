@@ -4,6 +4,7 @@ use super::barrier::BarrierState;
 use super::copy::Copies;
 use super::lanes::Row;
 use super::local::SharedMemory;
+use super::mbarrier::Barriers;
 use super::observe::{Observer, Records};
 use super::trouble::{Outcome, Trouble};
 use super::{Launch, LoadedModule};
@@ -112,6 +113,8 @@ pub struct Core<'a> {
     pub clock: u64,
     /// Copies under way, by warp.
     pub copies: Vec<Copies>,
+    /// Its mbarriers.
+    pub mbarriers: Barriers,
     /// What was printed.
     pub printed: String,
     /// For each operation: times issued, and active lanes, when the launch is counted.

@@ -18,11 +18,11 @@ pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
 ///
 /// # Safety
 /// The decoder placed the operands.
-pub unsafe fn shuffle(core: &mut Core<'_>, _: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+pub unsafe fn shuffle(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
     // SAFETY: by the caller's promise.
     let (values, distances, clamps) =
         unsafe { (frame.row::<u32>(op.a), frame.row::<u32>(op.b), frame.row::<u32>(op.list)) };
-    let (mut out, mut within) = ([0; 32], 0u32);
+    let (mut out, mut within, mut sources) = ([0; 32], 0u32, [0; 32]);
     for lane in 0..32usize {
         let (b, c) = (distances[lane] as i32 & 31, clamps[lane] as i32);
         let (clamp, segment) = (c & 31, c >> 8 & 31);
@@ -40,12 +40,23 @@ pub unsafe fn shuffle(core: &mut Core<'_>, _: &mut Warp, frame: &Frame, op: &Op,
         };
         let from = if valid { from & 31 } else { here };
         out[lane] = values[from as usize];
+        sources[lane] = from;
         within |= u32::from(valid) << lane;
         if mask >> lane & 1 != 0 && mask >> from & 1 == 0 && core.grid.need & 0xF0 != 0 {
             let message =
                 format!("takes a value from lane {from}, which does not take part in the shfl (lanes {mask:#010x} do)");
             return Err(Trouble::new(FindingKind::MaskMismatch, lane as u32, message));
         }
+    }
+    if op.tracked
+        && let Some(track) = core.grid.module.tracks.get(&warp.pc)
+    {
+        // A lane that gets what nobody wrote has nothing either; only who uses it is told.
+        let base = frame.special().tracked_base as usize;
+        let (from, to) = &track.carried;
+        let written = from.iter().fold(u32::MAX, |lanes, register| lanes & warp.tracked[base + *register as usize]);
+        let written = (0..32).fold(0, |lanes, lane| lanes | (written >> sources[lane] & 1) << lane);
+        to.iter().for_each(|register| warp.carry(base + *register as usize, mask, written));
     }
     // SAFETY: by the caller's promise.
     unsafe {

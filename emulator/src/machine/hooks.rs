@@ -73,11 +73,25 @@ pub fn copies(core: &mut Core<'_>, warp: &Warp, space: Space, mask: u32, address
     observer.access(core.grid, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes }, UNKNOWN)
 }
 
-/// A `cp.async` of the operation at `pc` has written shared memory.
+/// A `cp.async` of the operation at `pc` has written shared memory. Counted, and unless it is known already `recorded`.
 #[inline(always)]
-pub fn lands(core: &mut Core<'_>, warp: &mut Warp, pc: u32, mask: u32, addresses: &[u64; 32], bytes: u64) -> Outcome {
+pub fn lands(
+    core: &mut Core<'_>,
+    warp: u32,
+    pc: u32,
+    mask: u32,
+    addresses: &[u64; 32],
+    bytes: u64,
+    recorded: bool,
+) -> Outcome {
     let Some(observer) = &mut core.observer else { return Ok(()) };
-    let (warp, space, kind, flow, order) = (warp.index, Space::Shared, Kind::Write, Some(Flow::Store), Order::Weak);
+    if !recorded {
+        if let Some(traffic) = &mut observer.traffic {
+            traffic.shared(Flow::Store, mask, addresses, bytes);
+        }
+        return Ok(());
+    }
+    let (space, kind, flow, order) = (Space::Shared, Kind::Write, Some(Flow::Store), Order::Weak);
     observer.access(core.grid, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes }, UNKNOWN)
 }
 

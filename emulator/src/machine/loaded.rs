@@ -46,9 +46,8 @@ impl LoadedModule {
             let mut bytes = variable.initial.clone();
             bytes.resize(variable.bytes as usize, 0);
             for relocation in &variable.relocations {
-                let base = relocation.variable.map_or(0, |index| addresses[index as usize]);
-                let value = base.wrapping_add_signed(relocation.offset);
-                bytes[relocation.at..][..8].copy_from_slice(&value.to_le_bytes());
+                let value = relocation.value(&addresses).to_le_bytes();
+                bytes[relocation.at..][..relocation.bytes].copy_from_slice(&value[..relocation.bytes]);
             }
             memory.write(*address, &bytes).expect("just allocated with this length");
         }

@@ -7,8 +7,9 @@
 //! | [`step`], `wait` | the interpreter's loop: a warp's turn; lanes that wait for each other |
 //! | [`block`], [`barrier`] | warps that take turns; what they wait at |
 //! | [`launch`] | blocks of a grid, in parallel or interleaved |
-//! | [`access`], [`elements`], [`atomics`], [`copy`] | loads and stores, atomics, `cp.async` |
-//! | [`exchange`], [`matrix`], [`wmma`] | what the lanes of a warp do together |
+//! | [`access`], [`elements`], [`atomics`], [`copy`], [`discard`] | loads and stores, atomics, `cp.async` |
+//! | [`mbarrier`] | barriers in shared memory |
+//! | [`exchange`], [`matrix`], [`wmma`], [`wmma_double`] | what the lanes of a warp do together |
 //! | [`calls`], [`mod@print`] | functions, `printf`, `assert` |
 //! | [`hooks`] | where watching and counting look on |
 
@@ -22,6 +23,7 @@ pub mod block;
 pub mod calls;
 pub mod copy;
 pub mod core;
+pub mod discard;
 pub mod elements;
 pub mod exchange;
 pub mod hooks;
@@ -31,6 +33,7 @@ mod loaded;
 pub mod local;
 mod local_access;
 pub mod matrix;
+pub mod mbarrier;
 mod observe;
 pub mod print;
 mod random;
@@ -40,6 +43,7 @@ pub mod trouble;
 mod wait;
 pub mod warp;
 pub mod wmma;
+pub mod wmma_double;
 
 use crate::count::Counters;
 use crate::decode::Kernel;

@@ -41,10 +41,11 @@ pub fn string(core: &mut Core<'_>, warp: &Warp, lane: u32, address: u64) -> Outc
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What `printf` prints for a lane: `values` is the address of the arguments, each at a multiple of its size.
-pub fn format(core: &mut Core<'_>, warp: &Warp, lane: u32, format: u64, values: u64) -> Outcome<String> {
+/// What `printf` prints for a lane, and how many arguments it took: `values` is their address, each lies at a multiple of
+/// its size.
+pub fn format(core: &mut Core<'_>, warp: &Warp, lane: u32, format: u64, values: u64) -> Outcome<(String, u32)> {
     let format = string(core, warp, lane, format)?;
-    let mut next = values;
+    let (mut next, mut taken) = (values, 0);
     let mut out = String::new();
     let mut rest = format.chars().peekable();
     while let Some(c) = rest.next() {
@@ -59,6 +60,7 @@ pub fn format(core: &mut Core<'_>, warp: &Warp, lane: u32, format: u64, values: 
         let mut argument = |core: &mut Core<'_>, bytes: u64| -> Outcome<u64> {
             next = next.next_multiple_of(bytes);
             next += bytes;
+            taken += 1;
             read(core, warp, lane, next - bytes, bytes)
         };
         let number = |rest: &mut std::iter::Peekable<std::str::Chars<'_>>| {
@@ -84,25 +86,29 @@ pub fn format(core: &mut Core<'_>, warp: &Warp, lane: u32, format: u64, values: 
                 Some(number(&mut rest).unwrap_or(0))
             };
         }
-        let mut long = 0;
+        let (mut bytes, mut bits) = (4, 32);
         while let Some(modifier) = rest.next_if(|c| "hljztL".contains(*c)) {
-            long += usize::from("ljzt".contains(modifier));
+            match modifier {
+                // An argument that is passed as an int, and cut to a short or a char.
+                'h' => bits /= 2,
+                'L' => {}
+                _ => (bytes, bits) = (8, 64),
+            }
         }
-        let bytes = if long > 0 { 8 } else { 4 };
+        let bits = bits.max(8);
+        let cut = |value: u64| value & (u64::MAX >> (64 - bits));
         match rest.next() {
             Some('%') => out.push('%'),
-            Some(c @ ('d' | 'i')) => {
-                let bits = argument(core, bytes)?;
-                let value = if bytes == 8 { bits as i64 } else { i64::from(bits as i32) };
-                let _ = c;
+            Some('d' | 'i') => {
+                let value = (argument(core, bytes)? << (64 - bits)) as i64 >> (64 - bits);
                 spec.integer(&mut out, value < 0, &value.unsigned_abs().to_string());
             }
             Some('u') => {
-                let bits = argument(core, bytes)?;
-                spec.integer(&mut out, false, &bits.to_string());
+                let value = cut(argument(core, bytes)?);
+                spec.integer(&mut out, false, &value.to_string());
             }
             Some(c @ ('x' | 'X' | 'o')) => {
-                let bits = argument(core, bytes)?;
+                let bits = cut(argument(core, bytes)?);
                 let prefix = if spec.flags.contains('#') && bits != 0 { ["0x", "0X", "0"] } else { [""; 3] };
                 let digits = match c {
                     'x' => format!("{}{bits:x}", prefix[0]),
@@ -135,7 +141,7 @@ pub fn format(core: &mut Core<'_>, warp: &Warp, lane: u32, format: u64, values: 
             }
         }
     }
-    Ok(out)
+    Ok((out, taken))
 }
 
 /// Flags, width and precision of a conversion.

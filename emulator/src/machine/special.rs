@@ -31,6 +31,8 @@ pub struct Special {
     pub workspace: u64,
     /// Where the current frame's local memory begins.
     pub local_base: u32,
+    /// Where the current frame's watched registers begin.
+    pub tracked_base: u32,
     /// How approximations are perturbed.
     pub perturbation: Perturbation,
 }

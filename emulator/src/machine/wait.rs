@@ -70,6 +70,11 @@ pub fn track(core: &Core<'_>, warp: &mut Warp, node: u32, op: &Op, pc: u32, acti
     for register in &track.writes {
         warp.tracked[base + *register as usize] |= active;
     }
+    if !track.across {
+        let (from, to) = &track.carried;
+        let written = from.iter().fold(active, |lanes, register| lanes & warp.tracked[base + *register as usize]);
+        to.iter().for_each(|register| warp.carry(base + *register as usize, active, written));
+    }
     Ok(())
 }
 

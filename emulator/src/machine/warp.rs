@@ -117,13 +117,19 @@ impl Warp {
     /// The frame of a call.
     pub fn frame(&mut self, node: u32, constants: &[Row]) -> Frame {
         let node = self.nodes[node as usize];
-        self.special.local_base = node.local;
+        (self.special.local_base, self.special.tracked_base) = (node.local, node.tracked);
         Frame {
             // The constants are never written: decoded destinations are registers.
             rows: [self.rows[node.rows as usize..].as_mut_ptr(), constants.as_ptr().cast_mut()],
             predicates: self.predicates[node.predicates as usize..].as_mut_ptr(),
             special: &self.special,
         }
+    }
+
+    /// The lanes of `mask` write a register that is watched; those of `written` something that was written itself.
+    pub fn carry(&mut self, register: usize, mask: u32, written: u32) {
+        let lanes = &mut self.tracked[register];
+        *lanes = *lanes & !mask | written & mask;
     }
 
     /// Enters a function: the call's node.

@@ -114,7 +114,7 @@ impl Wmma {
 }
 
 /// That all 32 lanes are there.
-fn all_lanes(mask: u32) -> Outcome {
+pub fn all_lanes(mask: u32) -> Outcome {
     if mask == ALL {
         return Ok(());
     }
@@ -219,7 +219,8 @@ pub unsafe fn store(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
     Ok(())
 }
 
-fn plain_space(space: OpSpace, lanes: u32) -> Outcome {
+/// That a matrix is where a matrix may be.
+pub fn plain_space(space: OpSpace, lanes: u32) -> Outcome {
     if matches!(space, OpSpace::Global | OpSpace::Shared) {
         return Ok(());
     }

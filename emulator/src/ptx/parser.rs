@@ -248,6 +248,17 @@ impl<'a> Parser<'a> {
             }
             return Ok(());
         }
+        // `0xFF00(symbol)`: some bits of an address.
+        if let (Some(Token::Integer(mask)), Some(Token::Mark(b'('))) =
+            (self.peek(), self.spots.get(self.at + 1).map(|spot| spot.token))
+        {
+            self.at += 2;
+            let first = self.next()?;
+            let address = self.address(first, mask)?;
+            self.expect(b')')?;
+            values.push(address);
+            return Ok(());
+        }
         if self.begins_expression() {
             values.push(Initial::Integer(self.expression()?));
             return Ok(());
@@ -257,18 +268,25 @@ impl<'a> Parser<'a> {
             Token::Float(value) => Initial::Float(if negative { -value } else { value }),
             Token::Bits32(bits) => Initial::Bits32(bits),
             Token::Bits64(bits) => Initial::Float(f64::from_bits(bits)),
-            Token::Word("generic") => {
-                self.expect(b'(')?;
-                let name = self.word()?;
-                let inner = self.signed_offset()?;
-                self.expect(b')')?;
-                Initial::Address { name, offset: inner + self.signed_offset()?, generic: true }
-            }
-            Token::Word(name) => Initial::Address { name, offset: self.signed_offset()?, generic: false },
+            word @ Token::Word(_) => self.address(word, u64::MAX)?,
             _ => return self.error("a constant must stand here"),
         };
         values.push(value);
         Ok(())
+    }
+
+    /// `symbol+4`, `generic(symbol)+4`, after its first word.
+    fn address(&mut self, first: Token<'a>, mask: u64) -> Parsed<Initial<'a>> {
+        let Token::Word(mut name) = first else { return self.error("a symbol must stand here") };
+        let generic = name == "generic";
+        let mut offset = 0;
+        if generic {
+            self.expect(b'(')?;
+            name = self.word()?;
+            offset = self.signed_offset()?;
+            self.expect(b')')?;
+        }
+        Ok(Initial::Address { name, offset: offset + self.signed_offset()?, generic, mask })
     }
 
     /// `+4`, `-4`, `+-4`, or nothing.

@@ -63,7 +63,7 @@ pub enum Initial<'a> {
     Float(f64),
     /// Bits of `0f…`.
     Bits32(u32),
-    /// The address of a symbol, plus an offset; generic or not; shifted right by and cut to bits (`0xFF(symbol)`).
+    /// The address of a symbol, plus an offset; generic or not; or some of its bits (`0xFF00(symbol)`).
     Address {
         /// The symbol.
         name: &'a str,
@@ -71,6 +71,8 @@ pub enum Initial<'a> {
         offset: i64,
         /// Whether it is `generic(…)`.
         generic: bool,
+        /// Which bits of it are taken; the lowest of them becomes bit 0.
+        mask: u64,
     },
 }
 

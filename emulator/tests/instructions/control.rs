@@ -158,3 +158,20 @@ pub fn special_registers() -> Vec<Case> {
         ])
         .collect()
 }
+
+/// Ends that nobody comes to, one that some do, and an event for a profiler.
+pub fn ends() -> Vec<Case> {
+    let never = ".reg .pred %never; setp.ne.u32 %never, %a, %a;";
+    let mut cases: Vec<Case> = ["trap;", "brkpt;", "exit;", "ret;"]
+        .map(|end| Case::new(format!("{{ {never} @%never {end} mov.b32 %d, %a; }}"), &[U32], U32, |x| Want::Bits(x[0])))
+        .into();
+    cases.push(Case::new("pmevent 7; mov.b32 %d, %a;", &[U32], U32, |x| Want::Bits(x[0])));
+    // Results that were never stored are zero.
+    cases.push(Case::new(
+        "{ .reg .pred %odd; .reg .b32 %low; and.b32 %low, %a, 1; setp.eq.u32 %odd, %low, 1; @%odd exit; mov.b32 %d, %a; }",
+        &[U32],
+        U32,
+        |x| Want::Bits(if x[0] & 1 == 1 { 0 } else { x[0] }),
+    ));
+    cases
+}

@@ -8,202 +8,97 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrivals;
+mod bytes;
 mod case;
 mod control;
 mod convert;
+mod coverage;
 mod exact;
 mod float;
 mod half;
 mod integer;
 mod integer_logic;
 mod memory;
+mod newer;
+mod products;
 mod run;
 mod tensor;
+mod text;
+mod video;
 mod warp;
+mod wmma;
 
-use run::table;
+/// A test for each table: its name, the architecture that has its instructions, and the cases.
+macro_rules! tables {
+    ($($name:ident: $architecture:literal, $module:ident::$table:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                run::table($architecture, $module::$table());
+            }
+        )*
 
-#[test]
-fn integer_arithmetic() {
-    table(80, integer::arithmetic());
+        /// The cases of all tables.
+        fn all_cases() -> Vec<case::Case> {
+            let mut all = Vec::new();
+            $(all.extend($module::$table());)*
+            all
+        }
+    };
 }
 
-#[test]
-fn integer_carries() {
-    table(80, integer::carries());
-}
-
-#[test]
-fn integer_dot_products() {
-    table(80, integer::dot_products());
-}
-
-#[test]
-fn integer_packed() {
-    table(90, integer::packed());
-}
-
-#[test]
-fn logic() {
-    table(80, integer_logic::logic());
-}
-
-#[test]
-fn shifts() {
-    table(80, integer_logic::shifts());
-}
-
-#[test]
-fn fields() {
-    table(80, integer_logic::fields());
-}
-
-#[test]
-fn comparisons() {
-    table(80, integer_logic::comparisons());
-}
-
-#[test]
-fn selections() {
-    table(80, integer_logic::selections());
-}
-
-#[test]
-fn float_arithmetic() {
-    table(80, float::arithmetic());
-}
-
-#[test]
-fn float_signs() {
-    table(80, float::signs());
-}
-
-#[test]
-fn float_signs_of_sm_86() {
-    table(86, float::signs_of_sm_86());
-}
-
-#[test]
-fn float_comparisons() {
-    table(80, float::comparisons());
-}
-
-#[test]
-fn float_approximations() {
-    table(80, float::approximations());
-}
-
-#[test]
-fn conversions_of_integers() {
-    table(80, convert::integers());
-}
-
-#[test]
-fn conversions_to_integers() {
-    table(80, convert::floats_to_integers());
-}
-
-#[test]
-fn conversions_of_integers_to_floats() {
-    table(80, convert::integers_to_floats());
-}
-
-#[test]
-fn conversions_of_floats() {
-    table(80, convert::floats());
-}
-
-#[test]
-fn conversions_to_narrow_floats() {
-    table(80, convert::narrow_floats());
-}
-
-#[test]
-fn conversions_of_bfloat() {
-    table(90, convert::bfloat_of_sm_90());
-}
-
-#[test]
-fn half_arithmetic() {
-    table(80, half::arithmetic());
-}
-
-#[test]
-fn half_approximations() {
-    table(80, half::approximations());
-}
-
-#[test]
-fn half_comparisons() {
-    table(80, half::comparisons());
-}
-
-#[test]
-fn bfloat_of_sm_90() {
-    table(90, half::bfloat_of_sm_90());
-}
-
-#[test]
-fn spaces() {
-    table(80, memory::spaces());
-}
-
-#[test]
-fn constants() {
-    table(80, memory::constants());
-}
-
-#[test]
-fn qualifiers_of_loads_and_stores() {
-    table(80, memory::qualifiers());
-}
-
-#[test]
-fn atomics() {
-    table(80, memory::atomics());
-}
-
-#[test]
-fn asynchronous_copies() {
-    table(80, memory::asynchronous_copies());
-}
-
-#[test]
-fn shuffles() {
-    table(80, warp::shuffles());
-}
-
-#[test]
-fn votes() {
-    table(80, warp::votes());
-}
-
-#[test]
-fn barriers() {
-    table(80, warp::barriers());
-}
-
-#[test]
-fn matrices() {
-    table(80, tensor::matrices());
-}
-
-#[test]
-fn matrix_stores() {
-    table(90, tensor::matrix_stores());
-}
-
-#[test]
-fn products() {
-    table(80, tensor::products());
-}
-
-#[test]
-fn branches() {
-    table(80, control::branches());
-}
-
-#[test]
-fn special_registers() {
-    table(80, control::special_registers());
+tables! {
+    integer_arithmetic: 80, integer::arithmetic;
+    integer_carries: 80, integer::carries;
+    integer_dot_products: 80, integer::dot_products;
+    integer_packed: 90, integer::packed;
+    logic: 80, integer_logic::logic;
+    shifts: 80, integer_logic::shifts;
+    fields: 80, integer_logic::fields;
+    comparisons: 80, integer_logic::comparisons;
+    selections: 80, integer_logic::selections;
+    float_arithmetic: 80, float::arithmetic;
+    float_signs: 80, float::signs;
+    float_signs_of_sm_86: 86, float::signs_of_sm_86;
+    float_comparisons: 80, float::comparisons;
+    float_approximations: 80, float::approximations;
+    conversions_of_integers: 80, convert::integers;
+    conversions_to_integers: 80, convert::floats_to_integers;
+    conversions_of_integers_to_floats: 80, convert::integers_to_floats;
+    conversions_of_floats: 80, convert::floats;
+    conversions_to_narrow_floats: 80, convert::narrow_floats;
+    conversions_of_bfloat: 90, convert::bfloat_of_sm_90;
+    half_arithmetic: 80, half::arithmetic;
+    half_approximations: 80, half::approximations;
+    half_comparisons: 80, half::comparisons;
+    bfloat_of_sm_90: 90, half::bfloat_of_sm_90;
+    spaces: 80, memory::spaces;
+    constants: 80, memory::constants;
+    qualifiers_of_loads_and_stores: 80, memory::qualifiers;
+    atomics: 80, memory::atomics;
+    asynchronous_copies: 80, memory::asynchronous_copies;
+    shuffles: 80, warp::shuffles;
+    votes: 80, warp::votes;
+    barriers: 80, warp::barriers;
+    matrices: 80, tensor::matrices;
+    matrix_stores: 90, tensor::matrix_stores;
+    products: 80, tensor::products;
+    branches: 80, control::branches;
+    special_registers: 80, control::special_registers;
+    wmma_products: 80, wmma::products;
+    integer_products: 80, products::integers;
+    byte_products: 89, products::bytes_that_are_floats;
+    double_products: 80, products::doubles;
+    video: 80, video::simd;
+    arrivals: 80, arrivals::barriers;
+    arrivals_of_sm_90: 90, arrivals::barriers_of_sm_90;
+    elections: 90, newer::elections;
+    launches_that_wait: 90, newer::launches;
+    atomics_of_sm_90: 90, newer::atomics;
+    qualifiers_of_sm_90: 90, memory::qualifiers_of_sm_90;
+    vectors_of_sm_100: 100, memory::vectors_of_sm_100;
+    conversions_of_bytes: 89, bytes::conversions;
+    advice_to_caches: 80, memory::advice;
+    ends: 80, control::ends;
 }

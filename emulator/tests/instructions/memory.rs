@@ -204,7 +204,27 @@ pub fn qualifiers() -> Vec<Case> {
         cases.push(Case::new(format!("{hint} mov.b32 %d, %a;"), &[U32], U32, |x| Want::Bits(x[0])));
     }
     cases.push(Case::new("{ .reg .b64 %policy; createpolicy.fractional.L2::evict_last.b64 %policy, 1.0; ld.global.L2::cache_hint.b32 %d, [%from], %policy; }", &[U32], U32, |x| Want::Bits(x[0])));
+    // Parameters by the name of who has them, and atomics that tell the cache what to keep.
+    cases.push(Case::new(
+        "ld.param::entry.b64 %d, [in]; ld.param.b64 %offset, [in]; xor.b64 %d, %d, %offset;",
+        &[],
+        U64,
+        |_| Want::Bits(0),
+    ));
+    cases.push(Case::with_outputs(
+        format!(
+            "{{ {} .reg .b64 %policy; createpolicy.fractional.L2::evict_first.b64 %policy, 0.5; st.global.u32 [%slot], %a; \
+             atom.global.add.L2::cache_hint.u32 %d, [%slot], %b, %policy; red.global.add.L2::cache_hint.u32 [%slot], %b, %policy; ld.global.u32 %e, [%slot]; }}",
+            slot("global")
+        ),
+        &[U32; 2],
+        &[U32; 2],
+        |x| vec![Want::Bits(x[0]), Want::Bits(U32.wrap((x[0] + 2 * x[1]) as i128))],
+    ));
+    cases.push(plain(".mmio.relaxed.sys.global", ".mmio.relaxed.sys.global", "global"));
+    cases.push(plain(".shared::cta", ".shared::cta", "shared"));
     for fence in [
+        "fence.proxy.alias;",
         "membar.cta;",
         "membar.gl;",
         "membar.sys;",
@@ -217,6 +237,92 @@ pub fn qualifiers() -> Vec<Case> {
     ] {
         cases.push(Case::new(
             format!("{} st.global.b32 [%slot], %a; {fence} ld.global.b32 %d, [%slot];", slot("global")),
+            &[U32],
+            U32,
+            |x| Want::Bits(x[0]),
+        ));
+    }
+    cases
+}
+
+/// What newer architectures add: the scope of a cluster, fences of one direction, and of proxies.
+pub fn qualifiers_of_sm_90() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (store, fence, load) in [
+        ("st.relaxed.cluster.global", "", "ld.relaxed.cluster.global"),
+        ("st.release.cluster.global", "", "ld.acquire.cluster.global"),
+        ("st.global", "fence.acq_rel.cluster;", "ld.global"),
+        ("st.global", "fence.sc.cluster;", "ld.global"),
+        ("st.global", "fence.acquire.cluster;", "ld.global"),
+        ("st.global", "fence.release.gpu;", "ld.global"),
+        ("st.global", "fence.proxy.async;", "ld.global"),
+        ("st.global", "fence.proxy.async.global;", "ld.global"),
+        ("st.global", "fence.proxy.async.shared::cta;", "ld.global"),
+    ] {
+        let slot = slot("global");
+        cases.push(Case::new(
+            format!("{{ {slot} {store}.b32 [%slot], %a; {fence} {load}.b32 %d, [%slot]; }}"),
+            &[U32],
+            U32,
+            |x| Want::Bits(x[0]),
+        ));
+    }
+    let slot = slot("global");
+    cases.push(Case::new(
+        format!("{{ {slot} st.global.u32 [%slot], %a; atom.acq_rel.cluster.global.add.u32 %d, [%slot], %b; ld.global.u32 %d, [%slot]; }}"),
+        &[U32; 2],
+        U32,
+        |x| Want::Bits(U32.wrap((x[0] + x[1]) as i128)),
+    ));
+    cases
+}
+
+/// Accesses of 32 bytes.
+pub fn vectors_of_sm_100() -> Vec<Case> {
+    let slot = slot("global");
+    vec![
+        Case::with_outputs(
+            format!(
+                "{{ {slot} st.global.v4.b64 [%slot], {{%a, %b, %c, %f}}; ld.global.v4.b64 {{%h, %g, %e, %d}}, [%slot]; }}"
+            ),
+            &[U64; 4],
+            &[U64; 4],
+            |x| x.iter().rev().map(|&bits| Want::Bits(bits)).collect(),
+        ),
+        Case::with_outputs(
+            format!(
+                "{{ {slot} .reg .b32 %x<8>; st.global.v8.b32 [%slot], {{%a, %b, %c, %f, %f, %c, %b, %a}}; \
+                 ld.global.v8.b32 {{%x0, %x1, %x2, %x3, %d, %e, %g, %h}}, [%slot]; xor.b32 %d, %d, %x0; xor.b32 %h, %h, %x1; }}"
+            ),
+            &[U32; 4],
+            &[U32; 4],
+            |x| [x[3] ^ x[0], x[2], x[1], x[0] ^ x[1]].map(Want::Bits).into(),
+        ),
+    ]
+}
+
+/// Advice to caches changes nothing; what is discarded is written again before it is read.
+pub fn advice() -> Vec<Case> {
+    let own =
+        ".reg .b64 %slot; mov.u64 %slot, scratch; shr.u32 %word, %thread, 1; mad.wide.u32 %slot, %word, 128, %slot;";
+    let room =
+        ".reg .b64 %slot; mov.u64 %slot, scratch; shr.u32 %word, %thread, 2; mad.wide.u32 %slot, %word, 128, %slot;";
+    let mut cases = Vec::new();
+    for advice in [
+        "applypriority.global.L2::evict_normal [%slot], 128;",
+        "applypriority.L2::evict_normal [%slot], 128;",
+        "prefetch.local.L1 [%slot];",
+        "prefetch.L2 [%slot];",
+    ] {
+        cases.push(Case::new(format!("{{ {own} {advice} mov.b32 %d, %a; }}"), &[U32], U32, |x| Want::Bits(x[0])));
+    }
+    // Four threads share 128 bytes, which the first of them discards.
+    for discard in ["discard.global.L2 [%slot], 128;", "discard.L2 [%slot], 128;"] {
+        cases.push(Case::new(
+            format!(
+                "{{ {room} .reg .pred %first; and.b32 %word, %thread, 3; setp.eq.u32 %first, %word, 0; @%first {discard} bar.warp.sync -1; \
+                 mad.wide.u32 %slot, %word, 32, %slot; st.global.b32 [%slot], %a; ld.global.b32 %d, [%slot]; }}"
+            ),
             &[U32],
             U32,
             |x| Want::Bits(x[0]),

@@ -3,10 +3,11 @@
 use ptx_emulator::settings::{Settings, Watch};
 
 use crate::args;
-use crate::case::{BLOCK, Case, Expect, THREADS, Want, agrees, module, operands};
+use crate::case::{BLOCK, Case, Expect, THREADS, Want, agrees, operands};
 use crate::support::compile::toolkit;
 use crate::support::device::{Loaded, target};
 use crate::support::job::Job;
+use crate::text::module;
 
 /// Mismatches that are printed; there may be thousands.
 const SHOWN: usize = 30;

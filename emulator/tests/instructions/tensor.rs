@@ -43,6 +43,13 @@ pub fn matrices() -> Vec<Case> {
         32,
         |warp| (0..32).map(|lane| vec![Want::Bits(fragment(warp, 0, lane, false))]).collect(),
     ));
+    cases.push(Case::of_group(
+        format!("{{ {ROWS} st.shared.v2.b64 [%at], {{%a, %b}}; bar.warp.sync -1; ldmatrix.sync.aligned.m8n8.x1.shared::cta.b16 {{%d}}, [%at]; }}"),
+        &[U64; 2],
+        &[U32],
+        32,
+        |warp| (0..32).map(|lane| vec![Want::Bits(fragment(warp, 0, lane, false))]).collect(),
+    ));
     cases.push(Case::of_group("movmatrix.sync.aligned.m8n8.trans.b16 %d, %a;", &[U32], &[U32], 32, |warp| {
         let at = |row: usize, column: usize| warp[row * 4 + column / 2][0] >> (16 * (column % 2)) & 0xffff;
         (0..32)

@@ -185,7 +185,9 @@ fn barrier<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let aligned = r.has("aligned") || r.base() == "bar";
     let kind = r.one_of(&[("sync", 's'), ("arrive", 'a'), ("red", 'r')]);
     let reduce = r.one_of(&[("popc", 1u8), ("and", 2), ("or", 3)]).unwrap_or(0);
-    let t = r.types();
+    if r.types().iter().any(|t| !matches!((reduce, t), (1, Type::U32) | (2 | 3, Type::Pred))) {
+        return r.refuse(b);
+    }
     r.done(b)?;
     let barrier = Barrier { aligned, arrive: kind == Some('a'), reduce };
     if kind.is_none() || (kind == Some('r')) != (reduce != 0) {
@@ -202,7 +204,6 @@ fn barrier<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         at = 1;
         op.c = b.predicate_source(r.operand(b, r.operands() - 1)?)?;
     }
-    let _ = t;
     op.a = b.source(r.operand(b, at)?, Type::B32)?;
     let last = r.operands() - usize::from(reduce != 0);
     if last > at + 1 {

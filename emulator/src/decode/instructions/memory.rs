@@ -5,8 +5,8 @@ use crate::decode::builder::{Builder, Decoded, Symbol};
 use crate::decode::op::{Action, CONSTANT, NONE, Op};
 use crate::decode::types::Type;
 use crate::machine::access::{Modifiers, Order, load_handler, store_handler};
-use crate::machine::copy;
 use crate::machine::core::OpSpace;
+use crate::machine::{copy, discard};
 use crate::ptx::Operand;
 
 pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
@@ -19,13 +19,30 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
             }
             copies(b, r)
         }
-        // Hints: their operands are not even evaluated.
         "createpolicy" => policy(b, r),
-        _ => {
-            b.emit(Op::new(Action::Nothing));
-            Ok(())
-        }
+        _ => hint(b, r),
     }
+}
+
+/// `prefetch`, `prefetchu`, `applypriority`: advice to caches, which do not exist here; so nothing happens. They may name
+/// any address, so that is not judged. `discard` is more than advice: what it names must not be read any more.
+fn hint<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
+    let space = r.one_of(&[("global", OpSpace::Global), ("local", OpSpace::Local)]).unwrap_or(OpSpace::Generic);
+    r.skip_hints();
+    r.one_of(&[("L1", ()), ("L2", ())]);
+    let bytes = matches!(r.base(), "applypriority" | "discard");
+    r.done_with(b, if bytes { 2 } else { 1 })?;
+    let at = address(b, r.operand(b, 0)?)?;
+    if bytes && *r.operand(b, 1)? != Operand::Integer(128) {
+        return b.error("128 bytes must be given");
+    }
+    if r.base() != "discard" {
+        b.emit(Op::new(Action::Nothing));
+        return Ok(());
+    }
+    let y = modifiers(b, space, &at, 1, Order::Weak);
+    b.emit(Op { a: at.base, x: at.offset as u64, y, ..Op::new(Action::Warp(discard::run)) });
+    Ok(())
 }
 
 /// `createpolicy`: some value, for nobody looks at it.
@@ -139,16 +156,23 @@ fn vector_length(r: &mut Reader<'_, '_>) -> u8 {
     r.one_of(&[("v2", 2), ("v4", 4), ("v8", 8)]).unwrap_or(1)
 }
 
+/// That a vector is one that there is: up to 16 bytes, or 32 in global memory from sm_100 on.
+fn check_vector<'a>(b: &Builder<'a, '_>, r: &Reader<'a, '_>, t: Type, count: u8, space: OpSpace) -> Decoded {
+    let bytes = t.bytes() * u32::from(count);
+    let large = bytes == 32 && t.bytes() >= 4 && space == OpSpace::Global && b.sm >= 100;
+    if count > 1 && (bytes > 16 || count > 4) && !large { r.refuse(b) } else { Ok(()) }
+}
+
 fn load<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let (space, order) = space_and_order(b, &mut r)?;
     r.skip_hints();
-    r.has("unified");
     let count = vector_length(&mut r);
     let t = r.only_type(b)?;
     r.done(b)?;
     if r.operands() < 2 {
         return b.error("ld takes a destination and an address");
     }
+    check_vector(b, &r, t, count, space)?;
     let at = address(b, r.operand(b, 1)?)?;
     let y = modifiers(b, space, &at, count, order);
     let to: Vec<&Operand<'a>> = match r.operand(b, 0)? {
@@ -195,6 +219,7 @@ fn store<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     if r.operands() < 2 {
         return b.error("st takes an address and a source");
     }
+    check_vector(b, &r, t, count, space)?;
     let at = address(b, r.operand(b, 0)?)?;
     let y = modifiers(b, space, &at, count, order);
     let from: Vec<&Operand<'a>> = match r.operand(b, 1)? {
@@ -241,6 +266,9 @@ pub fn local_load(at: u32, t: Type, code: u32) -> Option<Op> {
 
 /// `cp.async`
 fn copies<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
+    if r.has("mbarrier") {
+        return super::mbarrier::copy_arrive(b, r);
+    }
     if r.has("commit_group") {
         r.done_with(b, 0)?;
         b.emit(Op::new(Action::Warp(copy::commit)));

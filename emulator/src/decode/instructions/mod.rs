@@ -8,6 +8,7 @@ mod convert;
 mod float;
 mod half;
 mod integer;
+mod mbarrier;
 mod memory;
 mod moves;
 mod together;
@@ -143,6 +144,50 @@ pub fn simple<'a>(
     Ok(op)
 }
 
+/// What decodes a family of instructions.
+type Family = for<'a, 'm, 'i> fn(&mut Builder<'a, 'm>, Reader<'a, 'i>) -> Decoded;
+
+/// All that is known, by first parts of opcodes.
+const FAMILIES: [(&[&str], Family); 16] = [
+    (&["add", "sub", "mul", "mad", "fma", "div", "abs", "neg", "min", "max"], arithmetic),
+    (&["addc", "subc", "madc", "rem", "sad", "mul24", "mad24", "dp4a", "dp2a"], integer::decode),
+    (&["rcp", "sqrt", "rsqrt", "sin", "cos", "lg2", "ex2", "tanh", "testp", "copysign"], float::decode),
+    (&["and", "or", "xor", "not", "cnot", "lop3", "shl", "shr", "shf", "popc", "clz", "bfind"], bits::decode),
+    (&["brev", "bfe", "bfi", "fns", "szext", "bmsk", "prmt"], bits::decode),
+    (&["set", "setp", "selp", "slct"], compare::decode),
+    (&["cvt"], convert::decode),
+    (&["mov", "cvta", "isspacep"], moves::decode),
+    (&["ld", "ldu", "st", "prefetch", "prefetchu", "applypriority", "discard", "createpolicy", "cp"], memory::decode),
+    (&["atom", "red"], atomic::decode),
+    (&["mbarrier"], mbarrier::decode),
+    (&["bra", "brx", "call", "ret", "exit", "trap", "brkpt", "nanosleep", "pmevent"], control::decode),
+    (&["bar", "barrier", "membar", "fence", "griddepcontrol"], control::decode),
+    (&["shfl", "vote", "match", "activemask", "redux", "elect"], together::decode),
+    (&["ldmatrix", "stmatrix", "movmatrix", "mma"], together::decode),
+    (&["wmma"], wmma::decode),
+];
+
+/// Those on the parts of a word, which have one decoder and many names.
+const VIDEO: &[&str] = &[
+    "vadd2",
+    "vsub2",
+    "vavrg2",
+    "vabsdiff2",
+    "vmin2",
+    "vmax2",
+    "vadd4",
+    "vsub4",
+    "vavrg4",
+    "vabsdiff4",
+    "vmin4",
+    "vmax4",
+];
+
+/// The first parts of all opcodes that are known.
+pub fn mnemonics() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().flat_map(|(names, _)| names.iter().copied()).chain(VIDEO.iter().copied())
+}
+
 /// Decodes an instruction.
 ///
 /// # Errors
@@ -151,26 +196,11 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, instruction: &Instruction<'a>) -> Dec
     b.line = instruction.line;
     b.set_guard(instruction)?;
     let r = Reader::new(instruction);
-    match r.base() {
-        "add" | "sub" | "mul" | "mad" | "fma" | "div" | "abs" | "neg" | "min" | "max" => arithmetic(b, r),
-        "addc" | "subc" | "madc" | "rem" | "sad" | "mul24" | "mad24" | "dp4a" | "dp2a" => integer::decode(b, r),
-        "rcp" | "sqrt" | "rsqrt" | "sin" | "cos" | "lg2" | "ex2" | "tanh" | "testp" | "copysign" => float::decode(b, r),
-        "and" | "or" | "xor" | "not" | "cnot" | "lop3" | "shl" | "shr" | "shf" | "popc" | "clz" | "bfind" | "brev"
-        | "bfe" | "bfi" | "fns" | "szext" | "bmsk" | "prmt" => bits::decode(b, r),
-        "set" | "setp" | "selp" | "slct" => compare::decode(b, r),
-        "cvt" => convert::decode(b, r),
-        "mov" | "cvta" | "isspacep" | "alloca" => moves::decode(b, r),
-        "ld" | "ldu" | "st" | "prefetch" | "prefetchu" | "applypriority" | "discard" | "createpolicy" | "cp" => {
-            memory::decode(b, r)
-        }
-        "atom" | "red" => atomic::decode(b, r),
-        "bra" | "brx" | "call" | "ret" | "exit" | "trap" | "brkpt" | "bar" | "barrier" | "membar" | "fence"
-        | "nanosleep" | "griddepcontrol" | "pmevent" | "setmaxnreg" => control::decode(b, r),
-        "shfl" | "vote" | "match" | "activemask" | "redux" | "elect" | "ldmatrix" | "stmatrix" | "movmatrix"
-        | "mma" => together::decode(b, r),
-        "wmma" => wmma::decode(b, r),
-        video if video.starts_with('v') => video::decode(b, r),
-        _ => r.refuse(b),
+    let base = r.base();
+    match FAMILIES.iter().find(|(names, _)| names.contains(&base)) {
+        Some((_, family)) => family(b, r),
+        None if VIDEO.contains(&base) => video::decode(b, r),
+        None => r.refuse(b),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Reader;
 use super::memory::{address, modifiers};
-use crate::decode::builder::{Builder, Decoded};
+use crate::decode::builder::{Builder, Carries, Decoded};
 use crate::decode::op::{Action, NONE, Op};
 use crate::decode::types::Type;
 use crate::machine::access::Order;
@@ -63,7 +63,8 @@ fn shuffle<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let second = b.source(r.operand(b, 2)?, t)?;
     let list = b.source(r.operand(b, 3)?, t)?;
     let c = b.source(r.operand(b, 4)?, t)?;
-    b.emit(Op { d, e, a, b: second, c, list, x, ..Op::new(Action::Together(exchange::shuffle)) }).e_written = true;
+    let draft = b.emit(Op { d, e, a, b: second, c, list, x, ..Op::new(Action::Together(exchange::shuffle)) });
+    (draft.e_written, draft.carries) = (true, Carries::Across);
     Ok(())
 }
 
@@ -233,7 +234,7 @@ fn multiply<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
 }
 
 /// D, A, B and C, each a vector of registers.
-fn listed<'a>(
+pub fn listed<'a>(
     b: &mut Builder<'a, '_>,
     r: &Reader<'a, '_>,
     counts: [usize; 4],

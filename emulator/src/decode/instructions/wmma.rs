@@ -2,19 +2,29 @@
 
 use super::Reader;
 use super::memory::{address, modifiers};
+use super::together::listed;
 use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{Action, NONE, Op};
 use crate::decode::types::Type;
 use crate::machine::access::Order;
 use crate::machine::core::OpSpace;
+use crate::machine::matrix;
 use crate::machine::wmma::{self, Operand as Matrix, Wmma};
+use crate::machine::wmma_double::{self, Fragment};
 use crate::ptx::Operand;
 use crate::tensor::mma::{Accumulator, Element, Mma};
+
+/// Where matrices may be; without a space, by a generic address.
+const SPACES: [(&str, OpSpace); 3] =
+    [("global", OpSpace::Global), ("shared", OpSpace::Shared), ("shared::cta", OpSpace::Shared)];
 
 pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let what = r.one_of(&[("load", 'l'), ("store", 's'), ("mma", 'm')]);
     if !(r.has("sync") && r.has("aligned")) {
         return r.refuse(b);
+    }
+    if r.has("m8n8k4") {
+        return doubles(b, r, what);
     }
     let shape = r.one_of(&[
         ("m16n16k16", ([16, 16], 16)),
@@ -64,8 +74,7 @@ fn names<'a>(r: &mut Reader<'a, '_>) -> Vec<&'a str> {
 fn transfer<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>, shape: [usize; 2], k: usize, load: bool) -> Decoded {
     let operand = r.one_of(&[("a", Matrix::A), ("b", Matrix::B), ("c", Matrix::C), ("d", Matrix::C)]);
     let by_column = r.one_of(&[("row", false), ("col", true)]);
-    let spaces = [("global", OpSpace::Global), ("shared", OpSpace::Shared), ("shared::cta", OpSpace::Shared)];
-    let space = r.one_of(&spaces).unwrap_or(OpSpace::Generic);
+    let space = r.one_of(&SPACES).unwrap_or(OpSpace::Generic);
     let (Some(operand), Some(by_column), [name]) = (operand, by_column, &names(&mut r)[..]) else { return r.refuse(b) };
     let (factor, sum) = match operand {
         Matrix::C => (Some(Element::F16), accumulator(name)),
@@ -150,5 +159,50 @@ fn multiply<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>, shape: [usize; 2
     b.wmmas.push(w);
     let e = Builder::number(b.wmmas.len() as u32 - 1);
     b.emit(Op { e, ..Op::new(Action::Together(wmma::multiply)) }).list = Some((codes, counts[0]));
+    Ok(())
+}
+
+/// `m8n8k4` of f64.
+fn doubles<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>, what: Option<char>) -> Decoded {
+    if what == Some('m') {
+        let laid_out = [r.one_of(&[("row", ()), ("col", ())]), r.one_of(&[("row", ()), ("col", ())])];
+        // Other roundings than to the nearest are not known.
+        r.has("rn");
+        if laid_out.contains(&None) || names(&mut r) != ["f64"; 4] {
+            return r.refuse(b);
+        }
+        return listed(b, &r, [2, 1, 1, 2], Type::F64, Action::Together(matrix::multiply_f64), 0);
+    }
+    let operand = r.one_of(&[("a", Matrix::A), ("b", Matrix::B), ("c", Matrix::C), ("d", Matrix::C)]);
+    let by_column = r.one_of(&[("row", false), ("col", true)]);
+    let space = r.one_of(&SPACES).unwrap_or(OpSpace::Generic);
+    let (Some(operand), Some(by_column), Some(what)) = (operand, by_column, what) else { return r.refuse(b) };
+    if names(&mut r) != ["f64"] {
+        return r.refuse(b);
+    }
+    let fragment = Fragment { operand, by_column };
+    let load = what == 'l';
+    let (place, registers) = if load { (1, 0) } else { (0, 1) };
+    let at = address(b, r.operand(b, place)?)?;
+    let Operand::Vector(parts) = r.operand(b, registers)? else {
+        return b.error("a vector of registers must be given");
+    };
+    if parts.len() != fragment.registers() {
+        return b.error(format!("{} registers for a fragment of {}", parts.len(), fragment.registers()));
+    }
+    let mut codes = Vec::new();
+    for part in parts {
+        codes.push(if load { b.destination(part, Type::F64)? } else { b.source(part, Type::F64)? });
+    }
+    let stride = match r.operand(b, 2) {
+        Ok(operand) => b.source(operand, Type::B32)?,
+        Err(_) => NONE,
+    };
+    let y = modifiers(b, space, &at, 1, Order::Weak);
+    let e = Builder::number(fragment.pack());
+    let action = Action::Together(if load { wmma_double::load } else { wmma_double::store });
+    let written = if load { codes.len() } else { 0 };
+    let op = Op { a: at.base, b: stride, e, x: at.offset as u64, y, ..Op::new(action) };
+    b.emit(op).list = Some((codes, written));
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! The machine's own rules: divergence, barriers, masks, calls, waiting, and what it finds.
 
+mod arrivals;
+mod values;
+
 use std::sync::Arc;
 
 use ptx_emulator::decode::Module;

@@ -1,0 +1,353 @@
+//! `mbarrier`: barriers that lie in shared memory, of which a block has as many as it likes.
+//!
+//! An arrival hands on what its thread did before; a wait that succeeds knows what the arrivals of its phase handed on.
+//! `cp.async.mbarrier.arrive` arrives when the copies of its thread before it have landed. They land at the last moment:
+//! when a phase that somebody waits for lacks nothing but such arrivals.
+
+use std::collections::BTreeMap;
+
+use super::access::{Modifiers, Order, addresses, by_space, locate, written};
+use super::copy;
+use super::core::{Core, OpSpace};
+use super::lanes::Frame;
+use super::observe::Made;
+use super::trouble::{Outcome, Trouble};
+use super::warp::Warp;
+use crate::count::traffic::Flow;
+use crate::decode::op::{self, Op};
+use crate::watch::clock::Knowledge;
+use crate::watch::race::Kind;
+use crate::watch::{FindingKind, Space};
+
+/// Arrivals that one phase can have, at most.
+const MOST: u32 = (1 << 20) - 1;
+
+/// What an instruction does, in [`Op::list`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum What {
+    /// `init`: `b` arrivals make a phase.
+    Init,
+    /// `inval`
+    Invalidate,
+    /// `arrive`: `b` times, or once; the state before it to `d`.
+    Arrive,
+    /// `arrive_drop`: likewise, and later phases need as many less.
+    ArriveDrop,
+    /// `test_wait`, `try_wait`: whether the phase of the state `b` is over, to the predicate `d`.
+    Wait,
+    /// Likewise, for the phase whose parity is `b`.
+    WaitParity,
+    /// `cp.async.mbarrier.arrive`
+    CopyArrive,
+}
+
+/// An instruction's modifiers, as a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// What it does.
+    pub what: What,
+    /// `.noComplete`: must not be the last arrival of its phase.
+    pub no_complete: bool,
+    /// `.noinc`: the arrival is one of those that the phase expects.
+    pub no_increment: bool,
+    /// `.relaxed`: orders nothing.
+    pub relaxed: bool,
+}
+
+impl How {
+    /// As a number.
+    pub fn pack(self) -> u32 {
+        let flags = [self.no_complete, self.no_increment, self.relaxed];
+        flags.iter().enumerate().fold(self.what as u32, |bits, (i, flag)| bits | u32::from(*flag) << (8 + i))
+    }
+
+    fn unpack(bits: u32) -> Self {
+        use What::*;
+        let what = [Init, Invalidate, Arrive, ArriveDrop, Wait, WaitParity, CopyArrive][(bits & 0xFF) as usize % 7];
+        let flag = |i: u32| bits >> (8 + i) & 1 != 0;
+        How { what, no_complete: flag(0), no_increment: flag(1), relaxed: flag(2) }
+    }
+}
+
+/// One barrier.
+#[derive(Debug, Default)]
+struct State {
+    /// Arrivals that make a phase.
+    expected: u32,
+    /// Those that this phase still needs.
+    pending: u32,
+    /// Phases that are over.
+    phase: u64,
+    /// What the arrivals of this phase hand on, and what those of the phases before did.
+    arrived: Knowledge,
+    completed: Knowledge,
+}
+
+impl State {
+    /// The 64 bits that the barrier's memory holds, and that an arrival returns.
+    fn token(&self) -> u64 {
+        u64::from(self.pending) | u64::from(self.expected) << 20 | self.phase << 40
+    }
+
+    fn arrive(&mut self, count: u32, knowledge: &Knowledge) {
+        self.arrived.join(knowledge);
+        self.pending -= count;
+        if self.pending == 0 {
+            self.completed.join(&std::mem::take(&mut self.arrived));
+            self.phase += 1;
+            self.pending = self.expected;
+        }
+    }
+}
+
+/// The arrivals that a token stands for: `mbarrier.pending_count`.
+pub fn pending_count(token: u64) -> u32 {
+    token as u32 & MOST
+}
+
+/// An arrival that comes when copies have landed.
+#[derive(Debug)]
+struct Deferred {
+    barrier: u64,
+    warp: u32,
+    lane: u32,
+    /// Copies that began before it.
+    copies: u64,
+    knowledge: Knowledge,
+}
+
+/// The barriers of a block.
+#[derive(Debug, Default)]
+pub struct Barriers {
+    states: BTreeMap<u64, State>,
+    deferred: Vec<Deferred>,
+}
+
+/// All `mbarrier` instructions that touch memory.
+///
+/// # Safety
+/// The decoder placed the operands.
+pub unsafe fn run(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, mask: u32) -> Outcome {
+    let m = Modifiers::unpack(op.y);
+    // SAFETY: by the caller's promise.
+    let addresses = unsafe { addresses(frame, op, m) };
+    warp.spins += 1;
+    let mut run = |space: OpSpace, addresses: &[u64; 32], lanes: u32| -> Outcome {
+        if space != OpSpace::Shared {
+            let message = "an mbarrier that is not in shared memory";
+            return Err(Trouble::new(FindingKind::Undefined, lanes.trailing_zeros(), message));
+        }
+        // SAFETY: as above.
+        unsafe { run_at(core, warp, frame, op, lanes, addresses) }
+    };
+    match m.space {
+        OpSpace::Generic => by_space(addresses, mask, run),
+        space => run(space, &addresses, mask),
+    }
+}
+
+unsafe fn run_at(
+    core: &mut Core<'_>,
+    warp: &mut Warp,
+    frame: &Frame,
+    op: &Op,
+    mask: u32,
+    addresses: &[u64; 32],
+) -> Outcome {
+    let how = How::unpack(op.list);
+    let region = core.region(OpSpace::Shared);
+    let need = if how.what == What::Init { 0x0F } else { core.grid.need };
+    // SAFETY: shared addresses as they are.
+    let places = unsafe { locate(core, &region, addresses, mask, 8, 8, need, "uses an mbarrier in")? };
+    let knowledge = match how.what {
+        What::Arrive | What::ArriveDrop | What::CopyArrive if !how.relaxed => released(core, warp.index),
+        _ => Knowledge::default(),
+    };
+    let (mut tokens, mut over) = ([0u64; 32], 0u32);
+    for lane in (0..32u32).filter(|lane| mask >> lane & 1 != 0) {
+        let address = addresses[lane as usize];
+        // SAFETY: the decoder placed `b`: 64 bits for the state of a wait, 32 for all else.
+        let operand = unsafe {
+            match (op.b, how.what) {
+                (op::NONE, _) => 1,
+                (code, What::Wait) => frame.row::<u64>(code)[lane as usize],
+                (code, _) => u64::from(frame.row::<u32>(code)[lane as usize]),
+            }
+        };
+        // SAFETY: located above.
+        let holds = unsafe { places[lane as usize].cast::<u64>().read_unaligned() };
+        let (token, done) = one(core, warp.index, how, lane, address, operand, holds, &knowledge)?;
+        tokens[lane as usize] = token;
+        over |= u32::from(done) << lane;
+        if let Some(state) = core.mbarriers.states.get(&address) {
+            // SAFETY: as above.
+            unsafe { places[lane as usize].cast::<u64>().write_unaligned(state.token()) };
+            written(core, &region, address, 8);
+        } else {
+            core.shared.shadow().clear_initialised(address, 8);
+        }
+    }
+    if matches!(how.what, What::Wait | What::WaitParity) {
+        // SAFETY: the decoder placed `d`, a predicate.
+        unsafe { frame.write_predicate(op.d, over, mask) };
+    } else if op.d != op::NONE {
+        // SAFETY: the decoder placed `d`, of 64 bits.
+        unsafe { frame.write(op.d, &tokens, mask) };
+    }
+    let (kind, order, flow) = match how.what {
+        What::Init | What::Invalidate => (Kind::Write, Order::Weak, Flow::Store),
+        What::Wait | What::WaitParity => (Kind::Read, Order::RelaxedBlock, Flow::Load),
+        // What arrivals order is told by the knowledge that they hand on; among each other they do not race.
+        _ => (Kind::Read, Order::RelaxedBlock, Flow::Atomic),
+    };
+    let Some(observer) = &mut core.observer else { return Ok(()) };
+    let (index, pc, space, flow) = (warp.index, warp.pc, Space::Shared, Some(flow));
+    let made = Made { warp: index, pc, space, kind, flow, order, mask, addresses, bytes: 8 };
+    observer.access(core.grid, &made, &|_, _| (0, 1))
+}
+
+/// What a warp hands on now.
+fn released(core: &mut Core<'_>, warp: u32) -> Knowledge {
+    let mut knowledge = None;
+    if let Some(observer) = &mut core.observer {
+        observer.order(|clock| [knowledge, _] = clock.released(warp, true, false));
+    }
+    knowledge.unwrap_or_default()
+}
+
+/// One lane's part: the state before it, and of a wait, whether the phase is over.
+fn one(
+    core: &mut Core<'_>,
+    warp: u32,
+    how: How,
+    lane: u32,
+    address: u64,
+    operand: u64,
+    holds: u64,
+    knowledge: &Knowledge,
+) -> Outcome<(u64, bool)> {
+    let wrong =
+        |message: String| Err(Trouble::at_address(FindingKind::Undefined, lane, Space::Shared, address, message));
+    if how.what == What::Init {
+        if core.mbarriers.states.contains_key(&address) {
+            return wrong("mbarrier.init of an mbarrier that is in use: mbarrier.inval must come first".into());
+        }
+        let Some(expected) = u32::try_from(operand).ok().filter(|count| (1..=MOST).contains(count)) else {
+            return wrong(format!("mbarrier.init for {operand} arrivals: 1 to {MOST} are possible"));
+        };
+        core.mbarriers.states.insert(address, State { expected, pending: expected, ..State::default() });
+        return Ok((0, false));
+    }
+    if matches!(how.what, What::Wait | What::WaitParity | What::Invalidate) {
+        land_for(core, address, how.what == What::Invalidate)?;
+    }
+    let Some(state) = core.mbarriers.states.get_mut(&address) else {
+        return wrong("uses an mbarrier that was not initialised by mbarrier.init".into());
+    };
+    let token = state.token();
+    // Landing may have changed the state since its memory was read.
+    if holds != token && !matches!(how.what, What::Wait | What::WaitParity | What::Invalidate) {
+        return wrong("uses an mbarrier whose memory something else has written to".into());
+    }
+    match how.what {
+        What::Init => {}
+        What::Invalidate => drop(core.mbarriers.states.remove(&address)),
+        What::Arrive | What::ArriveDrop => {
+            let pending = state.pending;
+            let Some(count) = u32::try_from(operand).ok().filter(|count| (1..=pending).contains(count)) else {
+                return wrong(format!(
+                    "arrives {operand} times at an mbarrier whose phase needs {pending} more arrivals"
+                ));
+            };
+            if how.no_complete && count == pending {
+                return wrong("arrives with .noComplete, but completes the phase".into());
+            }
+            if how.what == What::ArriveDrop {
+                state.expected = state.expected.saturating_sub(count);
+            }
+            state.arrive(count, knowledge);
+        }
+        What::Wait | What::WaitParity => {
+            let over = match how.what {
+                What::WaitParity => state.phase & 1 != operand & 1,
+                // The phases of a token are counted with 24 bits.
+                _ => match (state.phase & 0xFF_FFFF).wrapping_sub(operand >> 40) & 0xFF_FFFF {
+                    0 => false,
+                    1 => true,
+                    _ => return wrong("waits for a phase that is neither this one nor the last".into()),
+                },
+            };
+            if over
+                && !how.relaxed
+                && let Some(observer) = &mut core.observer
+            {
+                let completed = &state.completed;
+                observer.order(|clock| clock.acquire(warp, completed, true));
+            }
+            return Ok((token, over));
+        }
+        What::CopyArrive => {
+            if !how.no_increment {
+                if state.pending == MOST {
+                    return wrong(format!("an mbarrier with more than {MOST} arrivals to come"));
+                }
+                state.pending += 1;
+            }
+            let copies = core.copies[warp as usize].follow(lane);
+            core.mbarriers.deferred.push(Deferred {
+                barrier: address,
+                warp,
+                lane,
+                copies,
+                knowledge: knowledge.clone(),
+            });
+        }
+    }
+    Ok((token, false))
+}
+
+/// Lets the copies land that a barrier's phase lacks nothing but, or, if it `must` be, all that will arrive at it.
+fn land_for(core: &mut Core<'_>, address: u64, must: bool) -> Outcome {
+    let due = core.mbarriers.deferred.iter().filter(|deferred| deferred.barrier == address).count();
+    let Some(state) = core.mbarriers.states.get(&address) else { return Ok(()) };
+    if due == 0 || !must && (due as u32) < state.pending {
+        return Ok(());
+    }
+    let all = std::mem::take(&mut core.mbarriers.deferred);
+    let (now, later) = all.into_iter().partition(|deferred| deferred.barrier == address);
+    core.mbarriers.deferred = later;
+    let now: Vec<Deferred> = now;
+    for Deferred { warp, lane, copies, knowledge, .. } in now {
+        copy::land_before(core, warp, lane, copies)?;
+        let Some(state) = core.mbarriers.states.get_mut(&address) else { continue };
+        state.arrive(1, &knowledge);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_follow_each_other() {
+        let mut state = State { expected: 2, pending: 2, ..State::default() };
+        assert_eq!(pending_count(state.token()), 2);
+        state.arrive(1, &Knowledge::default());
+        assert_eq!((state.pending, state.phase), (1, 0));
+        state.arrive(1, &Knowledge::default());
+        assert_eq!((state.pending, state.phase, state.token() >> 40), (2, 1, 1));
+    }
+
+    #[test]
+    fn modifiers_survive_packing() {
+        for what in [What::Init, What::Invalidate, What::ArriveDrop, What::WaitParity, What::CopyArrive] {
+            for bits in 0..8 {
+                let [no_complete, no_increment, relaxed] = [1, 2, 4].map(|bit| bits & bit != 0);
+                let how = How { what, no_complete, no_increment, relaxed };
+                assert_eq!(How::unpack(how.pack()), how);
+            }
+        }
+    }
+}
