@@ -170,12 +170,14 @@ DEVICE void copy_async(u32 to, const void* from) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(__cvta_generic_to_global(from)) : "memory");
 }
 
-// As `copy_async`, but zeros where `there` is false.
-DEVICE void copy_async_if(u32 to, const void* from, bool there) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)),
-                 "r"(there ? 16 : 0)
+// As `copy_async`, but only the first `bytes` are read; the others become zero.
+DEVICE void copy_async_part(u32 to, const void* from, u32 bytes) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(__cvta_generic_to_global(from)), "r"(bytes)
                  : "memory");
 }
+
+// As `copy_async`, but zeros where `there` is false.
+DEVICE void copy_async_if(u32 to, const void* from, bool there) { copy_async_part(to, from, there ? 16 : 0); }
 
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 

@@ -16,6 +16,7 @@
 // Special functions: Q exponentials. Sums: over a lane's levels ascending, then 4 lanes by halves; scores over a lane's
 // timesteps ascending, then 8 lanes by halves, then the 8 warps ascending.
 #include "rows.cuh"
+#include "score.cuh"
 
 static_assert(E <= 128 && Q <= 256, "a row of logits stays in registers");
 
@@ -50,55 +51,6 @@ DEVICE void logits_of(const Normal& normal, const uint4* weight, const float* bi
     }
 }
 
-// Adds one row's score; its logits become their gradient, factor · (softmax − one-hot).
-DEVICE void score_row(float (&c)[2 * BLOCKS][4], int half, int target, const float* levels, float factor, float (&score)[4]) {
-    const int t = lane_id() & 3;
-    float most = MINUS_INFINITY, hit = 0;
-#pragma unroll
-    for (int i = 0; i < 4 * BLOCKS; ++i) {
-        const int level = 16 * (i / 4) + 4 * t + i % 4;
-        const float logit = c[i / 2][2 * half + i % 2];
-        most = fmaxf(most, logit);
-        if (level == target) hit = logit;
-    }
-    most = max_lanes<4>(most);
-    // Three lanes add exactly zero.
-    hit = sum_lanes<4>(hit);
-
-    int before = 0, best = Q;
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < 4 * BLOCKS; ++i) {
-        const int level = 16 * (i / 4) + 4 * t + i % 4;
-        float& logit = c[i / 2][2 * half + i % 2];
-        // A tie counts by the lower level.
-        before += logit > hit || (logit == hit && level < target);
-        if (logit == most) best = min(best, level);
-        logit = exp2_approx(fmaf(logit, LOG2_E, -most * LOG2_E));
-        sum += logit;
-    }
-#pragma unroll
-    for (int bit = 1; bit < 4; bit *= 2) {
-        before += __shfl_xor_sync(ALL_LANES, before, bit);
-        best = min(best, __shfl_xor_sync(ALL_LANES, best, bit));
-    }
-    sum = sum_lanes<4>(sum);
-    // Where no logit is a number there is no best, and the loss says so.
-    const float error = levels[min(best, Q - 1)] - levels[target];
-    score[0] += LN_2 * log2_approx(sum) + (most - hit);
-    score[1] += before == 0;
-    score[2] += before < 5;
-    score[3] += error * error;
-
-    const float share = factor * reciprocal(sum);
-#pragma unroll
-    for (int i = 0; i < 4 * BLOCKS; ++i) {
-        const int level = 16 * (i / 4) + 4 * t + i % 4;
-        float& p = c[i / 2][2 * half + i % 2];
-        p = p * share - (level == target ? factor : 0.0f);
-    }
-}
-
 struct Head {
     const float* x;
     const uint4* weight;
@@ -128,7 +80,6 @@ DEVICE const float* load_weights(const Head& head) {
 template <bool backward>
 DEVICE void loss(const Head& head, const u8* token, const float* levels, float* scores, float factor, float* dx, u32* dlogits,
                  u32* normals) {
-    __shared__ float warp_scores[WARPS][4];
     const int lane = lane_id(), g = lane >> 2, t = lane & 3, warp = warp_id();
     const int from = head.from;
     const size_t sequence = blockIdx.x;
@@ -154,7 +105,12 @@ DEVICE void loss(const Head& head, const u8* token, const float* levels, float* 
             // Lanes of a row that is not there work along, so that sums over lanes find them, for nothing.
             float of_row[4] = {0, 0, 0, 0};
             const int target = time < T ? token[sequence * (T + 1) + time + 1] : 0;
-            score_row(c, half, target, levels, factor, of_row);
+            float logits[4 * BLOCKS];
+#pragma unroll
+            for (int i = 0; i < 4 * BLOCKS; ++i) logits[i] = c[i / 2][2 * half + i % 2];
+            score_row<4, 4>(logits, target, levels, factor, of_row);
+#pragma unroll
+            for (int i = 0; i < 4 * BLOCKS; ++i) c[i / 2][2 * half + i % 2] = logits[i];
 #pragma unroll
             for (int i = 0; i < 4; ++i) score[i] += time < T ? of_row[i] : 0.0f;
         }
@@ -194,14 +150,8 @@ DEVICE void loss(const Head& head, const u8* token, const float* levels, float* 
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
         for (int bit = 4; bit < 32; bit *= 2) score[i] += __shfl_xor_sync(ALL_LANES, score[i], bit);
-        if (lane == 0) warp_scores[warp][i] = score[i];
     }
-    __syncthreads();
-    if (threadIdx.x < 4) {
-        float sum = 0;
-        for (int i = 0; i < WARPS; ++i) sum += warp_scores[i][threadIdx.x];
-        scores[4 * sequence + threadIdx.x] = sum;
-    }
+    store_scores<WARPS>(score, scores + 4 * sequence);
 }
 
 KERNEL __launch_bounds__(256, 1) head_loss(const float* x, const uint4* weight, const float* bias, u32 matrix_len,

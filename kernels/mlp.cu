@@ -13,41 +13,22 @@
 //
 // Bytes per timestep: 4E read, 4E written; kept: 2E + 4. Tensor operations: 16E² multiplications, no padding but for the last
 // rows. Special functions: 4E tanh. Sums: the norm's over 4 lanes by halves, all else in the tensor core, k ascending.
-#include "rows.cuh"
+#include "mlp.cuh"
 
-static_assert(E <= 128, "accumulators for 32 rows stay in registers");
-
-constexpr int HIDDEN_BLOCKS = 4 * E / 16;
-// uint4 of one block of sixteen hidden units, and of the bias.
 constexpr int BLOCK_LEN = 2 * STEPS * 32;
-constexpr int BIAS_LEN = E;
-
-// Hidden blocks that are in shared memory together: all, or the largest part of which two fit.
-constexpr int chunk() {
-    if ((HIDDEN_BLOCKS * BLOCK_LEN + BIAS_LEN) * 16 <= SHARED_LIMIT) return HIDDEN_BLOCKS;
-    int most = HIDDEN_BLOCKS / 2;
-    while (HIDDEN_BLOCKS % most != 0 || (2 * most * BLOCK_LEN + BIAS_LEN) * 16 > SHARED_LIMIT) --most;
-    return most;
-}
-constexpr int CHUNK = chunk();
-constexpr int CHUNKS = HIDDEN_BLOCKS / CHUNK;
+typedef Chunks<BLOCK_LEN> Chunk;
+constexpr int CHUNKS = Chunk::COUNT;
 // What a launch must ask for, read by the host.
-extern "C" __constant__ const u32 mlp_shared_bytes = ((CHUNKS > 1 ? 2 : 1) * CHUNK * BLOCK_LEN + BIAS_LEN) * 16;
-
-DEVICE void load_chunk(const uint4* weight, int chunk, int buffer) {
-    const u32 to = shared_address(shared + buffer * CHUNK * BLOCK_LEN);
-    for (int i = threadIdx.x; i < CHUNK * BLOCK_LEN; i += 256) copy_async(to + 16 * i, weight + chunk * CHUNK * BLOCK_LEN + i);
-    commit_copies();
-}
+extern "C" __constant__ const u32 mlp_shared_bytes = Chunk::SHARED_BYTES;
 
 KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, const float* fc_bias, const float* proj_bias,
                                              u32* normal, float* scale, u32 n, u32 from) {
-    float* const bias = reinterpret_cast<float*>(shared + (CHUNKS > 1 ? 2 : 1) * CHUNK * BLOCK_LEN);
+    float* const bias = reinterpret_cast<float*>(shared + Chunk::WEIGHTS_LEN);
     const int lane = lane_id(), g = lane >> 2, t = lane & 3;
     const u32 rows = T - from, total = n * rows;
     const u32 tiles = (total + 255) / 256;
 
-    load_chunk(weight, 0, 0);
+    Chunk::load(weight, 0, 0);
     for (int i = threadIdx.x; i < 4 * E; i += 256) bias[i] = fc_bias[i];
     if (CHUNKS == 1) {
         wait_copies<0>();
@@ -86,11 +67,11 @@ KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, cons
             if (CHUNKS > 1) {
                 wait_copies<0>();
                 __syncthreads();
-                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) load_chunk(weight, (c + 1) % CHUNKS, buffer ^ 1);
+                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) Chunk::load(weight, (c + 1) % CHUNKS, buffer ^ 1);
             }
-            const uint4* w = shared + buffer * CHUNK * BLOCK_LEN + lane;
+            const uint4* w = shared + buffer * Chunk::LEN + lane;
 #pragma unroll 1
-            for (int block = c * CHUNK; block < (c + 1) * CHUNK; ++block, w += BLOCK_LEN) {
+            for (int block = c * Chunk::BLOCKS; block < (c + 1) * Chunk::BLOCKS; ++block, w += BLOCK_LEN) {
                 const float4 b = *reinterpret_cast<const float4*>(bias + 16 * block + 4 * t);
                 float hidden[2][2][4];
 #pragma unroll

@@ -13,40 +13,22 @@
 //
 // Bytes per timestep: 4E + 2E + 4 read; 4E + 8E + 8E + 2E written. Tensor operations: 3 · 4E² multiplications. Special functions: 4E
 // tanh. Sums: in the tensor core k ascending; the norm's over 4 lanes by halves.
-#include "rows.cuh"
+#include "mlp.cuh"
 
-static_assert(E <= 128, "accumulators stay in registers");
-
-constexpr int HIDDEN_BLOCKS = 4 * E / 16;
 constexpr int BLOCK_LEN = 3 * STEPS * 32;
-constexpr int BIAS_LEN = E;
-
-// Hidden blocks that are in shared memory together: all, or the largest part of which two fit.
-constexpr int chunk() {
-    if ((HIDDEN_BLOCKS * BLOCK_LEN + BIAS_LEN) * 16 <= SHARED_LIMIT) return HIDDEN_BLOCKS;
-    int most = HIDDEN_BLOCKS / 2;
-    while (HIDDEN_BLOCKS % most != 0 || (2 * most * BLOCK_LEN + BIAS_LEN) * 16 > SHARED_LIMIT) --most;
-    return most;
-}
-constexpr int CHUNK = chunk();
-constexpr int CHUNKS = HIDDEN_BLOCKS / CHUNK;
+typedef Chunks<BLOCK_LEN> Chunk;
+constexpr int CHUNKS = Chunk::COUNT;
 // What a launch must ask for, read by the host.
-extern "C" __constant__ const u32 mlp_backward_shared_bytes = ((CHUNKS > 1 ? 2 : 1) * CHUNK * BLOCK_LEN + BIAS_LEN) * 16;
-
-DEVICE void load_chunk(const uint4* weight, int chunk, int buffer) {
-    const u32 to = shared_address(shared + buffer * CHUNK * BLOCK_LEN);
-    for (int i = threadIdx.x; i < CHUNK * BLOCK_LEN; i += 256) copy_async(to + 16 * i, weight + chunk * CHUNK * BLOCK_LEN + i);
-    commit_copies();
-}
+extern "C" __constant__ const u32 mlp_backward_shared_bytes = Chunk::SHARED_BYTES;
 
 KERNEL __launch_bounds__(256, 1) mlp_backward(float* dx, const u32* normal, const float* scale, const uint4* weight,
                                               const float* fc_bias, u32* active, u32* dhidden, u32* dout, u32 n, u32 from) {
-    float* const bias = reinterpret_cast<float*>(shared + (CHUNKS > 1 ? 2 : 1) * CHUNK * BLOCK_LEN);
+    float* const bias = reinterpret_cast<float*>(shared + Chunk::WEIGHTS_LEN);
     const int lane = lane_id(), g = lane >> 2, t = lane & 3;
     const u32 rows = T - from, total = n * rows;
     const u32 tiles = (total + 127) / 128;
 
-    load_chunk(weight, 0, 0);
+    Chunk::load(weight, 0, 0);
     for (int i = threadIdx.x; i < 4 * E; i += 256) bias[i] = fc_bias[i];
     if (CHUNKS == 1) {
         wait_copies<0>();
@@ -83,11 +65,11 @@ KERNEL __launch_bounds__(256, 1) mlp_backward(float* dx, const u32* normal, cons
             if (CHUNKS > 1) {
                 wait_copies<0>();
                 __syncthreads();
-                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) load_chunk(weight, (c + 1) % CHUNKS, buffer ^ 1);
+                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) Chunk::load(weight, (c + 1) % CHUNKS, buffer ^ 1);
             }
-            const uint4* w = shared + buffer * CHUNK * BLOCK_LEN + lane;
+            const uint4* w = shared + buffer * Chunk::LEN + lane;
 #pragma unroll 1
-            for (int block = c * CHUNK; block < (c + 1) * CHUNK; ++block, w += BLOCK_LEN) {
+            for (int block = c * Chunk::BLOCKS; block < (c + 1) * Chunk::BLOCKS; ++block, w += BLOCK_LEN) {
                 const float4 b = *reinterpret_cast<const float4*>(bias + 16 * block + 4 * t);
                 float hidden[2][4] = {{b.x, b.y, b.x, b.y}, {b.z, b.w, b.z, b.w}}, dactive[2][4] = {};
 #pragma unroll

@@ -1,19 +1,21 @@
 // Gradients of weights: C = Aᵀ·B over the timesteps of a slot's sequences, added to the slot of the flat gradients.
 //
-// A [N, rows, m_len] and B [N, rows, n_ld], bf16, rows from `skip` on. Sequence i belongs to slot (first + i) mod slots; a block of
-// threads owns 32 rows of C, all columns, and one slot, and takes the slot's sequences in ascending order: nobody else writes
-// there, so there are no atomics, and no sum depends on the grid. Grid (m_len / 32, slots), 32·ceil(n_ld / 32) threads, shared
-// memory 64·(40 + 32·ceil(n_ld / 32) + 8)·2 bytes. m_len a multiple of 32, n_ld of 16.
+// A [N, rows, m_ld] and B [N, rows, n_ld], bf16, rows from `skip` on, of which m_len and n_len columns count. Sequence i belongs to slot
+// (first + i) mod slots; a block of threads owns 32 rows of C, all columns, and one slot, and takes the slot's sequences in ascending
+// order: nobody else writes there, so there are no atomics, and no sum depends on the grid. It takes as many columns at a time as it
+// has threads. Grid (ceil(m_len / 32), slots), a multiple of 32 threads up to 512, shared memory 128·(48 + threads) bytes. m_ld and
+// n_ld are multiples of 8.
 //
-// C goes to weight_grad[m·m_stride + n·n_stride], n < n_len; the sums of B's columns, in f32, to bias_grad[n] unless that is
+// C goes to weight_grad[m·m_stride + n·n_stride]; the sums of B's columns, in f32, to bias_grad[n] unless that is
 // null. Slots lie slot_len floats apart. If `channel` is not null, sequence i adds to matrix channel[i], matrix_len apart.
 //
 // Where A are normalised rows, the true operand was x̂·w + b of the norm. Then (norm_weight not null) with S the column sums:
 // dW = w·C + b·S, dw = Σ_n C·W, db = Σ_n S·W; W is `weight`, with the strides of its gradient.
 //
-// Bytes per timestep: 2·m_len (in pieces of 32 columns) + 2·n_ld for each 32 rows of C, from the L2 cache but for the first time.
+// Bytes per timestep: 2·m_len (in pieces of 32 columns, for each of B's) + 2·n_len for each 32 rows of C, from the L2 cache but for the
+// first time.
 // Tensor operations: m_len·n_len multiplications, half as many again for the column sums where they are wanted. Sums: in the
-// tensor core timesteps ascending; dw and db over a lane's columns, 4 lanes by halves, then warps ascending.
+// tensor core timesteps ascending; dw and db over a lane's columns, 4 lanes by halves, then warps ascending, then pieces of columns.
 #include "common.cuh"
 
 constexpr int TOKENS = 32;
@@ -29,22 +31,23 @@ struct Gradient {
     const float* norm_bias;
     float* norm_weight_grad;
     float* norm_bias_grad;
-    u32 m_stride, n_stride, n_len;
+    u32 m_stride, n_stride, m_len, n_len;
 };
 
-// Adds the warp's 32 × 32 of C to the gradients; `sums` are the column sums, in every row.
-DEVICE void flush(const Gradient& to, const float (&c)[2][4][4], const float (&sums)[4][4], float (*partial)[32][2]) {
+// Adds the warp's 32 × 32 of C, columns from `column` on, to the gradients; `sums` are the column sums, in every row.
+DEVICE void flush(const Gradient& to, u32 column, const float (&c)[2][4][4], const float (&sums)[4][4], float (*partial)[32][2]) {
     const int lane = lane_id(), g = lane >> 2, t = lane & 3, warp = warp_id();
     const bool folded = to.norm_weight != nullptr;
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const u32 m = 32 * blockIdx.x + 8 * i + g;
-        const float w = folded ? to.norm_weight[m] : 1.0f, b = folded ? to.norm_bias[m] : 0.0f;
+        const bool there = m < to.m_len;
+        const float w = folded && there ? to.norm_weight[m] : 1.0f, b = folded && there ? to.norm_bias[m] : 0.0f;
         float dw = 0, db = 0;
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-            const u32 n = 32 * warp + 8 * (j / 2) + 2 * t + j % 2;
-            if (n >= to.n_len) continue;
+            const u32 n = column + 8 * (j / 2) + 2 * t + j % 2;
+            if (!there || n >= to.n_len) continue;
             const float value = c[i / 2][j / 2][2 * (i % 2) + j % 2], sum = sums[j / 2][j % 2];
             const size_t at = (size_t)m * to.m_stride + (size_t)n * to.n_stride;
             to.weight_grad[at] += fmaf(w, value, b * sum);
@@ -61,7 +64,7 @@ DEVICE void flush(const Gradient& to, const float (&c)[2][4][4], const float (&s
     if (to.bias_grad && blockIdx.x == 0 && g == 0) {
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-            const u32 n = 32 * warp + 8 * (j / 2) + 2 * t + j % 2;
+            const u32 n = column + 8 * (j / 2) + 2 * t + j % 2;
             if (n < to.n_len) to.bias_grad[n] += sums[j / 2][j % 2];
         }
     }
@@ -70,8 +73,10 @@ DEVICE void flush(const Gradient& to, const float (&c)[2][4][4], const float (&s
     if (warp == 0) {
         float dw = 0, db = 0;
         for (u32 i = 0; i < blockDim.x / 32; ++i) dw += partial[i][lane][0], db += partial[i][lane][1];
-        to.norm_weight_grad[32 * blockIdx.x + lane] += dw;
-        to.norm_bias_grad[32 * blockIdx.x + lane] += db;
+        if (32 * blockIdx.x + lane < to.m_len) {
+            to.norm_weight_grad[32 * blockIdx.x + lane] += dw;
+            to.norm_bias_grad[32 * blockIdx.x + lane] += db;
+        }
     }
     __syncthreads();
 }
@@ -79,8 +84,8 @@ DEVICE void flush(const Gradient& to, const float (&c)[2][4][4], const float (&s
 KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float* weight_grad, float* bias_grad,
                                               const float* weight, const float* norm_weight, const float* norm_bias,
                                               float* norm_weight_grad, float* norm_bias_grad, const u32* channel, u32 n,
-                                              u32 first, u32 slots, u32 rows, u32 skip, u32 m_len, u32 n_ld, u32 n_len,
-                                              u32 m_stride, u32 n_stride, u32 matrix_len, u64 slot_len) {
+                                              u32 first, u32 slots, u32 rows, u32 skip, u32 m_len, u32 m_ld, u32 n_len, u32 n_ld,
+                                              u32 begin, u32 m_stride, u32 n_stride, u32 matrix_len, u64 slot_len) {
     __shared__ float partial[16][32][2];
     const int lane = lane_id(), warp = warp_id();
     const u32 slot = blockIdx.y, b_row = blockDim.x + 8, buffer_len = TOKENS * (A_ROW + b_row) / 8;
@@ -88,21 +93,21 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
     if (start >= n) return;
     const u32 tiles = (rows - skip + TOKENS - 1) / TOKENS, steps = (n - start + slots - 1) / slots * tiles;
 
-    // One step's timesteps: 32 columns of A, all of B; zeros beyond the sequence and beyond B.
+    // One step's timesteps: 32 columns of A, and of B from `begin` on; zeros beyond the sequence and the columns that count.
     const auto load = [&](u32 step) {
         const size_t sequence = start + step / tiles * slots;
         const u32 from = skip + step % tiles * TOKENS, to = shared_address(shared + (step & 1) * buffer_len);
+        const auto copy = [&](u32 at, const u32* source, u32 row, u32 column, u32 len, u32 ld) {
+            const u32 bytes = row < rows && column < len ? min(16u, 2 * (len - column)) : 0;
+            copy_async_part(to + 2 * at, source + (bytes ? ((sequence * rows + row) * ld + column) / 2 : 0), bytes);
+        };
         for (u32 i = threadIdx.x; i < TOKENS * 4; i += blockDim.x) {
-            const u32 row = from + i / 4;
-            const u32* const source = a + ((sequence * rows + (row < rows ? row : 0)) * m_len + 32 * blockIdx.x) / 2 + i % 4 * 4;
-            copy_async_if(to + (i / 4 * A_ROW + i % 4 * 8) * 2, source, row < rows);
+            copy(i / 4 * A_ROW + i % 4 * 8, a, from + i / 4, 32 * blockIdx.x + i % 4 * 8, m_len, m_ld);
         }
         const u32 pieces = blockDim.x / 8;
         for (u32 i = threadIdx.x; i < TOKENS * pieces; i += blockDim.x) {
-            const u32 row = from + i / pieces, column = i % pieces * 8;
-            const bool there = row < rows && column < n_ld;
-            const u32* const source = b + (there ? ((sequence * rows + row) * n_ld + column) / 2 : 0);
-            copy_async_if(to + (TOKENS * A_ROW + i / pieces * b_row + column) * 2, source, there);
+            const u32 column = i % pieces * 8;
+            copy(TOKENS * A_ROW + i / pieces * b_row + column, b, from + i / pieces, begin + column, n_len, n_ld);
         }
         commit_copies();
     };
@@ -116,6 +121,7 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
                    norm_bias_grad + slot * slot_len,
                    m_stride,
                    n_stride,
+                   m_len,
                    n_len};
     const bool summed = norm_weight != nullptr || (bias_grad != nullptr && blockIdx.x == 0);
     float c[2][4][4] = {}, sums[4][4] = {};
@@ -148,12 +154,12 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
             const size_t matrix = (size_t)channel[start + step / tiles * slots] * matrix_len;
             to.weight_grad = weight_grad + slot * slot_len + matrix;
             to.weight = weight + matrix;
-            flush(to, c, sums, partial);
+            flush(to, begin + 32 * warp, c, sums, partial);
 #pragma unroll
             for (int i = 0; i < 32; ++i) c[i / 16][i / 4 % 4][i % 4] = 0;
 #pragma unroll
             for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = 0;
         }
     }
-    if (!channel) flush(to, c, sums, partial);
+    if (!channel) flush(to, begin + 32 * warp, c, sums, partial);
 }

@@ -14,12 +14,12 @@ DEVICE u32 place(u32 index, bool interleaved) {
     return interleaved ? 4 * (index >> 1 & 3) + 2 * (index >> 3) + (index & 1) : index;
 }
 
-// Any matrix, of which element (k, n) is w[k·k_stride + n·n_stride] · k_scale[k] · n_scale[n]; beyond its ends, and where
-// a scale is null: zeros, and ones. Block (i, j) goes to place i·k_place + j·n_place. `order`: 1, k interleaved; 2, columns
+// Any matrix, of which element (k, n) is w[k·k_stride + n·n_stride] · k_scale[k] · n_scale[n] · (n < scaled ? factor : 1); beyond its
+// ends, and where a scale is null: zeros, and ones. Block (i, j) goes to place i·k_place + j·n_place. `order`: 1, k interleaved; 2, columns
 // interleaved. Grid (ceil(k_blocks·n_blocks·32 / 256), matrices), 256 threads; matrices lie w_next and out_next apart.
 KERNEL working_matrix(uint4* out, const float* w, const float* k_scale, const float* n_scale, u32 k_len, u32 n_len,
                       u32 k_stride, u32 n_stride, u32 n_blocks, u32 k_place, u32 n_place, u32 order, u32 w_next,
-                      u32 out_next, u32 blocks) {
+                      u32 out_next, u32 scaled, float factor, u32 blocks) {
     const u32 index = blockIdx.x * 256 + threadIdx.x, block = index / 32;
     if (block >= blocks) return;
     const u32 i = block / n_blocks, j = block % n_blocks, g = (index & 31) >> 2, t = index & 3;
@@ -38,6 +38,7 @@ KERNEL working_matrix(uint4* out, const float* w, const float* k_scale, const fl
                 pair[b] = w[(size_t)k * k_stride + (size_t)n * n_stride];
                 if (k_scale) pair[b] *= k_scale[k];
                 if (n_scale) pair[b] *= n_scale[n];
+                if (n < scaled) pair[b] *= factor;
             }
         }
         words[word] = pack(pair[0], pair[1]);

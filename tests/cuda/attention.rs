@@ -1,13 +1,24 @@
 //! The attention half-block.
 
 use crate::bench::{
-    Bench, CASES, Case, Data, Gradients, HALF_BLOCK, Kind, difference, half_block_gradients, judge, judge_slots,
-    oracle_half_block, part, values,
+    Bench, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, Kind, difference, half_block_gradients, judge,
+    judge_slots, oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
 use crate::oracle::{attention, attention_backward};
 use crate::unfused;
-use gpt2meg::device::cuda::attention::{Params, Saved, Scratch, Working, backward, forward};
+use cudarc::driver::CudaSlice;
+
+passes!(attention);
+
+/// What the fused kernels keep and work in, for some rows.
+fn fused_memory(bench: &Bench, shape: &Shape, rows: usize) -> (fused::Saved, fused::Scratch, Vec<CudaSlice<u32>>) {
+    let wide = rows * shape.d_model / 2;
+    let (rooms, [normal, scale, answer, lse, dqkv, dout]) =
+        bench.rooms([wide, rows, wide, rows * shape.n_head, 3 * wide, wide]);
+    let saved = fused::Saved { normal, scale: scale.cast(), answer, lse: lse.cast() };
+    (saved, fused::Scratch { dqkv, dout }, rooms)
+}
 
 fn try_case(number: usize, case: &Case) {
     let Case { n, t, e, h, from, kind } = *case;
@@ -45,45 +56,24 @@ fn try_case(number: usize, case: &Case) {
     for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("attention, {case:?} on {}", bench.name);
-        let shape = case.shape(256);
         let buffer = bench.put(&parts.concat());
         let [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
         let params = Params { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias };
-        let working = Working::new(&mut bench.gpu, &shape, &params).unwrap();
+        let (passes, _rooms) = Passes::new(&mut bench, case, &params);
         let xs = bench.put(&x);
-        let normal = bench.put(&vec![u32::MAX; n * t * e / 2]);
-        let scale = bench.put(&vec![f32::NAN; n * t]);
-        let answer = bench.put(&vec![u32::MAX; n * t * e / 2]);
-        let lse = bench.put(&vec![f32::NAN; n * h * t]);
-        let gpu = &mut bench.gpu;
-        let saved = Saved {
-            normal: gpu.address(&normal),
-            scale: gpu.address(&scale),
-            answer: gpu.address(&answer),
-            lse: gpu.address(&lse),
-        };
-        let pointer = gpu.address(&xs);
-        // SAFETY: everything has its size.
-        unsafe { forward(gpu, &shape, (n, from), &params, &working, pointer, Some(saved)) }.unwrap();
+        passes.forward(&mut bench, case, &params, &xs, true);
         let out = bench.get(&xs);
         let rows = |all: &[f32]| all.chunks_exact(t * e).flat_map(|x| x[from * e..].to_vec()).collect::<Vec<_>>();
         judge(&what, &difference(&rows(&out), &rows(&x)), &truth, &unfused);
 
         let unsaved = bench.put(&x);
-        let pointer = bench.gpu.address(&unsaved);
-        // SAFETY: everything has its size.
-        unsafe { forward(&mut bench.gpu, &shape, (n, from), &params, &working, pointer, None) }.unwrap();
+        passes.forward(&mut bench, case, &params, &unsaved, false);
         assert_eq!(rows(&bench.get(&unsaved)), rows(&out), "{what}: keeping nothing changes nothing");
 
         let (dxs, buffer) = (bench.put(&dx), bench.put(&before));
         let [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
         let to = Params { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias };
-        let dqkv = bench.put(&vec![u32::MAX; n * t * 3 * e / 2]);
-        let dout = bench.put(&vec![u32::MAX; n * t * e / 2]);
-        let scratch = Scratch { dqkv: bench.gpu.address(&dqkv), dout: bench.gpu.address(&dout) };
-        let pointer = bench.gpu.address(&dxs);
-        // SAFETY: everything has its size.
-        unsafe { backward(&mut bench.gpu, &shape, &part, &params, &to, &working, &saved, &scratch, pointer) }.unwrap();
+        passes.backward(&mut bench, case, &part, [&params, &to], &dxs);
         let dout: Vec<f32> =
             dx.iter().enumerate().map(|(i, &dx)| if i % (t * e) < from * e { 0.0 } else { dx }).collect();
         judge(&format!("{what}, dx"), &difference(&bench.get(&dxs), &dout), &dx_truth, &dx_unfused);
@@ -94,6 +84,13 @@ fn try_case(number: usize, case: &Case) {
 #[test]
 fn attention_is_the_oracles() {
     for (number, case) in CASES.iter().enumerate() {
+        try_case(number, case);
+    }
+}
+
+#[test]
+fn general_attention_is_the_oracles() {
+    for (number, case) in GENERAL.iter().enumerate() {
         try_case(number, case);
     }
 }

@@ -67,6 +67,13 @@ impl Bench {
         self.gpu.stream().clone_htod(data).unwrap()
     }
 
+    /// Rooms of so many words, full of what is no number, and where they are.
+    pub fn rooms<const N: usize>(&self, lens: [usize; N]) -> (Vec<CudaSlice<u32>>, [Pointer<u32>; N]) {
+        let rooms = lens.map(|len| self.put(&vec![u32::MAX; len]));
+        let at = rooms.each_ref().map(|room| self.gpu.address(room));
+        (rooms.into(), at)
+    }
+
     /// Copies out, after everything has run; fails with what the machine found.
     pub fn get<T: DeviceRepr + Clone + Default>(&self, slice: &CudaSlice<T>) -> Vec<T> {
         let out = self.gpu.stream().clone_dtoh(slice).and_then(|out| self.gpu.stream().synchronize().map(|()| out));
@@ -139,10 +146,33 @@ pub const CASES: &[Case] = &[
     Case { kind: Kind::HugeKey, ..case(1, 40, 0) },
 ];
 
+/// What only the general kernels know: heads of every width, one of them and many, odd ones, and widths that no fragment
+/// divides; below, at and above every tile; the paper's group model.
+pub const GENERAL: &[Case] = &[
+    Case { e: 8, h: 1, ..case(1, 1, 0) },
+    Case { e: 1, h: 1, ..case(2, 2, 1) },
+    Case { e: 20, h: 4, ..case(3, 15, 0) },
+    Case { e: 20, h: 20, ..case(2, 17, 16) },
+    Case { e: 15, h: 3, ..case(1, 257, 128) },
+    Case { e: 8, h: 1, ..case(1, 300, 0) },
+    Case { e: 240, h: 12, ..case(1, 65, 31) },
+    Case { e: 240, h: 1, ..case(1, 20, 0) },
+    Case { e: 128, h: 2, ..case(2, 33, 7) },
+    Case { e: 136, h: 17, ..case(1, 40, 1) },
+    Case { e: 20, h: 2, kind: Kind::Equal, ..case(1, 64, 0) },
+    Case { e: 40, h: 2, kind: Kind::Extreme, ..case(1, 31, 0) },
+    Case { e: 40, h: 2, kind: Kind::HugeKey, ..case(1, 40, 0) },
+];
+
 impl Case {
-    /// How the case is run: in every way where it is short, and where it is long as the most likely to go wrong.
+    /// How the case is run: in every way where it is short, and where it is long as the most likely to go wrong. The general
+    /// kernels take the same way whatever the card.
     pub fn runs(&self) -> &'static [Run] {
-        if self.n * self.t <= 64 { RUNS } else { &RUNS[1..2] }
+        match (self.n * self.t <= 64, self.shape(256).is_fused()) {
+            (true, true) => RUNS,
+            (true, false) => &RUNS[..2],
+            (false, _) => &RUNS[1..2],
+        }
     }
 
     pub fn shape(&self, n_level: usize) -> Shape {

@@ -1,6 +1,6 @@
 //! The embedding: sums of five numbers in f32, whose error is that of f32.
 
-use crate::bench::{Bench, CASES, Case, Data, part};
+use crate::bench::{Bench, CASES, Case, Data, GENERAL, part};
 use gpt2meg::device::cuda::embed::{backward, forward};
 use gpt2meg::device::cuda::kernel::embed::{EmbedBackward, EmbedForward};
 
@@ -105,10 +105,9 @@ fn try_case(number: usize, case: &Case) {
 
 #[test]
 fn embed_is_the_oracles() {
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in CASES.iter().chain(GENERAL).enumerate() {
         try_case(number, case);
     }
-    // A width that is no multiple of four, and many short sequences.
-    try_case(60, &Case { n: 3, t: 7, e: 10, h: 2, ..CASES[0] });
+    // Many short sequences.
     try_case(61, &Case { n: 306, t: 2, ..CASES[0] });
 }

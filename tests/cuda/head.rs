@@ -1,10 +1,100 @@
 //! The head with its loss.
 
-use crate::bench::{Bench, CASES, Case, Data, Gradients, Kind, judge, judge_slots, part};
+use crate::bench::{Bench, CASES, Case, Data, GENERAL, Gradients, Kind, judge, judge_slots, part};
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
 use crate::unfused;
-use gpt2meg::device::cuda::head::{Backward, Inputs, Params, Working, gradients, logits, loss};
+use cudarc::driver::CudaSlice;
+use gpt2meg::device::cuda::general::head as general;
+use gpt2meg::device::cuda::head::{self as fused, Inputs, Params};
+use gpt2meg::device::cuda::kernel::Pointer;
+use gpt2meg::device::cuda::{Part, Shape};
+
+/// The kernels that know the shape, with what they work in.
+enum Passes {
+    /// Gradients of logits, and normalised rows.
+    Fused(fused::Working, [Pointer<u32>; 2]),
+    General(general::Working, general::Scratch),
+}
+
+impl Passes {
+    /// And the memory.
+    fn new(bench: &mut Bench, shape: &Shape, n: usize, params: &Params) -> (Self, Vec<CudaSlice<u32>>) {
+        let rows = n * shape.n_time;
+        if shape.is_fused() {
+            let (rooms, left) = bench.rooms([rows * shape.n_level.div_ceil(16) * 8, rows * shape.d_model / 2]);
+            (Self::Fused(fused::Working::new(&mut bench.gpu, shape, params).unwrap(), left), rooms)
+        } else {
+            let (rooms, [scratch]) = bench.rooms([n * general::scratch_len(shape)]);
+            let working = general::Working::new(&mut bench.gpu, shape, params).unwrap();
+            (Self::General(working, general::Scratch::at(scratch, shape, n)), rooms)
+        }
+    }
+
+    fn loss(
+        &self,
+        bench: &mut Bench,
+        (shape, rows): (&Shape, (usize, usize)),
+        inputs: &Inputs,
+        [x, scores]: [&CudaSlice<f32>; 2],
+        backward: Option<(f32, &CudaSlice<f32>)>,
+    ) {
+        let gpu = &mut bench.gpu;
+        let (x, scores) = (gpu.address(x), gpu.address(scores));
+        let backward = backward.map(|(factor, dx)| (factor, gpu.address(dx)));
+        // SAFETY: everything has its size.
+        let done = unsafe {
+            match self {
+                Self::Fused(working, [dlogits, normals]) => {
+                    let (dlogits, normals) = (*dlogits, *normals);
+                    let backward = backward.map(|(factor, dx)| fused::Backward { factor, dx, dlogits, normals });
+                    fused::loss(gpu, shape, rows, working, inputs, x, scores, backward)
+                }
+                Self::General(working, scratch) => {
+                    general::loss(gpu, shape, rows, working, inputs, x, scratch, scores, backward)
+                }
+            }
+        };
+        done.unwrap();
+    }
+
+    fn logits(
+        &self,
+        bench: &mut Bench,
+        (shape, rows): (&Shape, (usize, usize)),
+        channel: Pointer<u32>,
+        [x, logits]: [&CudaSlice<f32>; 2],
+    ) {
+        let gpu = &mut bench.gpu;
+        let (x, logits) = (gpu.address(x), gpu.address(logits));
+        // SAFETY: everything has its size.
+        let done = unsafe {
+            match self {
+                Self::Fused(working, _) => fused::logits(gpu, shape, rows, working, channel, x, logits),
+                Self::General(working, scratch) => {
+                    general::logits(gpu, shape, rows, working, channel, x, scratch, logits)
+                }
+            }
+        };
+        done.unwrap();
+    }
+
+    fn gradients(&self, bench: &mut Bench, shape: &Shape, part: &Part, both: [&Params; 2], channel: Pointer<u32>) {
+        let (gpu, [params, to]) = (&mut bench.gpu, both);
+        // SAFETY: everything has its size.
+        let done = unsafe {
+            match self {
+                Self::Fused(_, [dlogits, normals]) => {
+                    let (dlogits, normals) = (*dlogits, *normals);
+                    let left = fused::Backward { factor: 0.0, dx: Pointer::NULL, dlogits, normals };
+                    fused::gradients(gpu, shape, part, params, to, channel, &left)
+                }
+                Self::General(_, scratch) => general::gradients(gpu, shape, part, params, to, channel, scratch),
+            }
+        };
+        done.unwrap();
+    }
+}
 
 const CHANNELS: usize = 3;
 
@@ -57,44 +147,28 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
         let buffer = bench.put(&parts.concat());
         let [norm_weight, norm_bias, weight] = bench.bind(&buffer, &parts);
         let params = Params { norm_weight, norm_bias, weight, matrices };
-        let working = Working::new(&mut bench.gpu, &shape, &params).unwrap();
+        let (passes, _rooms) = Passes::new(&mut bench, &shape, n, &params);
         let (xs, levels, token, channel) = (bench.put(&x), bench.put(&levels), bench.put(&token), bench.put(&channel));
         let inputs = Inputs {
             token: bench.gpu.address(&token),
             channel: bench.gpu.address(&channel),
             levels: bench.gpu.address(&levels),
         };
-        let pointer = bench.gpu.address(&xs);
         let scores = bench.put(&vec![f32::NAN; n * 4]);
         let dx = bench.put(&vec![f32::NAN; n * t * e]);
-        let dlogits = bench.put(&vec![u32::MAX; n * (t - from) * q.div_ceil(16) * 8]);
-        let normals = bench.put(&vec![u32::MAX; n * (t - from) * e / 2]);
-        let backward = Backward {
-            factor,
-            dx: bench.gpu.address(&dx),
-            dlogits: bench.gpu.address(&dlogits),
-            normals: bench.gpu.address(&normals),
-        };
-        let to = bench.gpu.address(&scores);
-        // SAFETY: everything has its size.
-        unsafe { loss(&mut bench.gpu, &shape, (n, from), &working, &inputs, pointer, to, Some(backward)) }.unwrap();
+        passes.loss(&mut bench, (&shape, (n, from)), &inputs, [&xs, &scores], Some((factor, &dx)));
         let (got, dx) = (bench.get(&scores), bench.get(&dx));
         let gradient_buffer = bench.put(&before);
         let [norm_weight, norm_bias, weight] = bench.bind(&gradient_buffer, &parts);
         let to = Params { norm_weight, norm_bias, weight, matrices };
-        // SAFETY: everything has its size.
-        unsafe { gradients(&mut bench.gpu, &shape, &part, &params, &to, inputs.channel, &backward) }.unwrap();
+        passes.gradients(&mut bench, &shape, &part, [&params, &to], inputs.channel);
         let names = ["norm weight", "norm bias", "weight"];
         judge_slots(&what, &part, &names, &before, &bench.get(&gradient_buffer), &grads);
         let forward = bench.put(&vec![f32::NAN; n * 4]);
-        let to = bench.gpu.address(&forward);
-        // SAFETY: everything has its size.
-        unsafe { loss(&mut bench.gpu, &shape, (n, from), &working, &inputs, pointer, to, None) }.unwrap();
+        passes.loss(&mut bench, (&shape, (n, from)), &inputs, [&xs, &forward], None);
         assert_eq!(bench.get(&forward), got, "{what}: the backward pass changes no score");
         let bare = bench.put(&vec![f32::NAN; n * (t - from) * q]);
-        let to = bench.gpu.address(&bare);
-        // SAFETY: everything has its size.
-        unsafe { logits(&mut bench.gpu, &shape, (n, from), &working, inputs.channel, pointer, to) }.unwrap();
+        passes.logits(&mut bench, (&shape, (n, from)), inputs.channel, [&xs, &bare]);
         let bare = bench.get(&bare);
 
         for i in 0..n {
@@ -151,16 +225,34 @@ fn head_is_the_oracles() {
 }
 
 #[test]
+fn general_head_is_the_oracles() {
+    for (number, case) in GENERAL.iter().enumerate() {
+        for (q, per_channel) in [(256, false), (7, true)] {
+            try_case(number, case, q, per_channel);
+        }
+    }
+    // Rows of several sequences share a tile, and one channel's matrix does not.
+    try_case(98, &Case { n: 11, t: 15, from: 1, ..GENERAL[2] }, 33, false);
+    try_case(99, &Case { n: 5, t: 15, from: 1, ..GENERAL[2] }, 33, true);
+}
+
+#[test]
 fn ties_count_by_the_lower_level() {
-    // All logits are equal: level 0 is the most probable, 0 to 4 are the first five, and the loss is ln(Q).
-    let (case, q) = (Case { e: 32, h: 4, t: 8, ..CASES[0] }, 8);
+    for h in [4, 1] {
+        try_ties(&Case { e: 32, h, t: 8, ..CASES[0] });
+    }
+}
+
+/// All logits are equal: level 0 is the most probable, 0 to 4 are the first five, and the loss is ln(Q).
+fn try_ties(case: &Case) {
+    let q = 8;
     let Some(mut bench) = Bench::new(&case.runs()[0]) else { return };
     let shape = case.shape(q);
     let parts = vec![vec![1.0; 32], vec![0.0; 32], vec![0.0; q * 32]];
     let buffer = bench.put(&parts.concat());
     let [norm_weight, norm_bias, weight] = bench.bind(&buffer, &parts);
     let params = Params { norm_weight, norm_bias, weight, matrices: 1 };
-    let working = Working::new(&mut bench.gpu, &shape, &params).unwrap();
+    let (passes, _rooms) = Passes::new(&mut bench, &shape, 1, &params);
     let levels = bench.put(&[0.0f32, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
     let (token, channel) = (bench.put(&[3u8, 0, 1, 2, 3, 4, 5, 6, 7]), bench.put(&[0u32]));
     let (x, scores) = (bench.put(&Data::new(1).floats(8 * 32, 1.0)), bench.put(&[f32::NAN; 4]));
@@ -169,9 +261,7 @@ fn ties_count_by_the_lower_level() {
         channel: bench.gpu.address(&channel),
         levels: bench.gpu.address(&levels),
     };
-    let (x, to) = (bench.gpu.address(&x), bench.gpu.address(&scores));
-    // SAFETY: everything has its size.
-    unsafe { loss(&mut bench.gpu, &shape, (1, 0), &working, &inputs, x, to, None) }.unwrap();
+    passes.loss(&mut bench, (&shape, (1, 0)), &inputs, [&x, &scores], None);
     let scores = bench.get(&scores);
     assert!((f64::from(scores[0]) - 8.0 * 8f64.ln()).abs() < 1e-5, "{scores:?}");
     assert_eq!(scores[1..], [1.0, 5.0, 140.0]);

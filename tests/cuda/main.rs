@@ -6,6 +6,9 @@
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
+#[macro_use]
+mod passes;
+
 mod attention;
 mod bench;
 mod embed;

@@ -1,13 +1,22 @@
 //! The MLP half-block.
 
 use crate::bench::{
-    Bench, CASES, Case, Data, Gradients, HALF_BLOCK, difference, half_block_gradients, judge, judge_slots,
+    Bench, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, difference, half_block_gradients, judge, judge_slots,
     oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
 use crate::oracle::{mlp, mlp_backward};
 use crate::unfused;
-use gpt2meg::device::cuda::mlp::{Params, Saved, Scratch, Working, backward, forward};
+use cudarc::driver::CudaSlice;
+
+passes!(mlp);
+
+/// What the fused kernels keep and work in, for some rows.
+fn fused_memory(bench: &Bench, shape: &Shape, rows: usize) -> (fused::Saved, fused::Scratch, Vec<CudaSlice<u32>>) {
+    let wide = rows * shape.d_model / 2;
+    let (rooms, [normal, scale, active, dhidden, dout]) = bench.rooms([wide, rows, 4 * wide, 4 * wide, wide]);
+    (fused::Saved { normal, scale: scale.cast() }, fused::Scratch { active, dhidden, dout }, rooms)
+}
 
 fn try_case(number: usize, case: &Case) {
     let Case { n, t, e, from, .. } = *case;
@@ -39,17 +48,12 @@ fn try_case(number: usize, case: &Case) {
     for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("mlp, {case:?} on {}", bench.name);
-        let shape = case.shape(256);
         let buffer = bench.put(&parts.concat());
         let [norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
         let params = Params { norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias };
-        let working = Working::new(&mut bench.gpu, &shape, &params).unwrap();
+        let (passes, _rooms) = Passes::new(&mut bench, case, &params);
         let xs = bench.put(&x);
-        let (normal, scale) = (bench.put(&vec![u32::MAX; n * t * e / 2]), bench.put(&vec![f32::NAN; n * t]));
-        let saved = Saved { normal: bench.gpu.address(&normal), scale: bench.gpu.address(&scale) };
-        let pointer = bench.gpu.address(&xs);
-        // SAFETY: everything has its size.
-        unsafe { forward(&mut bench.gpu, &shape, (n, from), &params, &working, pointer, Some(saved)) }.unwrap();
+        passes.forward(&mut bench, case, &params, &xs, true);
         let out = bench.get(&xs);
         judge(&what, &difference(&rows(&out), &needed), &truth, &unfused);
         for (out, x) in out.chunks_exact(t * e).zip(x.chunks_exact(t * e)) {
@@ -57,21 +61,13 @@ fn try_case(number: usize, case: &Case) {
         }
 
         let unsaved = bench.put(&x);
-        let pointer = bench.gpu.address(&unsaved);
-        // SAFETY: everything has its size.
-        unsafe { forward(&mut bench.gpu, &shape, (n, from), &params, &working, pointer, None) }.unwrap();
+        passes.forward(&mut bench, case, &params, &unsaved, false);
         assert_eq!(bench.get(&unsaved), out, "{what}: keeping nothing changes nothing");
 
         let (dxs, buffer) = (bench.put(&dx), bench.put(&before));
         let [norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
         let to = Params { norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias };
-        let wide = [bench.put(&vec![u32::MAX; n * t * 2 * e]), bench.put(&vec![u32::MAX; n * t * 2 * e])];
-        let dout = bench.put(&vec![u32::MAX; n * t * e / 2]);
-        let [active, dhidden] = wide.each_ref().map(|wide| bench.gpu.address(wide));
-        let scratch = Scratch { active, dhidden, dout: bench.gpu.address(&dout) };
-        let pointer = bench.gpu.address(&dxs);
-        // SAFETY: everything has its size.
-        unsafe { backward(&mut bench.gpu, &shape, &part, &params, &to, &working, &saved, &scratch, pointer) }.unwrap();
+        passes.backward(&mut bench, case, &part, [&params, &to], &dxs);
         let out = bench.get(&dxs);
         judge(&format!("{what}, dx"), &difference(&rows(&out), &rows(&dx)), &dx_truth, &dx_unfused);
         for (out, dx) in out.chunks_exact(t * e).zip(dx.chunks_exact(t * e)) {
@@ -88,4 +84,13 @@ fn mlp_is_the_oracles() {
     }
     // More timesteps than one block of threads takes, so that rows of several sequences share a tile.
     try_case(50, &Case { n: 40, t: 15, from: 1, ..CASES[0] });
+}
+
+#[test]
+fn general_mlp_is_the_oracles() {
+    for (number, case) in GENERAL.iter().enumerate() {
+        try_case(number, case);
+    }
+    // More timesteps than a tile, so that rows of several sequences share one, and the last tile is not full.
+    try_case(50, &Case { n: 11, t: 15, from: 1, ..GENERAL[2] });
 }

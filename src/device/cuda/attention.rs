@@ -47,14 +47,28 @@ pub struct Saved {
 impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
+        let e = shape.d_model;
+        let working = Self {
+            qkv_weight: gpu.zeros(3 * e * e / 2)?,
+            qkv_bias: gpu.zeros(3 * e)?,
+            proj_weight: gpu.zeros(e * e / 2)?,
+            qkv_back: gpu.zeros(3 * e * e / 2)?,
+            proj_back: gpu.zeros(e * e / 2)?,
+        };
+        working.refresh(gpu, shape, params)?;
+        Ok(working)
+    }
+
+    /// Makes them anew from parameters that have changed.
+    pub fn refresh(&self, gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<()> {
         let (e, d) = (shape.d_model, shape.d_model / shape.n_head);
         let none = (Pointer::NULL, Pointer::NULL);
         let qkv = Matrix { w: params.qkv_weight, len: (e, 3 * e), strides: (3 * e, 1), scale: none, count: 1, next: 0 };
         let query = std::f32::consts::LOG2_E / (d as f32).sqrt();
-        let qkv_bias = working::bias(gpu, shape, &qkv, params.norm_bias, params.qkv_bias, (e, query))?;
+        let out = gpu.address(&self.qkv_bias);
+        working::bias(gpu, shape, out, &qkv, params.norm_bias, params.qkv_bias, (e, query))?;
 
-        let qkv_weight = gpu.zeros(3 * e * e / 2)?;
-        let out = gpu.address(&qkv_weight).cast();
+        let out = gpu.address(&self.qkv_weight).cast();
         let kernel = WorkingQkv { out, w: params.qkv_weight, norm: params.norm_weight };
         // SAFETY: the copy has half a word for each element.
         unsafe { gpu.launch(shape, &kernel, Grid::over(3 * e * e / 8)) }?;
@@ -62,23 +76,19 @@ impl Working {
         let blocks = working::blocks(e);
         let proj = Matrix { w: params.proj_weight, len: (e, e), strides: (e, 1), scale: none, count: 1, next: 0 };
         let places = Places { place: (blocks, 1), interleaved: (false, true), next: 0 };
-        let proj_weight = gpu.zeros(e * e / 2)?;
-        let out = gpu.address(&proj_weight).cast();
+        let out = gpu.address(&self.proj_weight).cast();
         working::matrix(gpu, shape, out, &proj, &places)?;
 
         // Backward, k runs over what were columns.
         let proj = Matrix { strides: (1, e), ..proj };
         let places = Places { place: (blocks, 1), interleaved: (true, false), next: 0 };
-        let proj_back = gpu.zeros(e * e / 2)?;
-        let out = gpu.address(&proj_back).cast();
+        let out = gpu.address(&self.proj_back).cast();
         working::matrix(gpu, shape, out, &proj, &places)?;
         let scale = (Pointer::NULL, params.norm_weight);
         let qkv = Matrix { len: (3 * e, e), strides: (1, 3 * e), scale, ..qkv };
         let places = Places { place: (blocks, 1), interleaved: (true, true), next: 0 };
-        let qkv_back = gpu.zeros(3 * e * e / 2)?;
-        let out = gpu.address(&qkv_back).cast();
-        working::matrix(gpu, shape, out, &qkv, &places)?;
-        Ok(Self { qkv_weight, qkv_bias, proj_weight, qkv_back, proj_back })
+        let out = gpu.address(&self.qkv_back).cast();
+        working::matrix(gpu, shape, out, &qkv, &places)
     }
 }
 
@@ -165,25 +175,12 @@ pub unsafe fn backward(
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, grid) }?;
 
-    let qkv = Target {
-        weight: (grads.qkv_weight, params.qkv_weight),
-        bias: grads.qkv_bias,
-        norm: Some([(grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias)]),
-        strides: (3 * e, 1),
-        columns: 3 * e,
-        per_channel: None,
-    };
+    let qkv = Target::affine((grads.qkv_weight, params.qkv_weight), grads.qkv_bias, (e, 3 * e))
+        .behind((grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias));
     let operands = Operands { a: saved.normal, b: dqkv, rows: shape.n_time, skip: 0, widths: (e, 3 * e) };
     // SAFETY: the caller's.
     unsafe { weights::gradient(gpu, shape, part, &operands, &qkv) }?;
-    let proj = Target {
-        weight: (grads.proj_weight, params.proj_weight),
-        bias: grads.proj_bias,
-        norm: None,
-        strides: (e, 1),
-        columns: e,
-        per_channel: None,
-    };
+    let proj = Target::affine((grads.proj_weight, params.proj_weight), grads.proj_bias, (e, e));
     let operands = Operands { a: saved.answer, b: dout, rows: shape.n_time, skip: part.from, widths: (e, e) };
     // SAFETY: the caller's.
     unsafe { weights::gradient(gpu, shape, part, &operands, &proj) }?;

@@ -55,6 +55,20 @@ pub struct Backward {
 impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
+        let (q, count) = (shape.n_level, params.matrices);
+        let len = working::blocks(shape.d_model) * working::blocks(q);
+        let working = Self {
+            weight: gpu.zeros(count * len * 128)?,
+            weight_back: gpu.zeros(count * len * 128)?,
+            bias: gpu.zeros(count * q)?,
+            matrix_len: if count > 1 { (len * 32) as u32 } else { 0 },
+        };
+        working.refresh(gpu, shape, params)?;
+        Ok(working)
+    }
+
+    /// Makes them anew from parameters that have changed.
+    pub fn refresh(&self, gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<()> {
         let (e, q, count) = (shape.d_model, shape.n_level, params.matrices);
         let (steps, levels) = (working::blocks(e), working::blocks(q));
         let len = steps * levels;
@@ -67,18 +81,15 @@ impl Working {
             count,
             next: q * e,
         };
-        let bias = working::bias(gpu, shape, &forward, params.norm_bias, Pointer::NULL, (0, 1.0))?;
-        let weight = gpu.zeros(count * len * 128)?;
-        let out = gpu.address(&weight).cast();
+        let out = gpu.address(&self.bias);
+        working::bias(gpu, shape, out, &forward, params.norm_bias, Pointer::NULL, (0, 1.0))?;
+        let out = gpu.address(&self.weight).cast();
         let places = Places { place: (1, steps), interleaved: (true, true), next: len };
         working::matrix(gpu, shape, out, &forward, &places)?;
         let backward = Matrix { len: (q, e), strides: (e, 1), scale: (Pointer::NULL, params.norm_weight), ..forward };
-        let weight_back = gpu.zeros(count * len * 128)?;
-        let out = gpu.address(&weight_back).cast();
+        let out = gpu.address(&self.weight_back).cast();
         let places = Places { place: (steps, 1), interleaved: (true, true), next: len };
-        working::matrix(gpu, shape, out, &backward, &places)?;
-        let matrix_len = if count > 1 { (len * 32) as u32 } else { 0 };
-        Ok(Self { weight, weight_back, bias, matrix_len })
+        working::matrix(gpu, shape, out, &backward, &places)
     }
 }
 
@@ -180,7 +191,7 @@ pub unsafe fn gradients(
         bias: Pointer::NULL,
         norm: Some([(grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias)]),
         strides: (1, e),
-        columns: q,
+        len: (e, q),
         per_channel: (params.matrices > 1).then_some((channel, q * e)),
     };
     let (rows, widths) = (shape.n_time - part.from, (e, 16 * working::blocks(q)));

@@ -41,6 +41,14 @@ impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
         let e = shape.d_model;
+        let working = Self { weight: gpu.zeros(4 * e * e)?, back: gpu.zeros(6 * e * e)?, fc_bias: gpu.zeros(4 * e)? };
+        working.refresh(gpu, shape, params)?;
+        Ok(working)
+    }
+
+    /// Makes them anew from parameters that have changed.
+    pub fn refresh(&self, gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<()> {
+        let e = shape.d_model;
         let steps = working::blocks(e);
         let fc = Matrix {
             w: params.fc_weight,
@@ -50,10 +58,10 @@ impl Working {
             count: 1,
             next: 0,
         };
-        let fc_bias = working::bias(gpu, shape, &fc, params.norm_bias, params.fc_bias, (0, 1.0))?;
+        let out = gpu.address(&self.fc_bias);
+        working::bias(gpu, shape, out, &fc, params.norm_bias, params.fc_bias, (0, 1.0))?;
         // For each block of hidden units all blocks of fc, then all of proj.
-        let weight = gpu.zeros(4 * e * e)?;
-        let out: Pointer<[u32; 4]> = gpu.address(&weight).cast();
+        let out: Pointer<[u32; 4]> = gpu.address(&self.weight).cast();
         let places = Places { place: (1, 2 * steps), interleaved: (true, true), next: 0 };
         working::matrix(gpu, shape, out, &fc, &places)?;
         let proj = Matrix {
@@ -68,8 +76,7 @@ impl Working {
         working::matrix(gpu, shape, out.offset(32 * steps), &proj, &places)?;
 
         // For each block of hidden units all blocks of fc, of proj transposed, and of fc transposed.
-        let back = gpu.zeros(6 * e * e)?;
-        let out: Pointer<[u32; 4]> = gpu.address(&back).cast();
+        let out: Pointer<[u32; 4]> = gpu.address(&self.back).cast();
         let by_columns = Places { place: (1, 3 * steps), interleaved: (true, true), next: 0 };
         working::matrix(gpu, shape, out, &fc, &by_columns)?;
         let proj = Matrix { len: (e, 4 * e), strides: (1, e), ..proj };
@@ -77,8 +84,7 @@ impl Working {
         let scale = (Pointer::NULL, params.norm_weight);
         let fc = Matrix { len: (4 * e, e), strides: (1, 4 * e), scale, ..fc };
         let by_rows = Places { place: (3 * steps, 1), interleaved: (true, true), next: 0 };
-        working::matrix(gpu, shape, out.offset(64 * steps), &fc, &by_rows)?;
-        Ok(Self { weight, back, fc_bias })
+        working::matrix(gpu, shape, out.offset(64 * steps), &fc, &by_rows)
     }
 }
 
@@ -159,25 +165,12 @@ pub unsafe fn backward(
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, grid) }?;
 
-    let fc = Target {
-        weight: (grads.fc_weight, params.fc_weight),
-        bias: grads.fc_bias,
-        norm: Some([(grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias)]),
-        strides: (4 * e, 1),
-        columns: 4 * e,
-        per_channel: None,
-    };
+    let fc = Target::affine((grads.fc_weight, params.fc_weight), grads.fc_bias, (e, 4 * e))
+        .behind((grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias));
     let operands = Operands { a: saved.normal, b: dhidden, rows: shape.n_time, skip: part.from, widths: (e, 4 * e) };
     // SAFETY: the caller's.
     unsafe { weights::gradient(gpu, shape, part, &operands, &fc) }?;
-    let proj = Target {
-        weight: (grads.proj_weight, params.proj_weight),
-        bias: grads.proj_bias,
-        norm: None,
-        strides: (e, 1),
-        columns: e,
-        per_channel: None,
-    };
+    let proj = Target::affine((grads.proj_weight, params.proj_weight), grads.proj_bias, (4 * e, e));
     let operands = Operands { a: active, b: dout, rows: shape.n_time, skip: part.from, widths: (4 * e, e) };
     // SAFETY: the caller's.
     unsafe { weights::gradient(gpu, shape, part, &operands, &proj) }

@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod embed;
+pub mod general;
 pub mod head;
 pub mod kernel;
 pub mod mlp;
@@ -21,7 +22,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStrea
 use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
 use kernel::{Kernel, Pointer, Source};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Copies of the parameters in a gradient buffer. A constant: the sums, and with them the bits of a run, must not depend on the
 /// machine. As many as give every multiprocessor of a large card work, when the gradients of weights are cut into rows of 32.
@@ -211,8 +212,24 @@ impl Gpu {
     }
 }
 
-/// Compiles a source for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory.
+/// What kernels are compiled to, by source, shape, architecture and shared memory.
+type Compiled = HashMap<(u128, Shape, String, u32), Ptx>;
+
+/// Compiles a source for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory; once in a
+/// process.
 pub fn compile(source: &Source, shape: &Shape, architecture: &str, shared_limit: u32) -> Result<Ptx> {
+    static COMPILED: OnceLock<Mutex<Compiled>> = OnceLock::new();
+    let compiled = || COMPILED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (source.hash, *shape, architecture.to_owned(), shared_limit);
+    if let Some(ptx) = compiled().get(&key) {
+        return Ok(ptx.clone());
+    }
+    let ptx = compile_anew(source, shape, architecture, shared_limit)?;
+    compiled().insert(key, ptx.clone());
+    Ok(ptx)
+}
+
+fn compile_anew(source: &Source, shape: &Shape, architecture: &str, shared_limit: u32) -> Result<Ptx> {
     let options = vec![
         format!("--gpu-architecture=compute_{architecture}"),
         "--std=c++17".to_owned(),

@@ -5,12 +5,13 @@ use super::kernel::weights::WeightGradient;
 use super::{Gpu, Grid, Part, Shape};
 use crate::error::Result;
 
-/// The two operands, bf16 in pairs: a [N, rows, widths.0] and b [N, rows, widths.1], rows from `skip` on.
+/// The two operands, bf16 in pairs: a [N, rows, widths.0] and b [N, rows, widths.1], rows from `skip` on. Widths are multiples of
+/// eight; beyond the target's size nothing is read.
 #[derive(Debug, Clone, Copy)]
 pub struct Operands {
-    /// Left operand, transposed in the product; its width is a multiple of 32.
+    /// Left operand, transposed in the product.
     pub a: Pointer<u32>,
-    /// Right operand; its width is a multiple of 16.
+    /// Right operand.
     pub b: Pointer<u32>,
     /// Rows of a sequence.
     pub rows: usize,
@@ -31,11 +32,26 @@ pub struct Target {
     pub norm: Option<[(Pointer<f32>, Pointer<f32>); 2]>,
     /// Elements of the matrix from row to row of the product, and from column to column.
     pub strides: (usize, usize),
-    /// Columns that exist.
-    pub columns: usize,
+    /// Rows and columns of the product.
+    pub len: (usize, usize),
     /// Each sequence's channel, and elements from one channel's matrix to the next.
     pub per_channel: Option<(Pointer<u32>, usize)>,
 }
+
+impl Target {
+    /// A matrix [rows, columns] with its bias, in a half-block.
+    pub fn affine(weight: (Pointer<f32>, Pointer<f32>), bias: Pointer<f32>, len: (usize, usize)) -> Self {
+        Self { weight, bias, norm: None, strides: (len.1, 1), len, per_channel: None }
+    }
+
+    /// The same, behind a norm.
+    pub fn behind(self, weight: (Pointer<f32>, Pointer<f32>), bias: (Pointer<f32>, Pointer<f32>)) -> Self {
+        Self { norm: Some([weight, bias]), ..self }
+    }
+}
+
+/// Columns that one launch takes at most: a thread for each.
+const MOST_COLUMNS: usize = 512;
 
 /// Adds each sequence's gradient to its slot.
 ///
@@ -45,32 +61,40 @@ pub unsafe fn gradient(gpu: &mut Gpu, shape: &Shape, part: &Part, operands: &Ope
     let none = (Pointer::NULL, Pointer::NULL);
     let [norm_weight, norm_bias] = target.norm.unwrap_or([none; 2]);
     let (channel, matrix_len) = target.per_channel.unwrap_or((Pointer::NULL, 0));
-    let kernel = WeightGradient {
-        a: operands.a,
-        b: operands.b,
-        weight_grad: target.weight.0,
-        bias_grad: target.bias,
-        weight: target.weight.1,
-        norm_weight: norm_weight.1,
-        norm_bias: norm_bias.1,
-        norm_weight_grad: norm_weight.0,
-        norm_bias_grad: norm_bias.0,
-        channel,
-        n: part.n as u32,
-        first: part.first as u32,
-        slots: part.slots as u32,
-        rows: operands.rows as u32,
-        skip: operands.skip as u32,
-        m_len: operands.widths.0 as u32,
-        n_ld: operands.widths.1 as u32,
-        n_len: target.columns as u32,
-        m_stride: target.strides.0 as u32,
-        n_stride: target.strides.1 as u32,
-        matrix_len: matrix_len as u32,
-        slot_len: part.slot_len as u64,
-    };
-    let threads = operands.widths.1.next_multiple_of(32) as u32;
-    let blocks = (operands.widths.0 as u32 / 32, part.slots as u32);
-    // SAFETY: the caller's.
-    unsafe { gpu.launch(shape, &kernel, Grid { blocks, threads, shared_bytes: 128 * (48 + threads) }) }
+    let (m_len, n_len) = target.len;
+    // Pieces of columns, as equal as may be.
+    let threads = n_len.div_ceil(n_len.div_ceil(MOST_COLUMNS)).next_multiple_of(32);
+    let blocks = (m_len.div_ceil(32) as u32, part.slots as u32);
+    let grid = Grid { blocks, threads: threads as u32, shared_bytes: 128 * (48 + threads as u32) };
+    for begin in (0..n_len).step_by(threads) {
+        let kernel = WeightGradient {
+            a: operands.a,
+            b: operands.b,
+            weight_grad: target.weight.0,
+            bias_grad: target.bias,
+            weight: target.weight.1,
+            norm_weight: norm_weight.1,
+            norm_bias: norm_bias.1,
+            norm_weight_grad: norm_weight.0,
+            norm_bias_grad: norm_bias.0,
+            channel,
+            n: part.n as u32,
+            first: part.first as u32,
+            slots: part.slots as u32,
+            rows: operands.rows as u32,
+            skip: operands.skip as u32,
+            m_len: m_len as u32,
+            m_ld: operands.widths.0 as u32,
+            n_len: n_len as u32,
+            n_ld: operands.widths.1 as u32,
+            begin: begin as u32,
+            m_stride: target.strides.0 as u32,
+            n_stride: target.strides.1 as u32,
+            matrix_len: matrix_len as u32,
+            slot_len: part.slot_len as u64,
+        };
+        // SAFETY: the caller's.
+        unsafe { gpu.launch(shape, &kernel, grid) }?;
+    }
+    Ok(())
 }

@@ -4,7 +4,6 @@ use super::kernel::Pointer;
 use super::kernel::working::{WorkingBias, WorkingMatrix};
 use super::{Gpu, Grid, Shape};
 use crate::error::Result;
-use cudarc::driver::CudaSlice;
 
 /// A matrix of the parameters, as B of a product: element (k, n) is `w[k · strides.0 + n · strides.1]`.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +40,18 @@ pub fn blocks(len: usize) -> usize {
 
 /// Fills the working copy of a matrix.
 pub fn matrix(gpu: &mut Gpu, shape: &Shape, out: Pointer<[u32; 4]>, matrix: &Matrix, places: &Places) -> Result<()> {
+    scaled_matrix(gpu, shape, out, matrix, places, (0, 1.0))
+}
+
+/// As [`matrix`], the first `scaled` columns times `factor`.
+pub fn scaled_matrix(
+    gpu: &mut Gpu,
+    shape: &Shape,
+    out: Pointer<[u32; 4]>,
+    matrix: &Matrix,
+    places: &Places,
+    (scaled, factor): (usize, f32),
+) -> Result<()> {
     let (k, n) = (blocks(matrix.len.0), blocks(matrix.len.1));
     let kernel = WorkingMatrix {
         out,
@@ -57,6 +68,8 @@ pub fn matrix(gpu: &mut Gpu, shape: &Shape, out: Pointer<[u32; 4]>, matrix: &Mat
         order: u32::from(places.interleaved.0) + 2 * u32::from(places.interleaved.1),
         w_next: matrix.next as u32,
         out_next: (places.next * 32) as u32,
+        scaled: scaled as u32,
+        factor,
         blocks: (k * n) as u32,
     };
     let mut grid = Grid::over(k * n * 32);
@@ -65,18 +78,19 @@ pub fn matrix(gpu: &mut Gpu, shape: &Shape, out: Pointer<[u32; 4]>, matrix: &Mat
     unsafe { gpu.launch(shape, &kernel, grid) }
 }
 
-/// What a norm's bias adds to each column of a product with `matrix`, plus `bias`; the first `scaled` times `factor`.
+/// Fills `out` [matrices, columns] with what a norm's bias adds to each column of a product with `matrix`, plus `bias`; the
+/// first `scaled` times `factor`.
 pub fn bias(
     gpu: &mut Gpu,
     shape: &Shape,
+    out: Pointer<f32>,
     matrix: &Matrix,
     norm_bias: Pointer<f32>,
     bias: Pointer<f32>,
     (scaled, factor): (usize, f32),
-) -> Result<CudaSlice<f32>> {
-    let out = gpu.zeros(matrix.count * matrix.len.1)?;
+) -> Result<()> {
     let kernel = WorkingBias {
-        out: gpu.address(&out),
+        out,
         w: matrix.w,
         norm_bias,
         bias,
@@ -90,7 +104,6 @@ pub fn bias(
     };
     let mut grid = Grid::over(matrix.len.1);
     grid.blocks.1 = matrix.count as u32;
-    // SAFETY: the output has its size, and callers state that of the rest.
-    unsafe { gpu.launch(shape, &kernel, grid) }?;
-    Ok(out)
+    // SAFETY: callers give matrices and outputs of the sizes that they state.
+    unsafe { gpu.launch(shape, &kernel, grid) }
 }
