@@ -1,5 +1,6 @@
 //! One error type: what happened, where, and what to do next, with an exit code for each kind.
 
+use crate::console::OneLine;
 use std::fmt;
 use std::path::Path;
 
@@ -117,11 +118,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(place) = &self.place {
-            write!(f, "{place}: ")?;
+            write!(f, "{}: ", OneLine(place))?;
         }
-        write!(f, "{}", self.what)?;
+        write!(f, "{}", OneLine(&self.what))?;
         if let Some(hint) = &self.hint {
-            write!(f, ". {hint}")?;
+            write!(f, ". {}", OneLine(hint))?;
         }
         Ok(())
     }

@@ -2,8 +2,12 @@
 //!
 //! `ARCHITECTURE.md` is the map. A newcomer starts with [`model::gpt2`], then reads [`device::Device`].
 
+// Printing macros panic where nobody listens: see `console`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod bench;
 pub mod cli;
+pub mod console;
 pub mod device;
 pub mod error;
 pub mod evaluate;

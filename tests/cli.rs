@@ -268,30 +268,29 @@ fn info_names_recordings_and_channels_and_passes_over_what_it_cannot_open() {
     world.succeed(&format!("{both} --recording B --quiet"));
 }
 
-/// What was made is there, and the failure has its code and its line.
+/// Names that are taken, or lead nowhere, are told at once and not after hours: nothing else is said, nothing is left.
 #[test]
-fn output_that_cannot_be_printed_is_a_failure_and_no_panic() {
+fn what_cannot_be_written_is_found_before_any_work() {
     let world = World::new();
     world.signal("two.npy", 2);
-    let full = |line: &str, made: &str| {
-        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
-        let output = command.args(line.split(' ')).current_dir(world.0.path()).stdout(full).output().unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(74), "{line}: {error}");
-        assert!(error.contains("standard output") && !error.contains("panicked"), "{line}: {error}");
-        assert!(world.path(made).exists(), "{line}: {made} was made");
-    };
-    full(&format!("tokenize two.npy {NPY} --out data"), "data/two_train.safetensors");
-    full("train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2 --json", "run/best.safetensors");
-    full("score run data", "run/scores.json");
-    full("generate run --data data --out x_raw.fif --seconds 9", "x_raw.fif");
-    full("evaluate --real data --generated x_raw.fif --out report", "report/report.html");
-    full("export run --out model --json", "model/config.json");
-    full("simulate --out s_raw.fif --hours 0.01 --channels 3", "s_raw.fif");
-    for line in ["info data", "info device --json", "verify data", "verify data --json"] {
-        full(line, "data");
+    world.succeed(&format!("tokenize two.npy {NPY} --out data"));
+    world.succeed("train data --out run --layers 1 --heads 1 --d-model 8 --context 16 --steps 2 --quiet");
+    for folder in ["report", "other", "taken.fif"] {
+        std::fs::create_dir(world.path(folder)).unwrap();
     }
+    for file in ["report/lags.npy", "other/spectra-two.npy", "file"] {
+        std::fs::write(world.path(file), "mine").unwrap();
+    }
+    let evaluate = "evaluate --real data --generated two.npy --layout time-first --rate 100 --out";
+    world.fail(&format!("{evaluate} report"), 73, "lags.npy");
+    world.fail(&format!("{evaluate} other"), 73, "spectra-two.npy");
+    world.fail(&format!("{evaluate} file --force"), 73, "a file of this name");
+    assert_eq!(entries(&world.path("report")), ["lags.npy"]);
+    assert_eq!(entries(&world.path("other")), ["spectra-two.npy"]);
+    world.fail("score run data --out other --force", 73, "a folder of this name");
+    world.fail("score run data --out nowhere/x.json", 66, "no such folder");
+    world.fail("generate run --out taken.fif --seconds 1 --force", 73, "a folder of this name");
+    assert!(!world.path("taken.fif.tokens.partial").exists());
 }
 
 /// An array without names is compared channel by channel in order, and a generated file says which tokenizer it went

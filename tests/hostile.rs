@@ -135,7 +135,8 @@ fn small_checkpoint(folder: &Path) -> PathBuf {
     let values: Vec<f32> = (0..ParamLayout::new(&model).len()).map(|i| i as f32 / 7.0).collect();
     let record = StepRecord { step: 9, nats: 1.5, lr: 1e-4, grad_norm: 0.5, applied: true, validation: None };
     let best = Some(Best { step: 5, nats: 1.25 });
-    let progress = Progress { step: 9, n_update: 8, n_skipped: 1, best, n_worse: 2, unvalidated: Some(record) };
+    let progress =
+        Progress { step: 9, n_update: 8, n_skipped: 1, best, n_worse: 2, diverged: true, unvalidated: Some(record) };
     let training = TrainingConfig::paper(3, 100);
     let meta = CheckpointMeta { model, data, training, progress, version: "0".into(), device: "d".into() };
     let scales = Scales { centre: vec![0.0], spread: vec![1e-13], peak: vec![10.0] };

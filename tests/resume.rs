@@ -109,6 +109,24 @@ fn interrupted(
     (child.wait().unwrap(), sent.elapsed())
 }
 
+/// What nohup starts is to outlive the terminal.
+#[test]
+fn a_hang_up_that_is_ignored_stops_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = data(folder.path(), 100);
+    let run = folder.path().join("run");
+    let command = train(&run, &data, &[]);
+    let mut ignoring = Command::new("sh");
+    ignoring.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
+    let mut child = ignoring.stderr(Stdio::null()).spawn().unwrap();
+    while !run.join("metrics.jsonl").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it must not end before the signal");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&child, libc::SIGHUP);
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn killed_at_any_instant_it_goes_on_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,13 @@
 #[path = "support/lines.rs"]
 mod lines;
 
+use gpt2meg::error::Kind;
+use gpt2meg::recording::events::ClassMap;
+use gpt2meg::recording::open::{OpenOptions, Source};
+use gpt2meg::recording::prepare::PrepareOptions;
 use gpt2meg::tokens::dataset::Dataset;
-use gpt2meg::tokens::publish::Summary;
+use gpt2meg::tokens::publish::{Batch, Settings, Summary};
+use gpt2meg::tokens::scheme::Scheme;
 use lines::{entries, event, fail, noise, run, succeed, write_channels, write_fif};
 use std::path::Path;
 use std::process::Command;
@@ -13,6 +18,87 @@ fn recordings(data: &Path) -> Vec<String> {
     Dataset::open(data).unwrap();
     let summary: Summary = serde_json::from_slice(&std::fs::read(data.join("tokenize.json")).unwrap()).unwrap();
     summary.recordings.into_keys().collect()
+}
+
+/// Two that began when the folder was empty: what the first has done when the second is ready stands, reports and all,
+/// and what the second has must fit it.
+#[test]
+fn of_two_tokenizations_at_once_the_first_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = (folder.path(), folder.path().join("data"));
+    for (number, name) in ["a.fif", "b.fif"].into_iter().enumerate() {
+        write_numbered(&folder.join(name), number);
+    }
+    let settings = |hold| Settings {
+        prepare: PrepareOptions::default(),
+        scheme: Scheme::PAPER,
+        classes: ClassMap::of_labels([], &[]).unwrap(),
+        hold,
+    };
+    let (ours, others) = (settings(0.5), settings(0.4));
+    let begun = |settings, file: &str, name: &str| {
+        let mut batch = Batch::begin(settings, &data, &[name], false, false).unwrap();
+        let source = Source::at(&folder.join(file)).unwrap();
+        batch.add(name, source.open(&OpenOptions::default()).unwrap(), |_, _| ()).unwrap();
+        batch
+    };
+    let first = begun(&ours, "a.fif", "a");
+    let second = [
+        (begun(&ours, "a.fif", "a"), Kind::Exists, "a_train.safetensors: the file exists"),
+        (begun(&ours, "a.fif", "copy"), Kind::Exists, "has this recording already, under the name a"),
+        (begun(&others, "b.fif", "b"), Kind::TokenizerMismatch, "other settings"),
+    ];
+    first.publish().unwrap();
+    let names = entries(&data).into_iter().filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
+    let before = (names, std::fs::read(data.join("tokenize.json")).unwrap());
+    for (batch, kind, named) in second {
+        let error = batch.publish().unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(named), "{error}");
+        assert!(before.0.iter().all(|name| data.join(name).exists()), "{error}");
+        assert_eq!(std::fs::read(data.join("tokenize.json")).unwrap(), before.1);
+    }
+    assert_eq!(recordings(&data), ["a"]);
+}
+
+/// What one recording lacks is left out of the others; what none has is a slip of the pen; what is left out may hold
+/// anything.
+#[test]
+fn channels_are_left_out_where_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let names = [("MEG 0111", false), ("MEG 0121", false), ("MEG 0131", false)];
+    for (number, n_channel) in [3, 2].into_iter().enumerate() {
+        let path = folder.join(format!("sub-0{number}_meg.fif"));
+        write_channels(&path, &names[..n_channel], 100.0, 6000, &[], |channel, time| {
+            noise(40_000 * number + 4 * time + channel)
+        });
+    }
+    let both = "tokenize sub-00_meg.fif sub-01_meg.fif --max-error 1 --out";
+    let left_out = |line: &str, name: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_gpt2meg"))
+            .args(line.split(' '))
+            .args(["--exclude", name])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    fail(folder, &format!("{both} data"), 14, "it lacks MEG 0131");
+    let (code, error) = left_out(&format!("{both} data"), "MEG 0132");
+    assert!(code == Some(14) && error.contains("there is no channel MEG 0132"), "{error}");
+    let (code, error) = left_out(&format!("{both} data"), "MEG 0131");
+    assert_eq!(code, Some(0), "{error}");
+
+    let mut array = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    array.extend(format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (6000, 2), }").as_bytes());
+    let value = |i: usize| if i == 777 { f32::NAN } else { noise(i) as f32 };
+    array.extend((0..12_000).flat_map(|i| value(i).to_le_bytes()));
+    std::fs::write(folder.join("nan.npy"), array).unwrap();
+    let nan = "tokenize nan.npy --rate 100 --layout time-first --max-error 1 --out nan";
+    fail(folder, nan, 12, "channel 001 is NaN at timestep 388");
+    let (code, error) = left_out(nan, "001");
+    assert_eq!(code, Some(0), "{error}");
 }
 
 /// A recording of its own for each number, 30 s long.
@@ -161,6 +247,13 @@ fn what_quantising_loses_is_blamed_on_what_does_it() {
     let near = hint("--clip 0.5");
     assert!(near.contains("clip later") && !near.contains("clip earlier"), "{near}");
     assert!(hint("--clip 0.5 --levels 4").contains("clip later"));
+    // One sample in a thousand is clipped, but two levels lose nearly everything.
+    std::fs::remove_file(folder.join("a.fif")).unwrap();
+    write_fif(&folder.join("a.fif"), 100.0, 3000, &[], |channel, time| {
+        noise(2 * time + channel) * if time % 1000 == 0 { 100.0 } else { 1.0 }
+    });
+    let both = hint("--levels 2 --band none");
+    assert!(both.find("more levels").unwrap() < both.find("clip later").unwrap(), "{both}");
 }
 
 /// An array that is empty along either axis is an empty recording in either layout, and not the wrong way round.
@@ -203,6 +296,12 @@ fn what_is_excluded_reaches_neither_report_nor_prompt() {
     succeed(folder, "evaluate --real data --generated other.fif --out report");
     let report: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("report/report.json")).unwrap()).unwrap();
+    assert_eq!(report["real"]["n_timestep"], 16_000 - 4_500);
+    // As they were recorded too.
+    let said = succeed(folder, "evaluate --real a.fif --generated other.fif --out untokenized");
+    assert!(said.contains("a.fif: 45.0 s marked BAD or missing are left out"), "{said}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("untokenized/report.json")).unwrap()).unwrap();
     assert_eq!(report["real"]["n_timestep"], 16_000 - 4_500);
     let line = "train data --out run --layers 1 --heads 1 --d-model 8 --context 64 --steps 1 --threads 1";
     succeed(folder, line);

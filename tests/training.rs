@@ -409,6 +409,9 @@ fn a_run_whose_last_validation_is_not_finite_is_not_done() {
                 let error = end.unwrap_err();
                 assert_eq!(error.kind(), Kind::NonFiniteTraining);
                 assert!(error.to_string().contains(told), "{error}");
+                // Going on, with nothing left to do, does not make it good.
+                let (again, ..) = train(&mut poisoned(vec![]), &path, &run, &dataset);
+                assert_eq!(again.unwrap_err().to_string(), error.to_string());
             }
         }
     }

@@ -1,8 +1,10 @@
 //! `gpt2meg demo`: every other command in turn, as a user would type them.
 
-use super::{Cli, Exit, Globals, Overwrite};
+use super::{Cli, Exit, Globals, Overwrite, note, say, shown};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Parser};
+use serde_json::json;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,6 +12,8 @@ use std::time::Instant;
 ///
 /// Each step is an ordinary command and is printed before it runs, so the demonstration is also a transcript to start
 /// from.
+///
+/// With --json, standard output receives the JSON of every step, one after the other, and that of the demonstration last.
 ///
 /// Example: gpt2meg demo --out demo
 #[derive(Args, Debug)]
@@ -26,15 +30,20 @@ impl Demo {
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         prepare(&self.out, globals.force)?;
         let started = Instant::now();
-        for step in steps(&self.out) {
-            if let Exit::Signal(signal) = run_step(&step, globals)? {
+        for step in STEPS {
+            if let Exit::Signal(signal) = run_step(&words(step, &self.out), globals)? {
                 return Ok(Exit::Signal(signal));
             }
         }
         if !globals.quiet {
-            eprintln!("\nAll done in {:.0} s. The report:", started.elapsed().as_secs_f64());
+            note(format_args!("\nAll done in {:.0} s. The report:", started.elapsed().as_secs_f64()));
         }
-        super::say(self.out.join("report/report.html").display())?;
+        let report = self.out.join("report/report.html");
+        if globals.json {
+            say(json!({ "report": shown(&report) }))?
+        } else {
+            say(report.display())?
+        }
         Ok(Exit::Done)
     }
 }
@@ -56,64 +65,39 @@ fn prepare(out: &Path, force: bool) -> Result<()> {
     std::fs::write(out.join(MARK), "").map_err(|e| Error::io(e, "mark the folder", out))
 }
 
-/// The command lines, without the program's name.
-fn steps(out: &Path) -> Vec<Vec<String>> {
-    let path = |name: &str| out.join(name).display().to_string();
-    let (fif, data, run, report) = (path("meg_raw.fif"), path("data"), path("run"), path("report"));
-    let (all, nucleus) = (path("generated_p1_raw.fif"), path("generated_p08_raw.fif"));
-    let scores = path("run/scores.json");
-    let lines: [&[&str]; 7] = [
-        &["simulate", "--out", &fif, "--hours", "0.15", "--channels", "12", "--conditions", "3"],
-        &["tokenize", &fif, "--out", &data],
-        &[
-            "train",
-            &data,
-            "--out",
-            &run,
-            "--preset",
-            "tiny",
-            "--steps",
-            "3000",
-            "--lr",
-            "2e-3",
-            "--warmup",
-            "100",
-            "--schedule",
-            "cosine",
-            "--clip-norm",
-            "1",
-            "--validate-every",
-            "500",
-        ],
-        &["score", &run, &data],
-        &["generate", &run, "--data", &data, "--out", &all, "--seconds", "120", "--top-p", "1"],
-        &["generate", &run, "--data", &data, "--out", &nucleus, "--seconds", "120", "--top-p", "0.8"],
-        &[
-            "evaluate",
-            "--real",
-            &data,
-            "--generated",
-            &all,
-            &nucleus,
-            "--label",
-            "p=1",
-            "p=0.8",
-            "--scores",
-            &scores,
-            "--out",
-            &report,
-        ],
-    ];
-    lines.iter().map(|line| line.iter().map(|word| word.to_string()).collect()).collect()
+/// The command lines, without the program's name; what begins with @ is in the demonstration's folder.
+const STEPS: [&str; 7] = [
+    "simulate --out @meg_raw.fif --hours 0.15 --channels 12 --conditions 3",
+    "tokenize @meg_raw.fif --out @data",
+    "train @data --out @run --preset tiny --steps 3000 --lr 2e-3 --warmup 100 --schedule cosine --clip-norm 1 \
+     --validate-every 500",
+    "score @run @data",
+    "generate @run --data @data --out @generated_p1_raw.fif --seconds 120 --top-p 1",
+    "generate @run --data @data --out @generated_p08_raw.fif --seconds 120 --top-p 0.8",
+    "evaluate --real @data --generated @generated_p1_raw.fif @generated_p08_raw.fif --label p=1 p=0.8 \
+     --scores @run/scores.json --out @report",
+];
+
+/// The words of a step for the folder `out`.
+fn words(step: &str, out: &Path) -> Vec<OsString> {
+    let word = |word: &str| word.strip_prefix('@').map_or_else(|| word.into(), |name| out.join(name).into_os_string());
+    step.split(' ').map(word).collect()
 }
 
-fn run_step(words: &[String], globals: &Globals) -> Result<Exit> {
+/// A word as a shell takes it.
+fn quoted(word: &OsString) -> String {
+    let word = word.to_string_lossy();
+    let plain = word.chars().all(|c| c.is_alphanumeric() || "/._-=+:@%,".contains(c));
+    if plain { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+fn run_step(words: &[OsString], globals: &Globals) -> Result<Exit> {
     if !globals.quiet {
-        eprintln!("\n$ gpt2meg {}", words.join(" "));
+        note(format_args!("\n$ gpt2meg {}", words.iter().map(quoted).collect::<Vec<_>>().join(" ")));
     }
-    let line = std::iter::once("gpt2meg").chain(words.iter().map(String::as_str));
+    let line = std::iter::once("gpt2meg".into()).chain(words.iter().cloned());
     let mut cli = Cli::try_parse_from(line).map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
-    cli.globals = Globals { json: false, force: false, ..globals.clone() };
+    cli.globals = Globals { force: false, ..globals.clone() };
     super::run(cli)
 }
 
@@ -124,12 +108,13 @@ mod tests {
     #[test]
     fn every_step_is_a_command_that_parses() {
         for out in ["demo", "a folder with spaces"] {
-            let all = steps(Path::new(out));
-            assert_eq!(all.len(), 7);
-            for words in all {
-                let line = std::iter::once("gpt2meg").chain(words.iter().map(String::as_str));
+            for step in STEPS {
+                let words = words(step, Path::new(out));
+                let line = std::iter::once("gpt2meg".into()).chain(words.iter().cloned());
                 Cli::try_parse_from(line).unwrap_or_else(|e| panic!("{words:?}: {e}"));
             }
         }
+        assert_eq!(words("tokenize @x", Path::new("it's"))[1], "it's/x");
+        assert_eq!(quoted(&"it's/x".into()), r"'it'\''s/x'");
     }
 }

@@ -1,15 +1,16 @@
 //! `gpt2meg evaluate`.
 
-use super::{Exit, Globals, Overwrite, progress, say};
+use super::{Exit, Globals, Overwrite, note, progress, say};
 use crate::device::Sampler;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::evaluate::measure::Source;
 use crate::evaluate::next_step;
-use crate::evaluate::report::{Inputs, Report};
+use crate::evaluate::report::{self, Inputs, Report};
 use crate::generate::provenance::Provenance;
 use crate::interrupt;
 use crate::recording::Recording;
+use crate::recording::marks;
 use crate::recording::npy::{self, Layout, NpyOptions};
 use crate::recording::open::{self, OpenOptions};
 use crate::recording::pick::{self, Pick, Picks};
@@ -85,9 +86,7 @@ enum Part {
 impl Evaluate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        for name in ["report.html", "report.json"] {
-            crate::storage::atomic::refuse_existing(&self.out.join(name), globals.force)?;
-        }
+        report::refuse_occupied(&self.out, &self.labels()?, globals.force)?;
         let inputs = self.inputs(globals)?;
         let bar = progress::bar(inputs.work() as u64, "timesteps", globals.quiet);
         let mut step = |n: usize| {
@@ -104,7 +103,7 @@ impl Evaluate {
         }
         let report = report?;
         if !globals.quiet {
-            eprintln!("gpt2meg: {}", report.lengths());
+            note(format_args!("gpt2meg: {}", report.lengths()));
         }
         report.write(&self.out, globals.force)?;
         if globals.json {
@@ -121,22 +120,24 @@ impl Evaluate {
             Sampler { temperature: 1.0, top_k: 0, top_p, greedy: false }.check()?;
         }
         let mut generated = Vec::new();
+        // Everything but trigger lines: they have no spectrum worth comparing.
+        let signals = Picks { include: vec![Pick::All], ..Picks::default() };
         for (path, label) in self.generated.iter().zip(labels) {
-            generated.push(Source { label, pieces: vec![signals_only(self.open_one(path)?)?] });
+            generated.push(Source { label, pieces: self.open_usable(path, &signals, globals)? });
         }
         // Arrays whose channels have no names stand for the real recording's, in their order.
         let is_named: Vec<bool> = self.generated.iter().map(|path| is_named(path)).collect::<Result<_>>()?;
         let named = generated.iter().zip(&is_named).find(|(_, is_named)| **is_named).map(|(source, _)| source.info());
         let names = named.map(|info| info.channels.iter().map(|channel| channel.name.clone()).collect());
-        let (real, scheme) = self.real(names.unwrap_or_default())?;
+        let (real, scheme) = self.real(names.unwrap_or_default(), globals)?;
         for (source, _) in generated.iter_mut().zip(&is_named).filter(|(_, is_named)| !**is_named) {
-            let (channels, info) = (&real.info().channels, &mut source.pieces[0].info);
+            let (channels, info) = (&real.info().channels, source.info());
             if info.n_channel() == channels.len() && info.channels != *channels {
                 if !globals.quiet {
                     let what = "names no channels: they are taken to be the real recording's, in their order";
-                    eprintln!("gpt2meg: {} {what}", info.source);
+                    note(format_args!("gpt2meg: {} {what}", info.source));
                 }
-                info.channels.clone_from(channels);
+                source.pieces.iter_mut().for_each(|piece| piece.info.channels.clone_from(channels));
             }
         }
         let scheme = scheme.or_else(|| {
@@ -145,7 +146,9 @@ impl Evaluate {
         });
         let scheme_is_known = scheme.is_some();
         if !scheme_is_known && !globals.quiet {
-            eprintln!("gpt2meg: nothing says which tokenizer was used: the sampler's control takes the paper's");
+            note(format_args!(
+                "gpt2meg: nothing says which tokenizer was used: the sampler's control takes the paper's"
+            ));
         }
         let scores = self.scores.iter().map(|path| Ok((scores_name(path), next_step::read(path)?)));
         Ok(Inputs {
@@ -159,10 +162,21 @@ impl Evaluate {
         })
     }
 
-    /// Opens one recording, of any format that is read.
-    fn open_one(&self, path: &Path) -> Result<Recording> {
+    /// The usable stretches of one recording, of any format that is read: gaps and what is marked BAD are nothing to
+    /// compare with.
+    fn open_usable(&self, path: &Path, picks: &Picks, globals: &Globals) -> Result<Vec<Recording>> {
         let npy = NpyOptions { layout: self.layout, sfreq: self.rate, ..NpyOptions::default() };
-        Ok(open::Source::at(path)?.open(&OpenOptions { npy, ..OpenOptions::default() })?.recording)
+        let opened = open::Source::at(path)?.open(&OpenOptions { npy, ..OpenOptions::default() })?;
+        let recording = pick::pick(opened.recording, picks).map_err(|e| e.at(path))?;
+        let (n_timestep, sfreq) = (recording.info.n_timestep, recording.info.sfreq);
+        let kept = marks::kept(0..n_timestep, &marks::stretches(&opened.marks, 1.0, n_timestep));
+        let excluded = n_timestep - kept.iter().map(ExactSizeIterator::len).sum::<usize>();
+        ensure!(!kept.is_empty(), Kind::EmptyRecording, "{}: all of it is marked BAD or missing", path.display());
+        if excluded > 0 && !globals.quiet {
+            let seconds = excluded as f64 / sfreq;
+            note(format_args!("gpt2meg: {}: {seconds:.1} s marked BAD or missing are left out", path.display()));
+        }
+        marks::pieces(recording, kept)
     }
 
     /// One label a generated recording, all different.
@@ -185,12 +199,11 @@ impl Evaluate {
 
     /// The real recording, and its tokenizer. Of a recording that is not tokenized, the channels called `names`, or
     /// without any those that `tokenize` takes.
-    fn real(&self, names: Vec<String>) -> Result<(Source, Option<Scheme>)> {
+    fn real(&self, names: Vec<String>, globals: &Globals) -> Result<(Source, Option<Scheme>)> {
         let tokenized = self.real.is_dir() || self.real.extension().is_some_and(|e| e == "safetensors");
         if !tokenized {
             let picks = Picks { include: names.into_iter().map(Pick::Name).collect(), ..Picks::default() };
-            let recording = pick::pick(self.open_one(&self.real)?, &picks).map_err(|e| e.at(&self.real))?;
-            return Ok((Source { label: "real".into(), pieces: vec![recording] }, None));
+            return Ok((Source { label: "real".into(), pieces: self.open_usable(&self.real, &picks, globals)? }, None));
         }
         let mut shards = Dataset::open(&self.real)?.shards;
         let wanted = |split: Split| match self.part {
@@ -234,11 +247,6 @@ impl Evaluate {
 /// Whether the file names its channels: an array does so by our description beside it.
 fn is_named(path: &Path) -> Result<bool> {
     Ok(open::Source::at(path)?.format != open::Format::Npy || npy::described(path)?.is_some())
-}
-
-/// Everything but trigger lines: they have no spectrum worth comparing.
-fn signals_only(recording: Recording) -> Result<Recording> {
-    pick::pick(recording, &Picks { include: vec![Pick::All], ..Picks::default() })
 }
 
 /// A scores file by the folder it lies in, which is the run, or by its own name.

@@ -1,6 +1,6 @@
 //! `gpt2meg export`: a model for Hugging Face's GPT-2.
 
-use super::{Exit, Globals, Overwrite};
+use super::{Exit, Globals, Overwrite, note, say, shown};
 use crate::error::Result;
 use crate::model::export;
 use crate::train::checkpoint::{self, Which};
@@ -48,9 +48,9 @@ impl Export {
         });
         export::write(&self.out, model, &checkpoint.params, &about, globals.force)?;
         if globals.json {
-            super::say(json!({ "out": self.out, "step": checkpoint.meta.progress.step }))?;
+            say(json!({ "out": shown(&self.out), "step": checkpoint.meta.progress.step }))?;
         } else if !globals.quiet {
-            eprintln!("{} written from step {}", self.out.display(), checkpoint.meta.progress.step);
+            note(format_args!("{} written from step {}", self.out.display(), checkpoint.meta.progress.step));
         }
         Ok(Exit::Done)
     }

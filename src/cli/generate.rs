@@ -1,6 +1,9 @@
 //! `gpt2meg generate`.
 
-use super::{Exit, Globals, Overwrite, progress, say};
+mod making;
+mod summary;
+
+use super::{Exit, Globals, Overwrite, note, progress, shown};
 use crate::device::{self, Device, Dtype, Sampler};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
@@ -8,19 +11,18 @@ use crate::generate::conditions::Series;
 use crate::generate::output::{self, Decoder, rollout_path, write_rollout};
 use crate::generate::partial::Partial;
 use crate::generate::prompt::{Place, Prompt, find_subject};
-use crate::generate::provenance::Provenance;
 use crate::generate::{Generator, Plan};
 use crate::interrupt;
 use crate::model::layout::{ParamLayout, Parameters};
-use crate::recording::{self, Info, events::table};
+use crate::recording::{self, events::table};
 use crate::tokens::dataset::Dataset;
-use crate::tokens::scheme::Scheme;
 use crate::tokens::shard::Split;
 use crate::train::checkpoint::{self, Checkpoint, Which};
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
-use std::path::{Path, PathBuf};
+use making::{generated_info, pins, provenance};
+use std::path::PathBuf;
 use std::time::Instant;
+use summary::Summary;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -135,23 +137,6 @@ enum PromptFrom {
     Test,
 }
 
-/// What has been done, as JSON.
-#[derive(serde::Serialize)]
-struct Summary {
-    files: Vec<PathBuf>,
-    complete: bool,
-    n_timestep: usize,
-    seconds: f64,
-    n_channel: usize,
-    n_rollout: usize,
-    /// Timesteps of this run of the program: fewer than all after `--resume`.
-    n_timestep_drawn: usize,
-    wall_seconds: f64,
-    tokens_per_second: f64,
-    /// Seconds of signal, of each rollout, in one second.
-    real_time_factor: f64,
-}
-
 impl Generate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
@@ -175,8 +160,9 @@ impl Generate {
             true => Some(Partial::resume(&path, &pins, n_token, |tokens| generator.advance(tokens))?),
             false => None,
         };
+        let n_byte = 4 * (generator.plan().config.n_channel * n_timestep) as u64;
         for (output, made) in outputs.iter().zip(&made) {
-            output::check(output, globals.force, begun.is_some().then_some(made))?;
+            output::check(output, n_byte, globals.force, begun.is_some().then_some(made))?;
         }
 
         let mut device = device::open(globals.device, globals.threads)?;
@@ -215,7 +201,7 @@ impl Generate {
         let drawn = generator.timestep() - resumed;
         let plan = generator.plan();
         let summary = Summary {
-            files: if written > 0 { outputs } else { Vec::new() },
+            files: if written > 0 { outputs.iter().map(|output| shown(output)).collect() } else { Vec::new() },
             complete,
             n_timestep: written,
             seconds: written as f64 / sfreq,
@@ -277,24 +263,24 @@ impl Generate {
         let dataset = Dataset::open(&data_path)?;
         let subject = self.subject.as_deref().map(|text| find_subject(data, text)).transpose()?;
         let prompt = Prompt::cut(checkpoint, &dataset, subject, place).map_err(|e| e.at(&data_path))?;
-        let note = |text: String| {
+        let tell = |text: String| {
             if !globals.quiet {
-                eprintln!("gpt2meg: {text}");
+                note(format_args!("gpt2meg: {text}"));
             }
         };
         if prompt.of_another {
-            note(format!("the data has nothing of this subject: the prompt is from {}", prompt.recording));
+            tell(format!("the data has nothing of this subject: the prompt is from {}", prompt.recording));
         }
         if let Some(start) = prompt.moved_to {
             let seconds = start as f64 / data.info.sfreq;
-            note(format!("the prompt begins at {seconds:.2} s of its part: before, it would touch what is excluded"));
+            tell(format!("the prompt begins at {seconds:.2} s of its part: before, it would touch what is excluded"));
         }
         let series = self.series(&prompt, data.info.sfreq, &data.conditions, globals.seed)?;
         if let Series::Data { series, start } = &series
             && start + n_timestep > series.len()
             && series.iter().any(|&condition| condition > 0)
         {
-            note(format!("the data's conditions end after {} timesteps and begin again", series.len() - start));
+            tell(format!("the data's conditions end after {} timesteps and begin again", series.len() - start));
         }
         let plan = Plan {
             config: config.clone(),
@@ -336,31 +322,6 @@ impl Generate {
     }
 }
 
-/// Everything the tokens are a function of, by name: a generation goes on only if all of it is the same.
-fn pins(checkpoint: &Checkpoint, plan: &Plan) -> Map<String, Value> {
-    let crc = |bytes: &[u8]| format!("{:08x}", crc32c::crc32c(bytes));
-    let Sampler { temperature, top_k, top_p, greedy } = plan.sampler;
-    let prompt = [&plan.prompt[..], bytemuck::cast_slice(&plan.prompt_condition)].concat();
-    let pins = json!({
-        "gpt2meg": "generation 1",
-        "checkpoint": crc(bytemuck::cast_slice(&checkpoint.params)),
-        "seed": plan.seed,
-        "hop": plan.hop,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "greedy": greedy,
-        "rollouts": plan.n_rollout,
-        "subject": plan.subject,
-        "prompt": crc(&prompt),
-        "conditions": plan.series.fingerprint(),
-    });
-    match pins {
-        Value::Object(pins) => pins,
-        _ => unreachable!("an object was written"),
-    }
-}
-
 /// The checkpoint's parameters on the device.
 fn upload(device: &mut dyn Device, checkpoint: &Checkpoint) -> Result<Parameters> {
     let layout = ParamLayout::new(&checkpoint.meta.model);
@@ -398,32 +359,6 @@ fn fill(
     partial.sync()
 }
 
-/// What each rollout's recording says of its making.
-fn provenance(pins: &Map<String, Value>, plan: &Plan, tokenizer: Scheme) -> Vec<Provenance> {
-    let Sampler { temperature, top_k, top_p, greedy } = plan.sampler;
-    let sampler = match greedy {
-        true => "greedy".to_string(),
-        false => format!("top-p {top_p}, top-k {top_k}, temperature {temperature}"),
-    };
-    let generation = format!("{:08x}", crc32c::crc32c(&serde_json::to_vec(pins).expect("plain data")));
-    let sampler = format!("{sampler}, hop {}, seed {}", plan.hop, plan.seed);
-    let made = |rollout| Provenance { generation: generation.clone(), rollout, sampler: sampler.clone(), tokenizer };
-    (1..=plan.n_rollout).map(made).collect()
-}
-
-/// What a generated recording says of itself: the prompt's sensors, its own length and events, how it was made.
-fn generated_info(prompt: &Info, plan: &Plan, made: &Provenance, n_timestep: usize, conditions: &[String]) -> Info {
-    Info {
-        n_timestep,
-        first_timestep: 0,
-        events: plan.series.events(made.rollout as u64 - 1, n_timestep, conditions),
-        meas_date: None,
-        description: Some(made.text()),
-        source: format!("generated: {}, rollout {}", made.sampler, made.rollout),
-        ..prompt.clone()
-    }
-}
-
 /// A recording of so many samples could not be written: its tokens are all there.
 fn keep_tokens(error: Error, n_sample: usize) -> Error {
     if error.kind() != Kind::Io {
@@ -433,25 +368,4 @@ fn keep_tokens(error: Error, n_sample: usize) -> Error {
     error.also(&format!(
         "The recording needs {n_byte} bytes and a little; all its tokens are kept: make room, then give --resume"
     ))
-}
-
-impl Summary {
-    /// Says what has been done, to people or as JSON.
-    fn tell(&self, globals: &Globals, partial: &Path) -> Result<()> {
-        if globals.json {
-            return say(serde_json::to_string(self).expect("plain data"));
-        }
-        for file in &self.files {
-            let (channels, timesteps, seconds) = (self.n_channel, self.n_timestep, self.seconds);
-            say(format_args!("{}: {channels} channels, {timesteps} timesteps, {seconds:.2} s", file.display()))?;
-        }
-        if self.n_timestep_drawn > 0 && !globals.quiet {
-            let (rate, factor) = (self.tokens_per_second, self.real_time_factor);
-            eprintln!("gpt2meg: {rate:.0} tokens/s, {factor:.2} × real time");
-        }
-        if !self.complete {
-            eprintln!("gpt2meg: stopped early; go on with --resume (the tokens so far are in {})", partial.display());
-        }
-        Ok(())
-    }
 }

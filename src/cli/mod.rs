@@ -14,11 +14,12 @@ mod tokenize;
 mod train;
 mod verify;
 
+use crate::console::{note, say};
 use crate::device::DeviceChoice;
 use crate::ensure;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use clap::{Args, Parser, Subcommand};
-use std::io::Write;
+use std::path::Path;
 
 /// From recordings of the brain to tokens, a GPT-2, and generated MEG.
 #[derive(Parser)]
@@ -114,13 +115,9 @@ impl Command {
     }
 }
 
-/// Prints a line on standard output. That nobody reads it any more, as after `| head -1`, is no failure.
-pub fn say(line: impl std::fmt::Display) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io(e, "print", "standard output")),
-        _ => Ok(()),
-    }
+/// A path as text, for JSON: names need not be Unicode, JSON must be.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
 }
 
 /// Runs what the command line asks for.

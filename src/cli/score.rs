@@ -1,6 +1,6 @@
 //! `gpt2meg score`.
 
-use super::{Exit, Globals, Overwrite, progress, say};
+use super::{Exit, Globals, Overwrite, progress, say, shown};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -71,11 +71,11 @@ enum Part {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// The checkpoint's file.
-    pub checkpoint: PathBuf,
+    pub checkpoint: String,
     /// Its step.
     pub step: u64,
     /// The data's folder.
-    pub data: PathBuf,
+    pub data: String,
     /// The part of the data.
     pub split: Split,
     /// Names of the channels, in the order of each `channels` below.
@@ -112,7 +112,7 @@ impl Score {
             let folder = if self.run.is_dir() { Some(self.run.as_path()) } else { self.run.parent() };
             folder.map_or_else(PathBuf::new, PathBuf::from).join("scores.json")
         });
-        crate::storage::atomic::refuse_existing(&out, globals.force)?;
+        crate::storage::atomic::refuse_target(&out, globals.force)?;
         let split = match self.split {
             Part::Train => Split::Train,
             Part::Validation => Split::Validation,
@@ -147,9 +147,9 @@ impl Score {
         let Some(anchors) = fitted.score(&dataset, &windows, meta.model.n_ctx)? else { return stopped() };
         let differences = NAMES.iter().zip(anchors.iter().map(|anchor| scored.minus(anchor)));
         let scores = Scores {
-            checkpoint: checkpoint.path.clone(),
+            checkpoint: shown(&checkpoint.path),
             step: meta.progress.step,
-            data: self.data.clone(),
+            data: shown(&self.data),
             split,
             channel_names: meta.data.info.channels.iter().map(|channel| channel.name.clone()).collect(),
             n_window: windows.len(),

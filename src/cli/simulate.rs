@@ -1,6 +1,6 @@
 //! `gpt2meg simulate`.
 
-use super::{Exit, Globals, Overwrite, progress, say};
+use super::{Exit, Globals, Overwrite, progress, say, shown};
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::table;
 use crate::recording::npy::{self, Layout};
@@ -115,8 +115,8 @@ impl Simulate {
                 say(format_args!("{path}: {n_channel} channels, {minutes:.1} min at {sfreq} Hz, {n_trial} trials"))?;
             }
             written.push(json!({
-                "path": file,
-                "truth": truth_beside(file),
+                "path": shown(file),
+                "truth": shown(&truth_beside(file)),
                 "subject": info.subject,
                 "n_channel": info.n_channel(),
                 "n_timestep": info.n_timestep,

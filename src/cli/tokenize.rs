@@ -1,6 +1,6 @@
 //! `gpt2meg tokenize`.
 
-use super::{Exit, Globals, Overwrite, progress, say};
+use super::{Exit, Globals, Overwrite, note, progress, say};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::{ClassMap, HOLD};
@@ -182,7 +182,7 @@ impl Tokenize {
         let names: Vec<&str> = pending.iter().map(|pending| pending.name.as_str()).collect();
         let mut batch = Batch::begin(&settings, &self.out, &names, self.dry_run, globals.force)?;
         if !globals.quiet {
-            batch.notes.iter().for_each(|note| eprintln!("{note}"));
+            batch.notes.iter().for_each(note);
         }
         // A report that cannot be printed is told when the tokens have their names.
         let mut printed = Ok(());
@@ -200,7 +200,7 @@ impl Tokenize {
             };
             report.check(self.max_error).map_err(|e| {
                 // The table says which channels and bands it is.
-                eprintln!("{report}");
+                note(&report);
                 e.at(&source)
             })?;
             if !globals.json && !globals.quiet {
@@ -222,7 +222,7 @@ impl Tokenize {
         for path in &self.recordings {
             let listing = list(path)?;
             for skipped in listing.skipped.iter().filter(|_| !globals.quiet) {
-                eprintln!("passed over {}: {}", skipped.path.display(), skipped.why);
+                note(format_args!("passed over {}: {}", skipped.path.display(), skipped.why));
             }
             sources.extend(listing.found);
         }
@@ -235,8 +235,8 @@ impl Tokenize {
             if !globals.quiet {
                 let n_event = opened.recording.info.events.len();
                 let from = if n_event == 0 { String::new() } else { format!(" from {}", opened.events_from) };
-                eprintln!("{name}: {n_event} events{from}");
-                opened.notes.iter().for_each(|note| eprintln!("{name}: {note}"));
+                note(format_args!("{name}: {n_event} events{from}"));
+                opened.notes.iter().for_each(|text| note(format_args!("{name}: {text}")));
             }
             Ok(Pending { name, opened })
         };
@@ -245,12 +245,13 @@ impl Tokenize {
 
     /// Makes sure that all recordings have the same channels to give, so that the last does not fail after hours.
     fn agree(&self, pending: &mut [Pending], picks: &Picks, globals: &Globals) -> Result<()> {
+        together::check_excluded(pending.iter().map(|pending| &pending.opened), picks)?;
         if picks.drop_bads {
             let bads = together::unite_bads(pending.iter_mut().map(|pending| &mut pending.opened), picks)?;
             if !bads.is_empty() && !globals.quiet {
                 let (n, names) = (bads.len(), bads.into_iter().collect::<Vec<_>>().join(", "));
                 let of = if pending.len() > 1 { ", of every recording" } else { "" };
-                eprintln!("{n} channels marked bad are left out{of}: {names}");
+                note(format_args!("{n} channels marked bad are left out{of}: {names}"));
             }
         }
         together::same_channels(pending.iter().map(|pending| &pending.opened), picks)?;

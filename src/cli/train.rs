@@ -1,7 +1,10 @@
 //! `gpt2meg train`.
 
+mod display;
+mod recipe;
+
 use super::shape::{Preset, Shape};
-use super::{Exit, Globals, Overwrite, progress};
+use super::{Exit, Globals, Overwrite, note, say, shown};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
@@ -11,14 +14,14 @@ use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
 use crate::train::anchors::{Anchor, Anchors, named};
 use crate::train::checkpoint::{self, CheckpointMeta, DataMeta, Which};
-use crate::train::config::{Schedule, TrainingConfig};
-use crate::train::metrics::StepRecord;
+use crate::train::config::TrainingConfig;
 use crate::train::run_folder::{self, RunFolder, RunMeta, read_json, write_json};
 use crate::train::session::{End, Prepared, validation_windows};
 use crate::train::trainer;
 use clap::Args;
+use display::Display;
+use recipe::Recipe;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// Train a model on tokens.
 ///
@@ -48,51 +51,6 @@ pub struct Train {
     recipe: Recipe,
     #[command(flatten)]
     pub(super) overwrite: Overwrite,
-}
-
-/// How it is trained.
-#[derive(Args, Debug)]
-struct Recipe {
-    /// Stop after so many steps.
-    #[arg(long, conflicts_with = "passes")]
-    steps: Option<u64>,
-    /// Stop after so many passes over the training part [default: 10].
-    #[arg(long)]
-    passes: Option<f64>,
-    /// Windows of all channels in one step [default: 1].
-    #[arg(long)]
-    windows_per_step: Option<usize>,
-    /// Learning rate [default: 1e-4; 1e-3 for tiny].
-    #[arg(long)]
-    lr: Option<f32>,
-    /// How the learning rate goes: constant, or half a cosine down to a tenth at the last step [default: constant].
-    #[arg(long, value_enum)]
-    schedule: Option<Schedule>,
-    /// Steps over which the learning rate first rises [default: 0].
-    #[arg(long)]
-    warmup: Option<u64>,
-    /// AdamW's weight decay of matrices and tables [default: 0, plain Adam].
-    #[arg(long)]
-    weight_decay: Option<f32>,
-    /// Scale gradients with a larger norm down to it [default: never].
-    #[arg(long)]
-    clip_norm: Option<f32>,
-    /// Steps between validations [default: those of one pass, or a tenth of the run if that is shorter].
-    #[arg(long, conflicts_with = "validate_passes")]
-    validate_every: Option<u64>,
-    /// The same in passes over the training part, such as 0.5 or 2.
-    #[arg(long, value_name = "PASSES")]
-    validate_passes: Option<f64>,
-    /// Validate on so many windows, evenly spread [default: all of the validation part].
-    #[arg(long)]
-    validation_windows: Option<usize>,
-    /// Steps between checkpoints; there is one after every validation and every five minutes in any case
-    /// [default: as validations].
-    #[arg(long)]
-    checkpoint_every: Option<u64>,
-    /// Stop after so many validations in a row without a better one [default: never].
-    #[arg(long)]
-    patience: Option<u64>,
 }
 
 impl Train {
@@ -130,31 +88,31 @@ impl Train {
             None => self.vacated(globals)?,
         };
         folder.write_meta(&run)?;
-        let say = |line: &str| {
+        let tell = |line: &str| {
             if !globals.quiet {
-                eprintln!("{line}");
+                note(line);
             }
         };
-        say(&announcement);
-        let Some(anchors) = anchors(&folder, &run, &dataset, say)? else {
+        tell(&announcement);
+        let Some(anchors) = anchors(&folder, &run, &dataset, tell)? else {
             return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
         };
         let mut session = prepared.open(&folder)?;
         if session.progress().step > 0 {
-            say(&format!("Going on from step {}.", session.progress().step));
+            tell(&format!("Going on from step {}.", session.progress().step));
         }
         let mut display = Display::new(&run, session.progress().step, globals.quiet);
         let end = session.run(&mut |record| display.show(record));
         display.finish();
         let end = end?;
         let progress = *session.progress();
-        say(&closing(end, progress.step, &self.out));
+        tell(&closing(end, progress.step, &self.out));
         if globals.json {
             let summary = serde_json::json!({
-                "run": self.out, "steps": progress.step, "best": progress.best, "anchors": anchors,
+                "run": shown(&self.out), "steps": progress.step, "best": progress.best, "anchors": anchors,
                 "n_parameter": ParamLayout::new(&run.model).len(),
             });
-            super::say(summary)?;
+            say(summary)?;
         }
         Ok(match end {
             End::Signal(signal) => Exit::Signal(signal),
@@ -181,7 +139,7 @@ impl Train {
             let hint = "Give the data's folder, which run.json would have named";
             return Err(Error::new(Kind::NotFound, "run.json is missing").at(&self.out).hint(hint));
         };
-        let data_path = std::path::absolute(data).map_err(|e| Error::io(e, "find", data))?;
+        let data_path = absolute(data)?;
         let CheckpointMeta { model, training, data, version, .. } = checkpoint.meta;
         Ok(RunMeta { model, training, data_path, data, version })
     }
@@ -205,7 +163,7 @@ impl Train {
         training.validate_every = validate_every.unwrap_or(pass.min(training.steps / 10).max(1));
         training.checkpoint_every = self.recipe.checkpoint_every.unwrap_or(training.validate_every);
         training.check()?;
-        let data_path = std::path::absolute(data_path).map_err(|e| Error::io(e, "find", data_path))?;
+        let data_path = absolute(data_path)?;
         Ok(RunMeta { model, training, data_path, data, version: env!("CARGO_PKG_VERSION").to_string() })
     }
 
@@ -236,41 +194,14 @@ impl Train {
     }
 }
 
-impl Recipe {
-    /// `base` with what the flags change, but for what may be given in passes.
-    fn apply(&self, base: &TrainingConfig) -> TrainingConfig {
-        TrainingConfig {
-            windows_per_step: self.windows_per_step.unwrap_or(base.windows_per_step),
-            lr: self.lr.unwrap_or(base.lr),
-            schedule: self.schedule.unwrap_or(base.schedule),
-            warmup: self.warmup.unwrap_or(base.warmup),
-            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
-            clip_norm: self.clip_norm.or(base.clip_norm),
-            validation_windows: self.validation_windows.or(base.validation_windows),
-            checkpoint_every: self.checkpoint_every.unwrap_or(base.checkpoint_every),
-            patience: self.patience.or(base.patience),
-            ..base.clone()
-        }
+/// The data's path as run.json keeps it.
+fn absolute(data: &Path) -> Result<PathBuf> {
+    let path = std::path::absolute(data).map_err(|e| Error::io(e, "find", data))?;
+    if path.to_str().is_none() {
+        let what = "the folder's name is not Unicode (UTF-8), and run.json could not keep it";
+        return Err(Error::new(Kind::Usage, what).at(data).hint("Rename it"));
     }
-
-    /// The number of steps asked for, where `pass` steps are one pass.
-    fn steps(&self, pass: u64) -> Result<Option<u64>> {
-        in_steps(self.steps, self.passes, pass)
-    }
-
-    /// The steps between validations asked for, where `pass` steps are one pass.
-    fn validate_every(&self, pass: u64) -> Result<Option<u64>> {
-        in_steps(self.validate_every, self.validate_passes, pass)
-    }
-}
-
-/// What was asked for in steps or in passes, in steps.
-fn in_steps(steps: Option<u64>, passes: Option<f64>, pass: u64) -> Result<Option<u64>> {
-    match passes {
-        None => Ok(steps),
-        Some(passes) if passes.is_finite() && passes > 0.0 => Ok(Some((passes * pass as f64).ceil() as u64)),
-        Some(passes) => Err(Error::new(Kind::Usage, format!("{passes} passes make no sense"))),
-    }
+    Ok(path)
 }
 
 /// What is about to be trained, on what, and the memory it takes.
@@ -335,72 +266,5 @@ fn closing(end: End, step: u64, out: &Path) -> String {
         End::Signal(_) => {
             format!("Stopped after step {step}, which is saved. To go on: gpt2meg train --out {run} --resume")
         }
-    }
-}
-
-/// Progress on the terminal: a bar, or a line now and then where there is no terminal.
-struct Display {
-    bar: indicatif::ProgressBar,
-    lines: bool,
-    steps: u64,
-    tokens_per_step: f64,
-    started: Instant,
-    first_step: u64,
-    last_line: Instant,
-    validation: String,
-}
-
-impl Display {
-    /// Time between lines where there is no terminal.
-    const INTERVAL: Duration = Duration::from_secs(30);
-
-    fn new(run: &RunMeta, first_step: u64, quiet: bool) -> Self {
-        use std::io::IsTerminal;
-        let bar = progress::bar(run.training.steps, "steps", quiet);
-        bar.set_position(first_step);
-        bar.reset_eta();
-        Self {
-            bar,
-            lines: !quiet && !std::io::stderr().is_terminal(),
-            steps: run.training.steps,
-            tokens_per_step: (run.training.windows_per_step * run.model.n_channel * run.model.n_ctx) as f64,
-            started: Instant::now(),
-            first_step,
-            last_line: Instant::now(),
-            validation: String::new(),
-        }
-    }
-
-    fn show(&mut self, record: &StepRecord) {
-        let bits = record.nats / std::f64::consts::LN_2;
-        if let Some(validation) = &record.validation {
-            self.validation = format!(", validation {:.3} nats", validation.nats);
-        }
-        let mut text = format!("{:.3} nats ({bits:.3} bits){}", record.nats, self.validation);
-        // A step whose validation alone was left to do has come without any time of its own.
-        let done = record.step.saturating_sub(self.first_step) as f64;
-        let seconds = self.started.elapsed().as_secs_f64();
-        let timed = done > 0.0 && seconds > 0.0;
-        if timed {
-            text += &format!(", {:.0} tokens/s", done * self.tokens_per_step / seconds);
-        }
-        if !record.applied {
-            text = format!("NOT FINITE, update skipped; {text}");
-            if self.lines || !self.bar.is_hidden() {
-                self.bar.suspend(|| eprintln!("Step {}: loss or gradient not finite, update skipped.", record.step));
-            }
-        }
-        if self.lines && (record.validation.is_some() || self.last_line.elapsed() >= Self::INTERVAL) {
-            let left = seconds / done * self.steps.saturating_sub(record.step) as f64;
-            let left = if timed { format!(", {left:.0} s left") } else { String::new() };
-            eprintln!("Step {}/{}: {text}{left}", record.step, self.steps);
-            self.last_line = Instant::now();
-        }
-        self.bar.set_message(text);
-        self.bar.set_position(record.step);
-    }
-
-    fn finish(&self) {
-        self.bar.finish();
     }
 }

@@ -280,15 +280,18 @@ impl Report {
         notes
     }
 
-    /// Writes `report.json`, the arrays and last `report.html` into `folder`, each as a whole or not at all.
+    /// Writes the arrays, `report.json` and last `report.html` into `folder`, each as a whole or not at all.
     pub fn write(&self, folder: &Path, force: bool) -> Result<()> {
+        let c = &self.comparison;
+        let labels: Vec<String> = c.generated.iter().map(|measured| measured.label.clone()).collect();
+        refuse_occupied(folder, &labels, force)?;
         std::fs::create_dir_all(folder).map_err(|e| Error::io(e, "create the folder", folder))?;
         let put = |name: &str, bytes: &[u8]| atomic::write(&folder.join(name), force, |file| file.write_at(0, bytes));
-        let c = &self.comparison;
         let lags: Vec<f64> = (0..c.real.autocorrelations[0].len()).map(|lag| lag as f64 / c.sfreq).collect();
         put("frequencies.npy", &npy(std::slice::from_ref(&c.real.frequencies), true)?)?;
         put("lags.npy", &npy(std::slice::from_ref(&lags), true)?)?;
-        for (name, measured) in self.file_names() {
+        let measured = [&c.real, &c.halves[0], &c.halves[1]].into_iter().chain(&c.generated);
+        for (name, measured) in part_names(&labels).iter().zip(measured) {
             put(&format!("spectra-{name}.npy"), &npy(&measured.spectra, false)?)?;
             put(&format!("autocorrelation-{name}.npy"), &npy(&measured.autocorrelations, false)?)?;
         }
@@ -296,22 +299,30 @@ impl Report {
         put("report.json", format!("{json}\n").as_bytes())?;
         put("report.html", self.html().as_bytes())
     }
+}
 
-    /// A part of a file name for each measured recording: the label, made safe and unique.
-    fn file_names(&self) -> Vec<(String, &Measured)> {
-        let c = &self.comparison;
-        let mut names = vec![
-            ("real".to_string(), &c.real),
-            ("real-first".to_string(), &c.halves[0]),
-            ("real-second".to_string(), &c.halves[1]),
-        ];
-        for (index, measured) in c.generated.iter().enumerate() {
-            let name = slug(&measured.label);
-            let taken = names.iter().any(|(other, _)| *other == name);
-            names.push((if taken { format!("{name}-{}", index + 1) } else { name }, measured));
-        }
-        names
+/// Refuses a folder that a report on recordings with these labels cannot be written to: it is a file, or files of the
+/// report's are there and `force` is not given.
+pub fn refuse_occupied(folder: &Path, labels: &[String], force: bool) -> Result<()> {
+    if folder.exists() && !folder.is_dir() {
+        let hint = "Give the name of a folder";
+        return Err(Error::new(Kind::Exists, "a file of this name exists").at(folder).hint(hint));
     }
+    let arrays = part_names(labels)
+        .into_iter()
+        .flat_map(|name| ["spectra", "autocorrelation"].map(|of| format!("{of}-{name}.npy")));
+    let others = ["report.html", "report.json", "frequencies.npy", "lags.npy"].map(String::from);
+    others.into_iter().chain(arrays).try_for_each(|name| atomic::refuse_existing(&folder.join(name), force))
+}
+
+/// A part of a file name for each measured recording, the real one, its halves and those with `labels`: safe and unique.
+fn part_names(labels: &[String]) -> Vec<String> {
+    let mut names = ["real", "real-first", "real-second"].map(String::from).to_vec();
+    for (index, label) in labels.iter().enumerate() {
+        let name = slug(label);
+        names.push(if names.contains(&name) { format!("{name}-{}", index + 1) } else { name });
+    }
+    names
 }
 
 impl Inputs {

@@ -40,24 +40,19 @@ pub fn rollout_path(output: &Path, rollout: usize, n_rollout: usize) -> PathBuf 
 }
 
 /// Refuses, before any work is done, a file that could not be written in the end: everything that would be replaced is
-/// looked at. What an interrupted run of the same generation wrote, `ours`, may be; other files only with `force`.
-pub fn check(path: &Path, force: bool, ours: Option<&Provenance>) -> Result<()> {
+/// looked at, for a recording of `n_byte` bytes of samples. What an interrupted run of the same generation wrote, `ours`, may be; other files only with `force`.
+pub fn check(path: &Path, n_byte: u64, force: bool, ours: Option<&Provenance>) -> Result<()> {
     let named = path.extension().is_some_and(|extension| extension == "fif" || extension == "npy");
     if !named {
         let what = "a recording is written as .fif or .npy, and its name must say which";
         return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
     let mine = ours.is_some_and(|ours| described(path).is_some_and(|info| ours.made(&info)));
-    let files = if is_npy(path) { npy::files(path).to_vec() } else { vec![path.to_path_buf()] };
+    let files = if is_npy(path) { npy::files(path).to_vec() } else { fif::files(path, n_byte) };
     files.iter().try_for_each(|file| {
-        let refused = atomic::refuse_existing(file, force || mine);
+        let refused = atomic::refuse_target(file, force || mine);
         refused.map_err(|e| if ours.is_some() { e.also("Beside --resume it keeps the tokens so far") } else { e })
-    })?;
-    let folder = atomic::folder_of(path);
-    if !folder.is_dir() {
-        return Err(Error::new(Kind::NotFound, "there is no such folder").at(folder).hint("Create it first"));
-    }
-    Ok(())
+    })
 }
 
 fn is_npy(path: &Path) -> bool {
@@ -120,5 +115,21 @@ mod tests {
         assert_eq!(name("x.npy", 0, 3), "x_rollout-1.npy");
         assert_eq!(name("x", 0, 3), "x_rollout-1");
         assert_eq!(name("a.b/x", 0, 3), "a.b/x_rollout-1");
+    }
+
+    /// Whatever will be replaced in the end is found in the beginning.
+    #[test]
+    fn everything_that_will_be_written_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x_raw.fif");
+        std::fs::write(folder.path().join("x_raw-2.fif"), "mine").unwrap();
+        check(&path, 4_000_000_000 - 1, false, None).unwrap();
+        let error = check(&path, 4_000_000_000, false, None).unwrap_err();
+        assert!(error.to_string().contains("x_raw-2.fif: the file exists"), "{error}");
+        check(&path, 4_000_000_000, true, None).unwrap();
+        // A folder is not replaced by force.
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(check(&path, 1, true, None).unwrap_err().kind(), Kind::Exists);
+        assert_eq!(check(&path.join("no/x.npy"), 1, false, None).unwrap_err().kind(), Kind::NotFound);
     }
 }

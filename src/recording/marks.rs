@@ -7,6 +7,7 @@
 use super::{Block, Event, Info, Recording, Signal};
 use crate::error::Result;
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The description that MNE-Python gives to a stretch that was not acquired.
 pub const GAP: &str = "BAD_ACQ_SKIP";
@@ -69,6 +70,31 @@ pub fn cut(info: &Info, range: &Range<usize>) -> Info {
         event.onset -= range.start;
     }
     info
+}
+
+/// Stretches of a recording, in order, each as a recording of its own: what [`kept`] leaves of it. Events that begin in a
+/// piece are its own.
+pub fn pieces(recording: Recording, stretches: Vec<Range<usize>>) -> Result<Vec<Recording>> {
+    let info = recording.info.clone();
+    let whole = Arc::new(Mutex::new(recording));
+    let piece = |stretch: Range<usize>| {
+        let (info, whole) = (cut(&info, &stretch), whole.clone());
+        Recording::new(info, Box::new(Piece { whole, first: stretch.start }))
+    };
+    stretches.into_iter().map(piece).collect()
+}
+
+/// A stretch of a recording that others read other stretches of.
+struct Piece {
+    whole: Arc<Mutex<Recording>>,
+    first: usize,
+}
+
+impl Signal for Piece {
+    fn read(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
+        // A panic elsewhere leaves a recording as readable as it was.
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).read(self.first + start, n_timestep)
+    }
 }
 
 /// The recording with its gaps filled by straight lines.

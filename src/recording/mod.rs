@@ -204,6 +204,15 @@ impl Block {
         &self.data[channel * self.n_timestep..][..self.n_timestep]
     }
 
+    /// The channels in `rows`, in that order.
+    pub fn rows(self, rows: &[usize]) -> Self {
+        if rows.iter().copied().eq(0..self.n_channel) {
+            return self;
+        }
+        let data = rows.iter().flat_map(|&row| self.channel(row)).copied().collect();
+        Self { n_channel: rows.len(), n_timestep: self.n_timestep, data }
+    }
+
     /// One channel's samples, mutable.
     pub fn channel_mut(&mut self, channel: usize) -> &mut [f64] {
         &mut self.data[channel * self.n_timestep..][..self.n_timestep]
@@ -237,17 +246,34 @@ impl Recording {
 
     /// The samples `start .. start + n_timestep` of every channel; every one of them finite.
     pub fn read(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
+        let block = self.read_unchecked(start, n_timestep)?;
+        self.refuse_non_finite(&block, start, |row| row)?;
+        Ok(block)
+    }
+
+    /// The same of the channels in `rows` only, in that order: what the others hold does not matter.
+    pub fn read_rows(&mut self, rows: &[usize], start: usize, n_timestep: usize) -> Result<Block> {
+        let block = self.read_unchecked(start, n_timestep)?.rows(rows);
+        self.refuse_non_finite(&block, start, |row| rows[row])?;
+        Ok(block)
+    }
+
+    fn read_unchecked(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
         let inside = start.checked_add(n_timestep).is_some_and(|end| end <= self.info.n_timestep);
         ensure!(inside, Kind::Internal, "asked for {n_timestep} timesteps at {start} of {}", self.info.n_timestep);
-        let block = self.signal.read(start, n_timestep)?;
+        self.signal.read(start, n_timestep)
+    }
+
+    /// Refuses a block, whose row `row` is the channel `channel_of(row)`, with a sample that is not finite.
+    fn refuse_non_finite(&self, block: &Block, start: usize, channel_of: impl Fn(usize) -> usize) -> Result<()> {
         if let Some(at) = block.data.iter().position(|x| !x.is_finite()) {
-            let (channel, time) = (at / block.n_timestep, start + at % block.n_timestep);
+            let (channel, time) = (channel_of(at / block.n_timestep), start + at % block.n_timestep);
             let name = &self.info.channels[channel].name;
             let what = format!("channel {name} is {} at timestep {time}", block.data[at]);
             let hint = "Interpolate or cut that stretch, or leave that channel out";
             return Err(crate::error::Error::new(Kind::NonFiniteSignal, what).at(&self.info.source).hint(hint));
         }
-        Ok(block)
+        Ok(())
     }
 
     /// Hands the whole recording to `each`, block by block, in order: `each(start, block)`.

@@ -235,7 +235,12 @@ impl Source {
     /// The recording in this one file.
     pub fn at(path: &Path) -> Result<Self> {
         let name = file_name(path);
-        let name = name.split_once('.').map_or(name.as_str(), |(stem, _)| stem).to_string();
+        let stem = [".fif.gz", ".fif", ".npy"].iter().find_map(|extension| name.strip_suffix(extension));
+        // A name of ours must not begin with a dot: that is how files are called that are being written.
+        let name = match stem.unwrap_or(&name).trim_start_matches('.') {
+            "" => "recording".to_string(),
+            name => name.to_string(),
+        };
         Ok(Self { path: path.into(), format: format_of(path)?, name, bids: bids::sidecars(path) })
     }
 
@@ -328,5 +333,29 @@ pub fn create(path: &Path, info: &Info, layout: Layout, force: bool) -> Result<B
     } else {
         let what = "the format to write follows from the name, which ends neither in .fif nor in .npy";
         Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif or generated.npy"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the extension is no part of a name: two sessions that differ after a dot are two recordings.
+    #[test]
+    fn names_of_recordings() {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, name) in [
+            ("sub-01.a_raw.fif", "sub-01.a_raw"),
+            ("x.fif.gz", "x"),
+            ("x.npy", "x"),
+            ("x", "x"),
+            (".hidden.npy", "hidden"),
+            ("..npy", "recording"),
+        ] {
+            let path = folder.path().join(file);
+            let start: &[u8] = if file.ends_with(".gz") { b"\x1f\x8b" } else { npy::MAGIC };
+            std::fs::write(&path, start).unwrap();
+            assert_eq!(Source::at(&path).unwrap().name, name, "{file}");
+        }
     }
 }

@@ -63,18 +63,16 @@ pub struct Picks {
 }
 
 impl Picks {
-    /// The rows of the channels picked, in order. Errors: a name that the recording lacks, or nothing left.
+    /// The rows of the channels picked, in order. Errors: a name to take that the recording lacks, or nothing left. (A
+    /// name to leave out may be another recording's; see [`super::together::check_excluded`].)
     pub fn rows(&self, channels: &[Channel]) -> Result<Vec<usize>> {
         let there: BTreeSet<&str> = channels.iter().map(|channel| channel.name.as_str()).collect();
-        let included = self.include.iter().filter_map(|pick| match pick {
+        let mut included = self.include.iter().filter_map(|pick| match pick {
             Pick::Name(name) => Some(name),
             _ => None,
         });
-        if let Some(name) = included.chain(&self.exclude).find(|name| !there.contains(name.as_str())) {
-            let first = channels.first().map_or("", |channel| &channel.name);
-            let what = format!("there is no channel {name} among the {} (the first is {first})", channels.len());
-            let hint = "Pick mag, grad, meg, eeg or all, or names as the recording spells them";
-            return Err(Error::new(Kind::ChannelMismatch, what).hint(hint));
+        if let Some(name) = included.find(|name| !there.contains(name.as_str())) {
+            return Err(missing(name, channels));
         }
         let automatic = [Pick::Meg, Pick::Eeg, Pick::All];
         let include = if self.include.is_empty() {
@@ -95,6 +93,14 @@ impl Picks {
         }
         Ok(good)
     }
+}
+
+/// The error about a name that no channel has.
+pub(super) fn missing(name: &str, channels: &[Channel]) -> Error {
+    let first = channels.first().map_or("", |channel| &channel.name);
+    let what = format!("there is no channel {name} among the {} (the first is {first})", channels.len());
+    let hint = "Pick mag, grad, meg, eeg or all, or names as the recording spells them";
+    Error::new(Kind::ChannelMismatch, what).hint(hint)
 }
 
 /// How many channels of each kind there are, as text: `102 Mag, 204 Grad`.
@@ -125,11 +131,6 @@ struct Picked {
 
 impl Signal for Picked {
     fn read(&mut self, start: usize, n_timestep: usize) -> Result<Block> {
-        let all = self.inner.read(start, n_timestep)?;
-        if self.rows.len() == all.n_channel {
-            return Ok(all);
-        }
-        let data = self.rows.iter().flat_map(|&row| all.channel(row)).copied().collect();
-        Ok(Block { n_channel: self.rows.len(), n_timestep, data })
+        Ok(self.inner.read(start, n_timestep)?.rows(&self.rows))
     }
 }

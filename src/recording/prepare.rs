@@ -1,9 +1,10 @@
 //! From a recording as it was made to the signal that is tokenised: channels picked, filtered, resampled.
 
 use super::filter::{Band, filter};
+use super::marks::bridge;
 use super::pick::{Picks, pick};
 use super::resample::{AntiAlias, resample};
-use super::{Block, Info, Recording, Signal};
+use super::{Block, Event, Info, Recording, Signal};
 use crate::error::{Error, Kind, Result};
 use memmap2::Mmap;
 use std::io::{Seek, SeekFrom, Write};
@@ -22,12 +23,13 @@ pub struct PrepareOptions {
     pub anti_alias: AntiAlias,
 }
 
-/// The recording as it will be tokenised; nothing is read until somebody asks for samples.
+/// The recording as it will be tokenised, gaps among its `marks` bridged; nothing is read until somebody asks for
+/// samples, and then only what the channels picked hold matters.
 ///
 /// Reading it to its end, in order, fails with [`Kind::ZeroVariance`] when a picked channel never changes.
-pub fn prepare(recording: Recording, options: &PrepareOptions) -> Result<Recording> {
+pub fn prepare(recording: Recording, marks: &[Event], options: &PrepareOptions) -> Result<Recording> {
     let picked = pick(recording, &options.picks)?;
-    let mut prepared = watch_for_flat_channels(picked)?;
+    let mut prepared = watch_for_flat_channels(bridge(picked, marks)?)?;
     if let Some(band) = &options.band {
         prepared = filter(prepared, band)?;
     }
@@ -164,7 +166,7 @@ mod tests {
     fn the_file_holds_what_the_recording_gives() {
         let rows = [noise(30_000, 1), noise(30_000, 2), noise(30_000, 3)];
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-        let make = || prepare(in_memory(&rows, 1000.0), &options(45.0, 100.0)).unwrap();
+        let make = || prepare(in_memory(&rows, 1000.0), &[], &options(45.0, 100.0)).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut done = 0;
         let prepared = Prepared::new(&mut make(), folder.path(), |n| done = n).unwrap().unwrap();
@@ -181,7 +183,7 @@ mod tests {
     fn left_of(hz: f64, sfreq: f64, options: &PrepareOptions) -> f64 {
         let n = (60.0 * sfreq) as usize;
         let x: Vec<f64> = (0..n).map(|t| (std::f64::consts::TAU * hz * t as f64 / sfreq).sin()).collect();
-        let mut prepared = prepare(in_memory(&[&x], sfreq), options).unwrap();
+        let mut prepared = prepare(in_memory(&[&x], sfreq), &[], options).unwrap();
         let n = prepared.info.n_timestep;
         // The ends, where a sine is mirrored, are another matter.
         let inside = prepared.read(1000, n - 2000).unwrap();
@@ -213,7 +215,7 @@ mod tests {
             ..PrepareOptions::default()
         };
         let x = noise(30_000, 4);
-        let decimated = prepare(in_memory(&[&x], 1000.0), &authors).unwrap().read(0, 3000).unwrap();
+        let decimated = prepare(in_memory(&[&x], 1000.0), &[], &authors).unwrap().read(0, 3000).unwrap();
         let filtered = filter(in_memory(&[&x], 1000.0), &Band::AUTHORS).unwrap().read(0, 30_000).unwrap();
         assert_eq!(decimated.data, filtered.data.iter().step_by(10).copied().collect::<Vec<_>>());
         let left = left_of(60.0, 1000.0, &authors);
@@ -232,7 +234,7 @@ mod tests {
         let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
         let folder = tempfile::tempdir().unwrap();
         for options in [options(45.0, 100.0), options(45.0, 1000.0), PrepareOptions::default()] {
-            let mut recording = prepare(in_memory(&rows, 1000.0), &options).unwrap();
+            let mut recording = prepare(in_memory(&rows, 1000.0), &[], &options).unwrap();
             let error = Prepared::new(&mut recording, folder.path(), |_| ()).err().unwrap();
             assert_eq!(error.kind(), Kind::ZeroVariance);
             assert!(error.to_string().contains("MEG 001: the signal never changes"), "{error}");
@@ -245,13 +247,13 @@ mod tests {
         bad[12_345] = f64::NAN;
         let good = noise(30_000, 2);
         let folder = tempfile::tempdir().unwrap();
-        let mut recording = prepare(in_memory(&[&good, &bad], 1000.0), &options(45.0, 100.0)).unwrap();
+        let mut recording = prepare(in_memory(&[&good, &bad], 1000.0), &[], &options(45.0, 100.0)).unwrap();
         let error = Prepared::new(&mut recording, folder.path(), |_| ()).err().unwrap();
         assert_eq!(error.kind(), Kind::NonFiniteSignal);
         assert!(error.to_string().contains("MEG 001 is NaN at timestep 12345"), "{error}");
         let mut options = options(45.0, 100.0);
         options.picks.exclude = vec!["MEG 001".into()];
-        let mut recording = prepare(in_memory(&[&good, &bad], 1000.0), &options).unwrap();
+        let mut recording = prepare(in_memory(&[&good, &bad], 1000.0), &[], &options).unwrap();
         assert!(Prepared::new(&mut recording, folder.path(), |_| ()).unwrap().is_some());
     }
 }

@@ -13,8 +13,10 @@ pub fn events_from_stim(recording: &mut Recording, channel: Option<&str>) -> Res
     let lines = stim_channels(&recording.info, channel)?;
     let mut last: Vec<Option<i64>> = vec![None; lines.len()];
     let mut steps: BTreeSet<(usize, i64, i64)> = BTreeSet::new();
-    recording.blocks(|start, block| {
-        for (&line, last) in lines.iter().zip(&mut last) {
+    let n_timestep = recording.info.n_timestep;
+    for start in (0..n_timestep).step_by(Recording::BLOCK) {
+        let block = recording.read_rows(&lines, start, Recording::BLOCK.min(n_timestep - start))?;
+        for (line, last) in last.iter_mut().enumerate() {
             for (i, &sample) in block.channel(line).iter().enumerate() {
                 let value = (sample as i64).saturating_abs();
                 if let Some(before) = last.replace(value).filter(|&before| value > before) {
@@ -22,8 +24,7 @@ pub fn events_from_stim(recording: &mut Recording, channel: Option<&str>) -> Res
                 }
             }
         }
-        Ok(())
-    })?;
+    }
     Ok(steps.into_iter().map(|(onset, _, value)| Event { onset, duration: 0, label: value.to_string() }).collect())
 }
 

@@ -3,10 +3,20 @@
 
 use super::marks::{GAP, kept, stretches};
 use super::open::Opened;
-use super::pick::Picks;
+use super::pick::{Picks, missing};
 use super::prepare::flat_error;
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeSet;
+
+/// Refuses a channel to leave out that none of the recordings has. That some lack it is what leaving out is for.
+pub fn check_excluded<'a>(opened: impl Iterator<Item = &'a Opened>, picks: &Picks) -> Result<()> {
+    let infos: Vec<_> = opened.map(|opened| &opened.recording.info).collect();
+    let is_there = |name: &String| infos.iter().any(|info| info.channels.iter().any(|channel| channel.name == *name));
+    match (picks.exclude.iter().find(|name| !is_there(name)), infos.first()) {
+        (Some(name), Some(info)) => Err(missing(name, &info.channels).at(&info.source)),
+        _ => Ok(()),
+    }
+}
 
 /// Marks a channel bad in every recording where it is marked in one, so that leaving out the bad ones leaves the same.
 /// Returns the channels of `picks` that are concerned.
@@ -97,9 +107,11 @@ fn flat_channels(opened: &mut Opened, picks: &Picks) -> Result<Vec<String>> {
             if flat.is_empty() || crate::interrupt::requested().is_some() {
                 return Ok(Vec::new());
             }
-            let block = opened.recording.read(start, BLOCK.min(usable.end - start))?;
-            flat.retain_mut(|(row, first)| {
-                let samples = block.channel(*row);
+            let rows: Vec<usize> = flat.iter().map(|(row, _)| *row).collect();
+            let block = opened.recording.read_rows(&rows, start, BLOCK.min(usable.end - start))?;
+            let mut left = 0..rows.len();
+            flat.retain_mut(|(_, first)| {
+                let samples = block.channel(left.next().expect("a row for each channel left"));
                 let first = *first.get_or_insert(samples[0]);
                 samples.iter().all(|&x| x == first)
             });

@@ -19,12 +19,26 @@ pub fn write(path: &Path, force: bool, fill: impl FnOnce(&mut AtomicFile) -> Res
     file.commit()
 }
 
-/// Refuses a path that exists, unless forced.
+/// Refuses a path that exists, unless forced; and a folder always, which no file replaces.
 pub fn refuse_existing(path: &Path, force: bool) -> Result<()> {
-    if !force && path.symlink_metadata().is_ok() {
-        return Err(Error::new(Kind::Exists, "the file exists").at(path).hint("Give --force to replace it"));
+    match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => {
+            Err(Error::new(Kind::Exists, "a folder of this name exists").at(path).hint("Choose another name"))
+        }
+        Ok(_) if !force => Err(Error::new(Kind::Exists, "the file exists").at(path).hint("Give --force to replace it")),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Refuses, before any work is done, a path that a file could not be written to in the end: as [`refuse_existing`], and
+/// where there is no folder for it.
+pub fn refuse_target(path: &Path, force: bool) -> Result<()> {
+    refuse_existing(path, force)?;
+    let folder = folder_of(path);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::NotFound, "there is no such folder").at(folder).hint("Create it first"))
 }
 
 /// A file that holds `bytes`, durable under its temporary name.

@@ -256,7 +256,7 @@ fn header_range(file: &File, len: u64) -> Result<Range<usize>> {
     let n = usize::try_from(len).unwrap_or(usize::MAX).min(start.len());
     file.read_exact_at(&mut start[..n], 0).map_err(|e| Error::io(e, "read the header", ""))?;
     let ours = n == start.len() && &start[LENGTH..] == PREFIX;
-    ensure!(ours, Kind::UnknownFormat, "this is not a file that gpt2meg wrote, or its beginning is damaged");
+    ensure!(ours, Kind::UnknownFormat, "neither tokens nor a checkpoint of gpt2meg, or its beginning is damaged");
     let wanted = u64::from_le_bytes(start[..LENGTH].try_into().expect("eight bytes"));
     ensure!(
         wanted >= (PREFIX.len() + DIGITS) as u64 && wanted <= MAX_HEADER as u64 && wanted.is_multiple_of(8),

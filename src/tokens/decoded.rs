@@ -4,37 +4,26 @@ use super::scheme::Quantiser;
 use super::shard::Shard;
 use crate::error::Result;
 use crate::recording::{Block, Recording, Signal, marks};
-use std::ops::Range;
-use std::sync::Arc;
 
 impl Shard {
     /// The signal these tokens stand for, in SI units, excluded stretches and all.
     pub fn into_recording(self) -> Result<Recording> {
-        let n_timestep = self.n_timestep();
-        Arc::new(self).piece(0..n_timestep)
-    }
-
-    /// The same without what is excluded: a recording for each stretch of usable signal, in order. Events that begin in
-    /// a piece are its own.
-    pub fn into_usable(self) -> Result<Vec<Recording>> {
-        let shard = Arc::new(self);
-        shard.kept().into_iter().map(|stretch| shard.clone().piece(stretch)).collect()
-    }
-
-    /// Timesteps `stretch` as a recording.
-    fn piece(self: Arc<Self>, stretch: Range<usize>) -> Result<Recording> {
-        let info = marks::cut(&self.meta.info, &stretch);
+        let info = self.meta.info.clone();
         let quantiser = Quantiser::new(&self.meta.scheme);
         let tables = (0..info.n_channel()).map(|c| quantiser.decoded(self.scales.channel(c))).collect();
-        Recording::new(info, Box::new(Decoded { first: stretch.start, shard: self, tables }))
+        Recording::new(info, Box::new(Decoded { shard: self, tables }))
+    }
+
+    /// The same without what is excluded: a recording for each stretch of usable signal, in order.
+    pub fn into_usable(self) -> Result<Vec<Recording>> {
+        let kept = self.kept();
+        marks::pieces(self.into_recording()?, kept)
     }
 }
 
-/// A stretch of a shard as a signal.
+/// A shard as a signal.
 struct Decoded {
-    shard: Arc<Shard>,
-    /// The stretch's first timestep.
-    first: usize,
+    shard: Shard,
     /// What each level stands for, for each channel, in SI units.
     tables: Vec<Vec<f64>>,
 }
@@ -44,7 +33,7 @@ impl Signal for Decoded {
         let mut block = Block::zeros(self.tables.len(), n_timestep);
         let mut tokens = vec![0; n_timestep];
         for (channel, table) in self.tables.iter().enumerate() {
-            self.shard.tokens(channel, self.first + start, &mut tokens)?;
+            self.shard.tokens(channel, start, &mut tokens)?;
             for (x, &token) in block.channel_mut(channel).iter_mut().zip(&tokens) {
                 *x = table[usize::from(token)];
             }

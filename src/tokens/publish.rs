@@ -68,8 +68,12 @@ pub struct Batch<'a> {
     made: bool,
     /// A shard that every other must fit.
     first: Option<ShardMeta>,
+    /// The shards of these recordings.
+    ours: Vec<PathBuf>,
     /// The other recordings of the data set, with their scales.
-    known: Vec<(String, Scales)>,
+    others: Vec<(String, Scales)>,
+    /// These recordings, as far as they are tokenized, with their scales.
+    added: Vec<(String, Scales)>,
     /// What the user should hear about the folder, a line each.
     pub notes: Vec<String>,
     shards: Vec<ShardWriter>,
@@ -84,28 +88,51 @@ impl<'a> Batch<'a> {
         let conditions = settings.classes.names.clone();
         let summary = Summary { version: env!("CARGO_PKG_VERSION").into(), conditions, recordings: BTreeMap::new() };
         let scratch = out.to_path_buf();
-        let (known, notes, shards) = (Vec::new(), Vec::new(), Vec::new());
-        let mut batch =
-            Self { settings, out: Some(out), scratch, force, made: false, first: None, known, notes, shards, summary };
+        let shard_paths = |name: &&str| Split::ALL.map(|part| shard_path(out, name, part));
+        let mut batch = Self {
+            settings,
+            out: Some(out),
+            scratch,
+            force,
+            made: false,
+            first: None,
+            ours: names.iter().flat_map(shard_paths).collect(),
+            others: Vec::new(),
+            added: Vec::new(),
+            notes: Vec::new(),
+            shards: Vec::new(),
+            summary,
+        };
         if dry_run {
             let above = out.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
             (batch.out, batch.scratch) = (None, above.to_path_buf());
             return Ok(batch);
         }
-        let replaced: Vec<PathBuf> =
-            names.iter().flat_map(|name| Split::ALL.map(|part| shard_path(out, name, part))).collect();
-        replaced.iter().try_for_each(|path| atomic::refuse_existing(path, force))?;
+        batch.refuse_replacing()?;
         batch.made = !out.exists();
         std::fs::create_dir_all(out).map_err(|e| Error::io(e, "make the folder", out))?;
-        for path in shard_files(out)?.iter().filter(|path| !replaced.contains(path)) {
-            let shard = Shard::open(path)?;
-            batch.check_fits(&shard.meta).map_err(|e| e.at(path))?;
-            if batch.known.iter().all(|(name, _)| *name != shard.meta.recording) {
-                batch.known.push((shard.meta.recording, shard.scales));
-            }
-        }
+        batch.look_around(out)?;
         batch.summary.recordings = batch.reports(out)?;
         Ok(batch)
+    }
+
+    /// Refuses to replace what is there, unless forced.
+    fn refuse_replacing(&self) -> Result<()> {
+        self.ours.iter().try_for_each(|path| atomic::refuse_existing(path, self.force))
+    }
+
+    /// Takes note of the other recordings in the folder, which the new ones must fit.
+    fn look_around(&mut self, out: &Path) -> Result<()> {
+        let mut files = shard_files(out)?;
+        files.retain(|path| !self.ours.contains(path));
+        for path in &files {
+            let shard = Shard::open(path)?;
+            self.check_fits(&shard.meta).map_err(|e| e.at(path))?;
+            if self.others.iter().all(|(name, _)| *name != shard.meta.recording) {
+                self.others.push((shard.meta.recording, shard.scales));
+            }
+        }
+        Ok(())
     }
 
     /// The reports that are in the folder. What is damaged is an error or, with `force`, noted and passed over.
@@ -140,8 +167,7 @@ impl<'a> Batch<'a> {
     ) -> Result<Option<Report>> {
         let info = &opened.recording.info;
         let (source, old_sfreq) = (info.source.clone(), info.sfreq);
-        let bridged = marks::bridge(opened.recording, &opened.marks)?;
-        let mut recording = prepare(bridged, &self.settings.prepare)?;
+        let mut recording = prepare(opened.recording, &opened.marks, &self.settings.prepare)?;
         let n_timestep = recording.info.n_timestep;
         let Some(prepared) = Prepared::new(&mut recording, &self.scratch, |done| progress(done, n_timestep))? else {
             return Ok(None);
@@ -155,7 +181,8 @@ impl<'a> Batch<'a> {
         let scheme = self.settings.scheme;
         let plan = Plan { scheme, parts: &parts, excluded: &excluded, trials: &trials, conditions: &classes.names };
         let scales = plan.fit(&prepared)?;
-        self.refuse_namesake(name, &source, &scales)?;
+        self.refuse_namesake(name, &scales).map_err(|e| e.at(&source))?;
+        self.added.push((name.into(), scales.clone()));
         let condition = conditions(n_timestep, prepared.info.sfreq, &trials, self.settings.hold);
         let tokenization = self.tokenization(name, &source, &parts, &excluded, &condition, &scales);
         let mut writers = self.start_shards(name, &prepared, &plan, &tokenization, &scales)?;
@@ -181,24 +208,30 @@ impl<'a> Batch<'a> {
 
     /// Refuses a recording that is in the data set under another name: two recordings never have the same scales to the
     /// last bit. (A file is named after its folder only where another has the same name, so its name may change.)
-    fn refuse_namesake(&mut self, name: &str, source: &str, scales: &Scales) -> Result<()> {
-        if let Some((other, _)) = self.known.iter().find(|(other, theirs)| other != name && theirs == scales) {
+    fn refuse_namesake(&self, name: &str, scales: &Scales) -> Result<()> {
+        let mut known = self.others.iter().chain(&self.added);
+        if let Some((other, _)) = known.find(|(other, theirs)| other != name && theirs == scales) {
             let what = format!("the data set has this recording already, under the name {other}");
             let hint = match self.out.filter(|out| shard_path(out, other, Split::Train).exists()) {
                 Some(out) => format!("Remove {}, or leave this one out", out.join(format!("{other}_*")).display()),
                 None => "Leave one of the two out".into(),
             };
-            return Err(Error::new(Kind::Exists, what).at(source).hint(hint));
+            return Err(Error::new(Kind::Exists, what).hint(hint));
         }
-        self.known.push((name.into(), scales.clone()));
         Ok(())
     }
 
     /// Gives everything its name.
     pub fn publish(mut self) -> Result<Summary> {
         let Some(out) = self.out else { return Ok(self.take_summary()) };
-        // Others may have tokenized into this folder meanwhile: their reports stay.
+        // Others may have tokenized into this folder meanwhile: what they did is not replaced, is fitted to, and their
+        // reports stay.
         let _lock = wait_for_lock(out)?;
+        self.refuse_replacing()?;
+        self.look_around(out)?;
+        for (name, scales) in &self.added {
+            self.refuse_namesake(name, scales).map_err(|e| e.at(out))?;
+        }
         for (name, report) in self.reports(out)? {
             self.summary.recordings.entry(name).or_insert(report);
         }

@@ -86,7 +86,7 @@ impl Report {
                 "None of their samples are clipped, so the levels are too far apart: clip earlier (--clip)".into()
             }
             (true, true) => format!(
-                "{} of their samples are clipped: clip later (--clip); if the levels are too far apart, {finer}",
+                "If the levels are too far apart, {finer}; if it is the clipping ({} of their samples), clip later (--clip)",
                 percent(clipped)
             ),
             (true, false) => format!("{} of their samples are clipped: clip later (--clip)", percent(clipped)),

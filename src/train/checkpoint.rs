@@ -9,6 +9,7 @@
 
 use super::config::TrainingConfig;
 use super::metrics::StepRecord;
+use crate::console::note;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::ModelConfig;
@@ -64,6 +65,9 @@ pub struct Progress {
     pub best: Option<Best>,
     /// Validations since then.
     pub n_worse: u64,
+    /// Whether the last validation was not finite.
+    #[serde(default)]
+    pub diverged: bool,
     /// The last step's record, when the step is done but its validation was interrupted.
     pub unvalidated: Option<StepRecord>,
 }
@@ -249,7 +253,7 @@ fn find<T>(path: &Path, which: Which, open: impl Fn(&Path) -> Result<T>) -> Resu
         match open(&candidate) {
             Ok(found) => return Ok(found),
             Err(error) => {
-                eprintln!("gpt2meg: SKIPPED a checkpoint that cannot be used: {error}");
+                note(format_args!("gpt2meg: SKIPPED a checkpoint that cannot be used: {error}"));
                 failure.get_or_insert(error);
             }
         }

@@ -56,8 +56,6 @@ pub struct Session<'a> {
     moments: Moments,
     saved_step: Option<u64>,
     saved_at: Instant,
-    /// Whether the last validation of this process was not finite.
-    diverged: bool,
 }
 
 /// A run on its device, before its folder is touched: whatever is refused, for want of memory too, has been by now.
@@ -133,7 +131,6 @@ impl<'a> Prepared<'a> {
             moments,
             saved_step,
             saved_at: Instant::now(),
-            diverged: false,
         })
     }
 }
@@ -170,7 +167,8 @@ impl<'a> Session<'a> {
             }
             if let Some(end) = self.ended() {
                 self.save()?;
-                return if self.diverged || self.meta.progress.best.is_none() { Err(self.useless()) } else { Ok(end) };
+                let Progress { diverged, best, .. } = self.meta.progress;
+                return if diverged || best.is_none() { Err(self.useless()) } else { Ok(end) };
             }
             let started = Instant::now();
             let Some(record) = self.step()? else {
@@ -248,8 +246,8 @@ impl<'a> Session<'a> {
 
     /// Compares a validation with the best so far, and keeps the model if it is better.
     fn judge(&mut self, step: u64, validation: &Metrics) -> Result<()> {
-        self.diverged = !validation.nats.is_finite();
         let progress = &mut self.meta.progress;
+        progress.diverged = !validation.nats.is_finite();
         if progress.best.is_none_or(|best| validation.nats < best.nats) && validation.nats.is_finite() {
             progress.best = Some(Best { step, nats: validation.nats });
             progress.n_worse = 0;
@@ -292,8 +290,8 @@ impl<'a> Session<'a> {
             return error;
         }
         let what = format!("loss or gradient was not finite for {MAX_SKIPPED} steps in a row, up to step {step}");
-        let hint = "Every such update was skipped, so the checkpoints are good; start again with a lower --lr, a longer \
-                    --warmup or --clip-norm 1";
+        let hint = "Every such update was skipped, so no weight is NaN, but the last steps before may have spoilt the model; \
+                    start again with a lower --lr, a longer --warmup or --clip-norm 1";
         Error::new(Kind::NonFiniteTraining, what).at(self.folder.path()).hint(hint)
     }
 

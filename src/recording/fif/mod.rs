@@ -26,7 +26,7 @@ mod writer;
 use super::{Info, Recording, Writer};
 use crate::error::Result;
 use crate::storage::disk::{Disk, Os};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Opens a FIF recording (`.fif`, `.fif.gz`, and the parts that follow it). Only the tags are looked at; samples are
@@ -46,6 +46,12 @@ pub fn open(path: &Path) -> Result<Recording> {
 /// it is never reached.
 pub fn create(path: &Path, info: &Info, force: bool) -> Result<Box<dyn Writer>> {
     create_on(Arc::new(Os), path, info, force, writer::SPLIT_BYTES)
+}
+
+/// The files that [`create`] will write for `n_byte` bytes of samples; at a limit perhaps one less.
+pub fn files(path: &Path, n_byte: u64) -> Vec<PathBuf> {
+    let later = 1..=(n_byte / writer::SPLIT_BYTES).min(split::PARTS_MAX as u64) as usize;
+    std::iter::once(path.to_path_buf()).chain(later.map(|part| writer::part_path(path, part))).collect()
 }
 
 /// [`create`] on a given disk and with another size of the parts.

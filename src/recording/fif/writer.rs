@@ -75,7 +75,7 @@ impl FifWriter {
     /// Opens the next part and writes its header.
     fn start_part(&mut self) -> Result<()> {
         let part = self.parts.len();
-        let path = if part == 0 { self.path.clone() } else { self.part_path(part) };
+        let path = if part == 0 { self.path.clone() } else { part_path(&self.path, part) };
         if part == PARTS_MAX {
             let what = format!("the recording needs more than {PARTS_MAX} files");
             return Err(Error::new(Kind::Usage, what).at(path));
@@ -93,13 +93,6 @@ impl FifWriter {
         Ok(())
     }
 
-    fn part_path(&self, part: usize) -> PathBuf {
-        // As MNE names them: the number is appended, even to a name that ends in one.
-        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let extension = self.path.extension().map(|e| format!(".{}", e.to_string_lossy())).unwrap_or_default();
-        self.path.with_file_name(format!("{stem}-{part}{extension}"))
-    }
-
     /// Writes the samples gathered so far as one buffer, in a new part if the present one is full.
     fn flush(&mut self) -> Result<()> {
         if self.rows.is_empty() {
@@ -111,7 +104,7 @@ impl FifWriter {
         bytes.extend(self.rows.iter().flat_map(|x| x.to_be_bytes()));
         let last = self.parts.len() - 1;
         if self.parts[last].n_buffer > 0 && self.parts[last].n_byte + bytes.len() as u64 > self.split_bytes {
-            let next = file_name(&self.part_path(last + 1));
+            let next = file_name(&part_path(&self.path, last + 1));
             let mut end = Encoder::default();
             reference(&mut end, &self.info, role::NEXT_FILE, &next, last as i32 + 1);
             end.end_block(block::RAW_DATA);
@@ -217,9 +210,6 @@ impl Writer for FifWriter {
 
 impl Part {
     fn create(disk: Arc<dyn Disk>, path: PathBuf, force: bool) -> Result<Self> {
-        if path.is_dir() {
-            return Err(Error::new(Kind::Exists, "a folder of this name exists").at(path));
-        }
         let file = AtomicFile::create_on(disk, &path, force)?;
         Ok(Self { file, path, n_byte: 0, n_buffer: 0 })
     }
@@ -229,6 +219,18 @@ impl Part {
         self.n_byte += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// The file of part `part`, from 1 on.
+pub(super) fn part_path(path: &Path, part: usize) -> PathBuf {
+    // As MNE names them: the number is appended, even to a name that ends in one.
+    let mut name = path.file_stem().unwrap_or_default().to_os_string();
+    name.push(format!("-{part}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
 }
 
 fn file_name(path: &Path) -> String {

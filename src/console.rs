@@ -1,0 +1,57 @@
+//! What is printed: results on standard output, everything else on standard error.
+
+use crate::error::{Error, Result};
+use std::fmt::{self, Display};
+use std::io::{ErrorKind, Write};
+
+/// Prints a line, or several, of a result on standard output. That nobody reads it any more, as after `| head -1`, is no
+/// failure.
+pub fn say(text: impl Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{}", Harmless(&text.to_string())).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io(e, "print", "standard output")),
+        _ => Ok(()),
+    }
+}
+
+/// Says something beside the result, on standard error. If nobody can hear it, because the terminal is gone, the reader
+/// of a pipe has ended or the disk of a log is full, the work goes on.
+pub fn note(text: impl Display) {
+    let _ = std::io::stderr().write_all(format!("{}\n", Harmless(&text.to_string())).as_bytes());
+}
+
+/// A text that may hold names and labels of others, its control characters but line breaks and tabs made visible, so
+/// that it cannot command the terminal.
+struct Harmless<'a>(&'a str);
+
+impl Display for Harmless<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        visible(self.0, |c| c.is_control() && c != '\n' && c != '\t', f)
+    }
+}
+
+/// The same with line breaks made visible too: what is to be one line stays one.
+pub struct OneLine<'a>(pub &'a str);
+
+impl Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        visible(self.0, char::is_control, f)
+    }
+}
+
+/// Writes a text with the characters that `hides` names as Rust would write them in a string.
+fn visible(text: &str, hides: impl Fn(char) -> bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use fmt::Write;
+    text.chars().try_for_each(|c| if hides(c) { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_made_visible() {
+        assert_eq!(OneLine("µ – 1\n\u{1b}[31m\u{9b}").to_string(), "µ – 1\\n\\u{1b}[31m\\u{9b}");
+        assert_eq!(Harmless("1\n\t\r\u{7}2").to_string(), "1\n\t\\r\\u{7}2");
+    }
+}
