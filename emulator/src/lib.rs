@@ -18,7 +18,8 @@
 //! | [`count`] | what a launch cost, as JSON |
 //! | [`driver`] | the functions of `libcuda.so` |
 //! | [`standin`] | the handle a test holds: open, configure, take the reports |
-//! | [`toolkit`] | where NVRTC, its headers and `ptxas` are |
+//! | [`toolkit`] | where NVRTC, its headers, `ptxas` and `nvdisasm` are, and running them |
+//! | [`sass`] | what machine code is made of |
 
 pub mod arith;
 pub mod count;
@@ -27,6 +28,7 @@ pub mod driver;
 pub mod machine;
 pub mod memory;
 pub mod ptx;
+pub mod sass;
 pub mod settings;
 pub mod standin;
 pub mod target;

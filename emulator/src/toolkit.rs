@@ -21,6 +21,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sass::{self, Mix};
+
 /// The folder to look in, and no other, when it is set.
 pub const FOLDER_VARIABLE: &str = "PTX_EMULATOR_CUDA";
 
@@ -179,6 +181,25 @@ impl Toolkit {
         }
         let cubin = std::fs::read(&output).map_err(|e| failed("cannot read what ptxas wrote", e))?;
         Ok(Assembly { cubin, kernels: resources(&log) })
+    }
+}
+
+impl Toolkit {
+    /// What the machine code of each kernel is made of, by `nvdisasm`.
+    pub fn disassemble(&self, assembly: &Assembly) -> Result<BTreeMap<String, Mix>, ToolkitError> {
+        let failed = |what: &str, error: std::io::Error| ToolkitError(format!("{what}: {error}"));
+        let nvdisasm = self.nvdisasm.as_ref().ok_or_else(|| {
+            ToolkitError(format!("there is no nvdisasm beside {}; {HOW_TO_INSTALL}", self.nvrtc.display()))
+        })?;
+        let folder = ScratchFolder::new().map_err(|e| failed("cannot create a temporary folder", e))?;
+        let input = folder.0.join("kernel.cubin");
+        std::fs::write(&input, &assembly.cubin).map_err(|e| failed("cannot write a temporary file", e))?;
+        let run = Command::new(nvdisasm).arg("-c").arg(&input).output();
+        let run = run.map_err(|e| failed("cannot run nvdisasm", e))?;
+        if !run.status.success() {
+            return Err(ToolkitError(format!("nvdisasm: {}", String::from_utf8_lossy(&run.stderr))));
+        }
+        Ok(sass::mixes(&String::from_utf8_lossy(&run.stdout)))
     }
 }
 
