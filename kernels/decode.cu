@@ -11,8 +11,7 @@
 // weights straight from the L2 cache as fragments, sixteen bytes a lane. Where there are fewer tiles than warps, the sum is
 // cut into PARTS, which are added in their order.
 //
-// Attention: a warp does one head of one column. A lane holds a key's dimensions (wide heads: GROUP lanes share a key), keeps
-// its own maximum and sums, and lanes are merged at the end.
+// Attention: see `cached.cuh`. A warp does one head, of sixteen neighbouring columns while a prompt is read, of one otherwise.
 //
 // Shapes: any. E and 4E are padded to sixteen with zeros, in the working copies and in shared memory. 384 threads, shared memory
 // decode_shared_bytes, grid ceil(n / per_block) with per_block up to decode_slots.
@@ -21,10 +20,22 @@
 // columns of q), proj, fc, proj, each tile's blocks of k one after another; bias, for each layer [3E], [E], [4E], [E]; head
 // likewise, `head_len` uint4 from one channel's to the next (0: one for all), head_bias [matrices, Q].
 //
-// In: tables f32; prompt u8 [N, n_prompt], conditions u16 [N, n_prompt + n_new − 1], channels, subjects u32 [N], keys u64 [N]. Out: tokens
-// u8 [N, n_new], logits [N, n_new, Q] unless null, failed u32 [N]: 1 + the first step at which a logit was not finite, or 0.
-// cache: bf16 [N, layers, 2, E / CHUNK, T, CHUNK], CHUNK = the largest of 8, 4, 2, 1 that divides D: a lane's load is as
-// wide as it can be, and neighbouring lanes' loads are neighbours.
+// In: tables f32; prompt u8 [N, n_prompt], conditions u16 [N, n_prompt + n_new − 1], channels, subjects u32 [N], keys u64 [N].
+// Out: tokens u8 [N, n_new], logits f32 [N, n_new, Q] unless null, failed u32 [N]: 1 + the first step at which a logit was not
+// finite, or 0. Working memory: cache bf16 [N, layers, 2E·T].
+//
+// Sums: a norm's over every 32nd column, then lanes by halves; a product's in the tensor core, k ascending, then its parts; added to
+// the residual stream as bias + parts.
+//
+// What a step costs, E 96, 12 layers, three sequences a block, 255 timesteps; the least possible in brackets; as counted in the
+// emulator. Bytes loaded 6.40 MB: 3.53 of keys and values (3.53), 2.70 of weights (2.70: a block reads all of them for every
+// step), 0.17 of biases and tables. Sectors of global memory and wavefronts of shared memory 1.00 of the ideal. Tensor
+// operations m16n8k16 12192 and m16n8k8 13824: products 2.7 times the least, for three sequences fill eight columns; attention
+// 16 times, for one query fills sixteen rows. Exponentials 16 times, likewise. At the rates of an H100 (a block on each of 132
+// multiprocessors) the step would need 139 µs of memory for keys and values, 65 µs of the L2 cache for weights, 65 µs of special
+// functions and 10 µs of tensor cores: memory binds, at 2.9 million tokens a second at most. At E 240 it is the L2 cache, 402 µs
+// for weights beside 347 µs of memory; blocks of a cluster that share what they load would change that.
+#include "cached.cuh"
 #include "sampler.cuh"
 
 constexpr int WARPS = 12;
@@ -51,7 +62,7 @@ constexpr int E_ROW = row_of_bf16(E_STEPS), F_ROW = row_of_bf16(F_STEPS);
 constexpr int X_ROW = row_of_floats(E), Q_ROW = row_of_floats(Q);
 
 constexpr int slots(int columns) { return columns < 8 ? columns : 8; }
-constexpr int words(int columns) { return columns * ((2 + PARTS) * X_ROW + 2 * E_ROW + F_ROW) + slots(columns) * Q_ROW; }
+constexpr int words(int columns) { return columns * ((1 + PARTS) * X_ROW + 3 * E_ROW + F_ROW) + slots(columns) * Q_ROW; }
 constexpr int most_columns() {
     int columns = 32;
     while (columns > 1 && words(columns) * 4 > SHARED_LIMIT) columns /= 2;
@@ -66,18 +77,17 @@ static_assert(SLOTS <= WARPS, "a warp draws for one sequence");
 extern "C" __constant__ const u32 decode_slots = SLOTS;
 extern "C" __constant__ const u32 decode_shared_bytes = words(COLUMNS) * 4;
 
-// The residual stream, what a half-block's parts add to it, queries, logits; in bf16 normalised rows, answers, hidden units.
+// The residual stream, what a half-block's parts add to it, logits; in bf16 normalised rows, queries, answers, hidden units.
 constexpr int PARTIAL_AT = COLUMNS * X_ROW;
-constexpr int QUERY_AT = PARTIAL_AT + COLUMNS * PARTS * X_ROW;
-constexpr int LOGITS_AT = QUERY_AT + COLUMNS * X_ROW;
+constexpr int LOGITS_AT = PARTIAL_AT + COLUMNS * PARTS * X_ROW;
 constexpr int NORMAL_AT = LOGITS_AT + SLOTS * Q_ROW;
-constexpr int ANSWER_AT = NORMAL_AT + COLUMNS * E_ROW;
+constexpr int QUERY_AT = NORMAL_AT + COLUMNS * E_ROW;
+constexpr int ANSWER_AT = QUERY_AT + COLUMNS * E_ROW;
 constexpr int HIDDEN_AT = ANSWER_AT + COLUMNS * E_ROW;
 
 DEVICE float* floats(int at) { return reinterpret_cast<float*>(shared) + at; }
 DEVICE u32* words_at(int at) { return reinterpret_cast<u32*>(shared) + at; }
 DEVICE u16* halves(int at) { return reinterpret_cast<u16*>(words_at(at)); }
-DEVICE u16 to_bf16(float x) { return u16(pack(x, 0.0f)); }
 
 // ---- what is fed ------------------------------------------------------------------------------------------------------------
 
@@ -85,15 +95,14 @@ struct Tables {
     const float *token, *position, *channel, *subject, *condition;
 };
 
-// The columns of one pass. Reading: timesteps 0 .. read − 1 of the block's sequences, one sequence after another, from `first`
-// on. Drawing: timestep `position` of each sequence.
+// The columns of one pass. Reading: timesteps from `timestep_0` on of one sequence of the block. Drawing: timestep `timestep_0` of each.
 struct Columns {
     int count;
     bool reading;
-    u32 first, read, position;
+    u32 sequence_0, timestep_0;
 
-    DEVICE u32 sequence(int column) const { return reading ? (first + column) / read : column; }
-    DEVICE u32 timestep(int column) const { return reading ? (first + column) % read : position; }
+    DEVICE u32 sequence(int column) const { return reading ? sequence_0 : column; }
+    DEVICE u32 timestep(int column) const { return reading ? timestep_0 + column : timestep_0; }
 };
 
 // Starts a column: token + position + channel + subject (+ condition), by one warp.
@@ -183,133 +192,15 @@ DEVICE void product(const uint4* weight, const float* bias, int outputs, const u
     }
 }
 
-// ---- attention --------------------------------------------------------------------------------------------------------------
-
-constexpr int CHUNK = D % 8 == 0 ? 8 : D % 4 == 0 ? 4 : D % 2 == 0 ? 2 : 1;
-// Chunks of a head, lanes that share a key, chunks and dimensions of a lane.
-constexpr int PLANES = D / CHUNK;
-constexpr int group() {
-    int lanes = 1;
-    while (lanes < 32 && ceil_div(PLANES, lanes) * CHUNK > 32) lanes *= 2;
-    return lanes;
-}
-constexpr int GROUP = group();
-constexpr int MINE = ceil_div(PLANES, GROUP);
-constexpr int WIDTH = MINE * CHUNK;
-// Keys that the warp takes at once, and how many times before it rescales its sums.
-constexpr int KEYS = 32 / GROUP;
-constexpr int STRETCH = WIDTH > 64 ? 1 : (64 / WIDTH < 8 ? 64 / WIDTH : 8);
-
-template <int CHUNK>
-struct Vector;
-template <>
-struct Vector<8> { using Type = uint4; };
-template <>
-struct Vector<4> { using Type = uint2; };
-template <>
-struct Vector<2> { using Type = u32; };
-template <>
-struct Vector<1> { using Type = u16; };
-using Chunk = Vector<CHUNK>::Type;
-
-DEVICE float dimension(const uint4& v, int i) {
-    const u32 pair = i < 4 ? (i < 2 ? v.x : v.y) : (i < 6 ? v.z : v.w);
-    return i % 2 ? high(pair) : low(pair);
-}
-DEVICE float dimension(const uint2& v, int i) { return i % 2 ? high(i < 2 ? v.x : v.y) : low(i < 2 ? v.x : v.y); }
-DEVICE float dimension(const u32& v, int i) { return i ? high(v) : low(v); }
-DEVICE float dimension(const u16& v, int) { return low(v); }
-
-// The power of two from `n` on.
-constexpr int power(int n) {
-    int p = 1;
-    while (p < n) p *= 2;
-    return p;
-}
-
-// Sums `values` over KEYS lanes. In each round two lanes sum each other's halves: each keeps one half of the values and gives away
-// the other, until one is left. Afterwards a lane holds the sums of the LEFT values from `begin` on.
-template <int KEYS, int BIT, int LEFT, int LEN>
-DEVICE void sum_values(float (&values)[LEN], int& begin) {
-    if constexpr (BIT < KEYS) {
-        constexpr int HALF = LEFT > 1 ? LEFT / 2 : 0;
-        const bool upper = lane_id() & BIT;
-        if constexpr (HALF == 0) values[0] += __shfl_xor_sync(ALL_LANES, values[0], BIT);
-#pragma unroll
-        for (int i = 0; i < HALF; ++i) {
-            const float given = upper ? values[i] : values[i + HALF];
-            values[i] = (upper ? values[i + HALF] : values[i]) + __shfl_xor_sync(ALL_LANES, given, BIT);
-        }
-        begin += upper ? HALF : 0;
-        sum_values<KEYS, 2 * BIT, (LEFT > 1 ? LEFT / 2 : 1)>(values, begin);
-    }
-}
-
-// One head of one column by a warp: keys and values [PLANES, T, CHUNK], of which the first `n_key` count; query [D], already with its
-// factor; answer [D] in bf16.
-DEVICE void attend(const u16* keys, const u16* values, int n_key, const float* query, u16* answer) {
-    const int lane = lane_id(), key = lane % KEYS, first_plane = lane / KEYS * MINE;
-    const Chunk* const k = reinterpret_cast<const Chunk*>(keys) + (size_t)first_plane * T;
-    const Chunk* const v = reinterpret_cast<const Chunk*>(values) + (size_t)first_plane * T;
-    // Whether the lane has this of its planes: the last lanes of a group may have fewer.
-    const auto has = [&](int plane) { return PLANES % GROUP == 0 || first_plane + plane < PLANES; };
-
-    float q[WIDTH];
-#pragma unroll
-    for (int i = 0; i < WIDTH; ++i) q[i] = has(i / CHUNK) ? query[first_plane * CHUNK + i] : 0.0f;
-    // Lower than any score, but finite: a lane without keys must not subtract infinities.
-    float most = -3e38f, sum = 0, out[power(WIDTH)] = {};
-#pragma unroll 1
-    for (int start = 0; start < n_key; start += STRETCH * KEYS) {
-        Chunk held[2][STRETCH][MINE];
-#pragma unroll
-        for (int s = 0; s < STRETCH; ++s) {
-#pragma unroll
-            for (int i = 0; i < MINE; ++i) {
-                const int at = start + s * KEYS + key;
-                const bool there = at < n_key && has(i);
-                held[0][s][i] = there ? k[(size_t)i * T + at] : Chunk{};
-                held[1][s][i] = there ? v[(size_t)i * T + at] : Chunk{};
-            }
-        }
-        float score[STRETCH], largest = most;
-#pragma unroll
-        for (int s = 0; s < STRETCH; ++s) {
-            score[s] = 0;
-#pragma unroll
-            for (int i = 0; i < WIDTH; ++i) score[s] = fmaf(q[i], dimension(held[0][s][i / CHUNK], i % CHUNK), score[s]);
-#pragma unroll
-            for (int bit = KEYS; bit < 32; bit *= 2) score[s] += __shfl_xor_sync(ALL_LANES, score[s], bit);
-            if (start + s * KEYS + key >= n_key) score[s] = MINUS_INFINITY;
-            largest = fmaxf(largest, score[s]);
-        }
-        const float factor = exp2_approx(most - largest);
-        most = largest;
-        sum *= factor;
-#pragma unroll
-        for (int i = 0; i < WIDTH; ++i) out[i] *= factor;
-#pragma unroll
-        for (int s = 0; s < STRETCH; ++s) {
-            const float p = exp2_approx(score[s] - most);
-            sum += p;
-#pragma unroll
-            for (int i = 0; i < WIDTH; ++i) out[i] = fmaf(p, dimension(held[1][s][i / CHUNK], i % CHUNK), out[i]);
-        }
-    }
-
-    const float factor = exp2_approx(most - max_lanes<KEYS>(most));
-    const float share = reciprocal(sum_lanes<KEYS>(sum * factor));
-#pragma unroll
-    for (int i = 0; i < WIDTH; ++i) out[i] *= factor;
-    constexpr int LEFT = power(WIDTH) > KEYS ? power(WIDTH) / KEYS : 1;
-    int begin = 0;
-    sum_values<KEYS, 1, power(WIDTH)>(out, begin);
-    // Lanes that differ in the other bits have the same.
-    if (key < power(WIDTH)) {
-#pragma unroll
-        for (int i = 0; i < LEFT; ++i) {
-            if (begin + i < WIDTH && has((begin + i) / CHUNK)) answer[first_plane * CHUNK + begin + i] = to_bf16(out[i] * share);
-        }
+// Asks for a layer's keys before they are needed: memory would otherwise rest while the block waits for weights. As many bytes of each
+// block as memory delivers meanwhile, and as all blocks' together leave room for in the L2 cache.
+DEVICE void fetch_keys(const u16* keys, size_t cache_len, int count, int n_key) {
+    constexpr int MOST = 160 << 10;
+    const int lines = ceil_div(n_key * CHUNK * 2, 128), all = count * (E / CHUNK) * lines;
+    for (int i = threadIdx.x; i < all && i < MOST / 128; i += THREADS) {
+        const int plane = i / lines % (E / CHUNK), sequence = i / lines / (E / CHUNK);
+        const u16* const line = keys + sequence * cache_len + (size_t)plane * T * CHUNK + i % lines * 64;
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(line)));
     }
 }
 
@@ -340,7 +231,7 @@ DEVICE void pass(const Network& network, const Columns& columns) {
         const auto keep = [&](int, int output, int column, float value) {
             const int part = output / E, i = output % E;
             if (part == 0) {
-                floats(QUERY_AT)[column * X_ROW + i] = value;
+                halves(QUERY_AT + column * E_ROW)[i] = to_bf16(value);
             } else {
                 const size_t plane = (size_t)(part - 1) * E + i / CHUNK * CHUNK;
                 const size_t at = plane * T + columns.timestep(column) * CHUNK + i % CHUNK;
@@ -352,11 +243,18 @@ DEVICE void pass(const Network& network, const Columns& columns) {
         // Of a token that is read, the last layer is asked for nothing but keys and values.
         if (columns.reading && layer + 1 == network.layers) return;
 
-        for (int pair = warp_id(); pair < count * H; pair += WARPS) {
-            const int column = pair / H, head = pair % H;
+        // Sixteen queries of a sequence together, or the one that each has.
+        const int together = columns.reading ? 16 : 1;
+        for (int item = warp_id(); item < ceil_div(count, together) * H; item += WARPS) {
+            const int column = item / H * together, head = item % H, first = columns.timestep(column);
             const u16* const keys = kept + columns.sequence(column) * cache_len + (size_t)head * D * T;
-            const float* const query = floats(QUERY_AT + column * X_ROW + head * D);
-            attend(keys, keys + (size_t)E * T, columns.timestep(column) + 1, query, halves(ANSWER_AT + column * E_ROW) + head * D);
+            const u16 *const values = keys + (size_t)E * T, *const queries = halves(QUERY_AT + column * E_ROW) + head * D;
+            u16* const answers = halves(ANSWER_AT + column * E_ROW) + head * D;
+            if (columns.reading) {
+                attend<false>(keys, values, first, min(16, count - column), queries, answers, 2 * E_ROW);
+            } else {
+                attend<true>(keys, values, first, 1, queries, answers, 2 * E_ROW);
+            }
         }
         __syncthreads();
         const auto add = [&](int part, int output, int column, float value) {
@@ -366,6 +264,9 @@ DEVICE void pass(const Network& network, const Columns& columns) {
         __syncthreads();
         for (int column = warp_id(); column < count; column += WARPS) add_and_normalize(column, bias + 3 * E);
         __syncthreads();
+        if (!columns.reading && layer + 1 < network.layers) {
+            fetch_keys(kept + (size_t)2 * E * T, cache_len, count, columns.timestep_0);
+        }
         const auto activate = [&](int, int output, int column, float value) {
             halves(HIDDEN_AT + column * F_ROW)[output] = to_bf16(gelu(value));
         };
@@ -400,13 +301,15 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const uint4* weight, const float* bi
         embed(column, tables, id, at, channels[i], subjects[i], conditions[i * fed + at]);
     };
 #pragma unroll 1
-    for (u32 at = 0; at < own * read; at += COLUMNS) {
-        const Columns columns = {int(min(own * read - at, u32(COLUMNS))), true, at, read, 0};
-        for (int column = warp; column < columns.count; column += WARPS) {
-            const u32 sequence = columns.sequence(column), t = columns.timestep(column);
-            start(column, sequence, t, prompt[(size_t)(first + sequence) * n_prompt + t]);
+    for (u32 sequence = 0; sequence < own; ++sequence) {
+#pragma unroll 1
+        for (u32 at = 0; at < read; at += COLUMNS) {
+            const Columns columns = {int(min(read - at, u32(COLUMNS))), true, sequence, at};
+            for (int column = warp; column < columns.count; column += WARPS) {
+                start(column, sequence, at + column, prompt[(size_t)(first + sequence) * n_prompt + at + column]);
+            }
+            pass<ceil_div(COLUMNS, 8)>(network, columns);
         }
-        pass<ceil_div(COLUMNS, 8)>(network, columns);
     }
 
     // From here on a sequence is a column, and the warp of its number embeds and draws its tokens.
@@ -415,7 +318,7 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const uint4* weight, const float* bi
 #pragma unroll 1
     for (u32 step = 0; step < n_new; ++step) {
         if (warp < own) start(warp, warp, read + step, id);
-        pass<1>(network, {int(own), false, 0, 1, read + step});
+        pass<1>(network, {int(own), false, 0, read + step});
         __syncthreads();
         // All columns with the one head, or each with its own.
         for (u32 s = 0; s < (head_len ? own : 1); ++s) {

@@ -5,6 +5,7 @@ use crate::oracle::{Affine, HalfBlock};
 use cudarc::driver::{CudaSlice, DeviceRepr};
 use gpt2meg::device::cuda::kernel::Pointer;
 use gpt2meg::device::cuda::{GRAD_SLOTS, Gpu, Part, Shape};
+use ptx_emulator::machine::LaunchReport;
 use ptx_emulator::settings::{Rounding, Settings};
 use ptx_emulator::standin::{self, StandIn};
 use ptx_emulator::target::Target;
@@ -81,15 +82,19 @@ impl Bench {
         out.unwrap()
     }
 
-    /// Fails with what the machine found in what has run.
-    pub fn check(&self) {
-        for report in self.standin.take_thread_reports() {
-            assert!(report.fault.is_none(), "{} on {}: {}", report.kernel, self.name, report.fault.unwrap().message);
+    /// Fails with what the machine found in what has run; the reports.
+    pub fn check(&self) -> Vec<LaunchReport> {
+        let reports = self.standin.take_thread_reports();
+        for report in &reports {
+            if let Some(fault) = &report.fault {
+                panic!("{} on {}: {}", report.kernel, self.name, fault.message);
+            }
             assert!(report.findings.is_empty(), "{} on {}: {}", report.kernel, self.name, report.findings[0]);
             if std::env::var_os("GPT2MEG_COUNTERS").is_some() {
                 println!("{}: {}", report.kernel, serde_json::to_string(&report.counters).unwrap());
             }
         }
+        reports
     }
 
     /// The addresses of parts that lie one after another.

@@ -15,6 +15,7 @@ use gpt2meg::error::{Kind, Result};
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::layout::{Init, ParamLayout};
 use gpt2meg::random::{Purpose, word_at};
+use ptx_emulator::count::Counters;
 
 const SEED: u64 = 29;
 const NUCLEUS: Sampler = Sampler { temperature: 1.1, top_k: 0, top_p: 0.8, greedy: false };
@@ -109,6 +110,8 @@ struct OnGpu {
     params: Params,
     working: Working,
     _flat: CudaSlice<f32>,
+    /// What the last launch of the last rollout cost.
+    counters: Counters,
 }
 
 impl OnGpu {
@@ -153,19 +156,21 @@ impl OnGpu {
         };
         let params = Params { tables, blocks: blocks.collect(), head };
         let working = Working::new(&mut bench.gpu, &shape(&model.config), &params).unwrap();
-        Some(Self { bench, params, working, _flat: flat })
+        Some(Self { bench, params, working, _flat: flat, counters: Counters::default() })
     }
 
     fn run(&mut self, model: &Model, batch: &Batch, cut: Option<Cut>) -> Result<(Vec<u8>, Vec<f32>)> {
         let asked = batch.rollout();
         let mut tokens = vec![0; asked.n * asked.n_new];
         let mut logits = vec![f32::NAN; tokens.len() * model.config.n_level];
-        let Self { bench, params, working, .. } = self;
+        let Self { bench, params, working, counters, .. } = self;
         // SAFETY: parameters and copies are this model's.
         let done = unsafe {
             rollout(&mut bench.gpu, &model.config, params, working, &asked, cut, &mut tokens, Some(&mut logits))
         };
-        bench.check();
+        if let Some(report) = bench.check().pop() {
+            *counters = report.counters.expect("a launch that ran to its end was counted");
+        }
         done.map(|()| (tokens, logits))
     }
 }
@@ -327,4 +332,38 @@ fn what_makes_no_sense_is_refused() {
     let error = gpu.run(&model, &good, None).unwrap_err();
     assert_eq!(error.kind(), Kind::NonFiniteTraining);
     assert!(error.to_string().contains("generated timestep 29"), "{error}");
+}
+
+/// What another step costs: keys and values once, each block's weights once, and the tensor operations of the kernel's comment.
+#[test]
+fn a_step_costs_what_it_must() {
+    let (n_layer, e, q, n, n_prompt) = (2, 96, 256, 3, 70);
+    let model = Model::new(n_layer, 12, e, 72, q, Head::Shared);
+    let Some(mut gpu) = OnGpu::new(&model, &RUNS[3]) else { return };
+    let [one, two] = [1, 2].map(|n_new| {
+        let batch = Batch::new(&model.config, n, n_prompt, n_new, NUCLEUS);
+        gpu.run(&model, &batch, Some(Cut { per_launch: n, per_block: n })).unwrap();
+        gpu.counters.clone()
+    });
+    let n_key = n_prompt + 1;
+    let kept = n * n_layer * 4 * e * n_key;
+    let weights = n_layer * 24 * e * e + 2 * e * q;
+    let loaded = (two.global_loads.bytes - one.global_loads.bytes) as usize;
+    // The rest: rows of tables, biases, indices, and the two logits' worth of a prompt.
+    let rest = n * (5 + 4 * n_layer) * 4 * e + n_layer * 8 * e * 16;
+    assert!((kept + weights..kept + weights + rest).contains(&loaded), "{loaded} of {kept} + {weights}");
+    assert_eq!(two.global_loads.sectors, two.global_loads.ideal_sectors);
+    let wavefronts = two.shared_loads.wavefronts as f64 / two.shared_loads.ideal_wavefronts as f64;
+    assert!(wavefronts < 1.05, "{wavefronts}");
+
+    let issued = |name: &str| {
+        let of = |counters: &Counters| -> u64 {
+            counters.tensor.iter().filter(|(full, _)| full.contains(name)).map(|(_, count)| count).sum()
+        };
+        (of(&two) - of(&one)) as usize
+    };
+    // Products with eight columns a tile; for each head of each sequence stretches of eight tiles of keys.
+    let stretches = n * 12 * n_key.div_ceil(64);
+    assert_eq!(issued("m16n8k16"), n_layer * (12 * (e / 16) * (e / 16) + stretches * 4) + (q / 16) * (e / 16));
+    assert_eq!(issued("m16n8k8"), n_layer * stretches * 8);
 }

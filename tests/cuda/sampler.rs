@@ -1,6 +1,6 @@
 //! The sampler on the GPU against that of the CPU: the same token, always.
 
-use crate::bench::{Bench, CASES, Data};
+use crate::bench::{Bench, CASES, Data, RUNS};
 use gpt2meg::device::Sampler;
 use gpt2meg::device::cpu::sampler::draw;
 use gpt2meg::device::cuda::kernel::{Argument, Kernel, Pointer, Source};
@@ -8,51 +8,66 @@ use gpt2meg::device::cuda::rollout::Draw;
 use gpt2meg::device::cuda::{Grid, Shape};
 use gpt2meg::random::{Purpose, word_at};
 
-/// A kernel around the device function: row r is drawn with the word at `position[r]` of the stream `key[r]`.
+/// Kernels around the device functions.
 static SOURCE: Source = Source {
     name: concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/draw_rows.cu"),
     hash: 0,
     text: r#"
 #include "sampler.cuh"
-KERNEL draw_rows(const float* logits, const u64* key, const u64* position, u64 seed, float scale, u32 top_k, u64 top_p,
-                 u32 greedy, u32* words, u32* tokens, u32 rows) {
-    const u32 row = 4 * blockIdx.x + warp_id();
-    if (row >= rows) return;
-    const u32 word = sampling_word(seed, key[row], position[row]);
-    const u32 token = draw(logits + row * Q, {scale, top_k, top_p, greedy}, word);
-    if (lane_id() == row % 32) words[row] = word, tokens[row] = token;
+KERNEL key_words(const u64* key, const u64* position, u64 seed, u32* words, u32 n) {
+    const u32 i = 128 * blockIdx.x + threadIdx.x;
+    if (i < n) words[i] = sampling_word(seed, key[i], position[i]);
+}
+KERNEL draw_rows(const float* logits, const u32* words, float scale, u32 top_k, u64 top_p, u32 greedy, u32* tokens, u32 n) {
+    const u32 i = 4 * blockIdx.x + warp_id();
+    if (i >= n) return;
+    const u32 token = draw(logits + i * Q, {scale, top_k, top_p, greedy}, words[i]);
+    if (lane_id() == i % 32) tokens[i] = token;
 }
 "#,
 };
 
-struct DrawRows {
-    logits: Pointer<f32>,
+/// The word at `position[i]` of the stream `key[i]`.
+struct KeyWords {
     key: Pointer<u64>,
     position: Pointer<u64>,
     seed: u64,
-    draw: Draw,
     words: Pointer<u32>,
+    n: u32,
+}
+
+impl Kernel for KeyWords {
+    const SOURCE: &'static Source = &SOURCE;
+    const NAME: &'static str = "key_words";
+    fn arguments(&self) -> Vec<Argument<'_>> {
+        let Self { key, position, seed, words, n } = self;
+        vec![Argument::of(key), Argument::of(position), Argument::of(seed), Argument::of(words), Argument::of(n)]
+    }
+}
+
+/// The token that each row of logits gives with its word.
+struct DrawRows {
+    logits: Pointer<f32>,
+    words: Pointer<u32>,
+    draw: Draw,
     tokens: Pointer<u32>,
-    rows: u32,
+    n: u32,
 }
 
 impl Kernel for DrawRows {
     const SOURCE: &'static Source = &SOURCE;
     const NAME: &'static str = "draw_rows";
     fn arguments(&self) -> Vec<Argument<'_>> {
-        let Draw { scale, top_k, top_p, greedy } = &self.draw;
+        let Self { logits, words, draw: Draw { scale, top_k, top_p, greedy }, tokens, n } = self;
         vec![
-            Argument::of(&self.logits),
-            Argument::of(&self.key),
-            Argument::of(&self.position),
-            Argument::of(&self.seed),
+            Argument::of(logits),
+            Argument::of(words),
             Argument::of(scale),
             Argument::of(top_k),
             Argument::of(top_p),
             Argument::of(greedy),
-            Argument::of(&self.words),
-            Argument::of(&self.tokens),
-            Argument::of(&self.rows),
+            Argument::of(tokens),
+            Argument::of(n),
         ]
     }
 }
@@ -101,35 +116,56 @@ fn samplers() -> Vec<Sampler> {
     all
 }
 
-/// Draws every row on the GPU and compares words and tokens with the CPU's.
-fn try_rows(bench: &mut Bench, data: &mut Data, q: usize, sampler: &Sampler, rows: &[Vec<f32>]) {
-    let what = format!("{q} levels, {sampler:?} on {}", bench.name);
-    let (seed, n) = (data.word(), rows.len());
-    let key: Vec<u64> = (0..n).map(|i| if i % 2 == 0 { i as u64 } else { data.word() }).collect();
-    // The words of the first block, and far ones; `Rollout::timestep` counts from 0.
-    let position: Vec<u64> = (0..n as u64).map(|i| if i % 2 == 0 { i } else { data.word() >> (4 + i % 50) }).collect();
-    let (logits, keys, positions) = (bench.put(&rows.concat()), bench.put(&key), bench.put(&position));
-    let (words, tokens) = (bench.put(&vec![0u32; n]), bench.put(&vec![0u32; n]));
-    let kernel = DrawRows {
-        logits: bench.gpu.address(&logits),
-        key: bench.gpu.address(&keys),
-        position: bench.gpu.address(&positions),
-        seed,
-        draw: Draw::new(sampler),
-        words: bench.gpu.address(&words),
-        tokens: bench.gpu.address(&tokens),
-        rows: n as u32,
-    };
-    let shape = Shape { n_level: q, ..CASES[0].shape(256) };
-    let grid = Grid { blocks: (n.div_ceil(4) as u32, 1), threads: 128, shared_bytes: 0 };
-    // SAFETY: everything has its size.
-    unsafe { bench.gpu.launch(&shape, &kernel, grid) }.unwrap();
-    let (words, tokens) = (bench.get(&words), bench.get(&tokens));
-    for (i, row) in rows.iter().enumerate() {
-        let word = word_at(seed, Purpose::Sampling, key[i], position[i]);
-        assert_eq!(words[i], word, "{what}: the word at {} of stream {}", position[i], key[i]);
-        let expected = draw(row, sampler, word).map_or(u32::MAX, u32::from);
-        assert_eq!(tokens[i], expected, "{what}: row {i}, word {word}, {row:?}");
+/// A word, and those on both sides of the end of the interval in which it lies: there the last bit of a weight decides.
+fn words(row: &[f32], sampler: &Sampler, word: u32) -> [u32; 3] {
+    let level = draw(row, sampler, word);
+    let (mut low, mut high) = (word, u32::MAX);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        (low, high) = if draw(row, sampler, middle) == level { (middle, high) } else { (low, middle - 1) };
+    }
+    [word, low, low.saturating_add(1)]
+}
+
+/// Rows with their words, and what the CPU draws of them.
+struct Drawn {
+    logits: Vec<f32>,
+    words: Vec<u32>,
+    tokens: Vec<u32>,
+}
+
+impl Drawn {
+    fn new(data: &mut Data, sampler: &Sampler, rows: impl Iterator<Item = Vec<f32>>) -> Self {
+        let mut all = Self { logits: Vec::new(), words: Vec::new(), tokens: Vec::new() };
+        for row in rows {
+            for word in words(&row, sampler, data.word() as u32) {
+                all.logits.extend(&row);
+                all.words.push(word);
+                all.tokens.push(draw(&row, sampler, word).map_or(u32::MAX, u32::from));
+            }
+        }
+        all
+    }
+
+    /// Draws them on the GPU.
+    fn compare(&self, bench: &mut Bench, sampler: &Sampler, q: usize) {
+        let n = self.words.len();
+        let (logits, words, tokens) = (bench.put(&self.logits), bench.put(&self.words), bench.put(&vec![0u32; n]));
+        let kernel = DrawRows {
+            logits: bench.gpu.address(&logits),
+            words: bench.gpu.address(&words),
+            draw: Draw::new(sampler),
+            tokens: bench.gpu.address(&tokens),
+            n: n as u32,
+        };
+        let shape = Shape { n_level: q, ..CASES[0].shape(256) };
+        let grid = Grid { blocks: (n.div_ceil(4) as u32, 1), threads: 128, shared_bytes: 0 };
+        // SAFETY: everything has its size.
+        unsafe { bench.gpu.launch(&shape, &kernel, grid) }.unwrap();
+        for (i, (token, expected)) in bench.get(&tokens).into_iter().zip(&self.tokens).enumerate() {
+            let row = &self.logits[i * q..][..q];
+            assert_eq!(token, *expected, "{sampler:?} on {}: word {}, {q} levels {row:?}", bench.name, self.words[i]);
+        }
     }
 }
 
@@ -137,21 +173,22 @@ fn try_rows(bench: &mut Bench, data: &mut Data, q: usize, sampler: &Sampler, row
 fn tokens_are_the_cpus() {
     for (number, q) in [1, 2, 31, 32, 33, 64, 255, 256].into_iter().enumerate() {
         let mut data = Data::new(number as u64 + 700);
-        for run in CASES[0].runs() {
+        let drawn = samplers().into_iter().map(|sampler| {
+            let (n, first) = (if q == 256 { 24 } else { 12 }, data.below(40));
+            let rows: Vec<_> = (0..n).map(|i| row(&mut data, q, first + i)).collect();
+            (sampler, Drawn::new(&mut data, &sampler, rows.into_iter()))
+        });
+        let drawn: Vec<_> = drawn.collect();
+        for run in RUNS {
             let Some(mut bench) = Bench::new(run) else { return };
-            for sampler in samplers() {
-                let n = if q == 256 { 40 } else { 20 };
-                let first = data.below(40);
-                let rows: Vec<_> = (0..n).map(|i| row(&mut data, q, first + i)).collect();
-                try_rows(&mut bench, &mut data, q, &sampler, &rows);
-            }
+            drawn.iter().for_each(|(sampler, drawn)| drawn.compare(&mut bench, sampler, q));
         }
     }
 }
 
 #[test]
 fn logits_that_are_not_finite_are_told() {
-    let Some(mut bench) = Bench::new(&CASES[0].runs()[1]) else { return };
+    let Some(mut bench) = Bench::new(&RUNS[1]) else { return };
     let mut data = Data::new(77);
     for sampler in samplers().into_iter().take(3) {
         for q in [1, 33, 256] {
@@ -163,7 +200,35 @@ fn logits_that_are_not_finite_are_told() {
                     row
                 })
                 .collect();
-            try_rows(&mut bench, &mut data, q, &sampler, &rows);
+            Drawn::new(&mut data, &sampler, rows.into_iter()).compare(&mut bench, &sampler, q);
+        }
+    }
+}
+
+#[test]
+fn words_are_the_cpus() {
+    let Some(mut bench) = Bench::new(&RUNS[0]) else { return };
+    let mut data = Data::new(78);
+    for _ in 0..4 {
+        let (seed, n) = (data.word(), 300);
+        let key: Vec<u64> = (0..n).map(|i| if i % 2 == 0 { i as u64 } else { data.word() }).collect();
+        // The first blocks of the keystream, and far ones.
+        let position: Vec<u64> =
+            (0..n as u64).map(|i| if i % 2 == 0 { i } else { data.word() >> (4 + i % 50) }).collect();
+        let (keys, positions, words) = (bench.put(&key), bench.put(&position), bench.put(&vec![0u32; n]));
+        let kernel = KeyWords {
+            key: bench.gpu.address(&keys),
+            position: bench.gpu.address(&positions),
+            seed,
+            words: bench.gpu.address(&words),
+            n: n as u32,
+        };
+        let grid = Grid { blocks: (n.div_ceil(128) as u32, 1), threads: 128, shared_bytes: 0 };
+        // SAFETY: everything has its size.
+        unsafe { bench.gpu.launch(&CASES[0].shape(256), &kernel, grid) }.unwrap();
+        for (i, word) in bench.get(&words).into_iter().enumerate() {
+            let expected = word_at(seed, Purpose::Sampling, key[i], position[i]);
+            assert_eq!(word, expected, "seed {seed}, stream {}, position {}", key[i], position[i]);
         }
     }
 }

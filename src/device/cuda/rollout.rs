@@ -181,8 +181,8 @@ impl Cut {
     /// As many in a launch as memory allows, and of those as few in a block as give every multiprocessor one.
     pub fn new(gpu: &mut Gpu, shape: &Shape, config: &ModelConfig, rollout: &Rollout) -> Result<Self> {
         let n = rollout.n.max(1);
-        let (free, _) =
-            cudarc::driver::result::mem_get_info().map_err(|error| failed("tell its free memory", error))?;
+        let memory = gpu.stream().context().mem_get_info();
+        let (free, _) = memory.map_err(|error| failed("tell its free memory", error))?;
         // Logits weigh little beside a cache, but they may be asked for.
         let each = cache_len(shape, config) * size_of::<u16>()
             + rollout.n_prompt
@@ -197,7 +197,10 @@ impl Cut {
         }
         let per_launch = n.min(fitting);
         let slots = gpu.constant(&SOURCE, shape, "decode_slots")? as usize;
-        let per_block = per_launch.div_ceil(gpu.multiprocessors() as usize).clamp(1, slots);
+        let blocks = gpu.multiprocessors() as usize;
+        // Where it takes several rounds of blocks, all are equally long.
+        let rounds = per_launch.div_ceil(slots * blocks);
+        let per_block = per_launch.div_ceil(rounds * blocks);
         Ok(Self { per_launch, per_block })
     }
 }
@@ -246,9 +249,12 @@ pub unsafe fn rollout(
     };
     let shared_bytes = gpu.constant(&SOURCE, &shape, "decode_shared_bytes")?;
     let (q, n_fed, most) = (shape.n_level, rollout.n_fed(), cut.per_launch.min(n));
-    let (out, failed) = (gpu.zeros::<u8>(most * n_new)?, gpu.zeros::<u32>(most)?);
+    let (out, wrong) = (gpu.zeros::<u8>(most * n_new)?, gpu.zeros::<u32>(most)?);
     let kept = logits.is_some().then(|| gpu.zeros::<f32>(most * n_new * q)).transpose()?;
-    let cache = gpu.zeros::<u32>((most * cache_len(&shape, config)).div_ceil(2))?;
+    let cache_len = (most * cache_len(&shape, config)).div_ceil(2);
+    // SAFETY: the kernel reads no key or value that it has not written.
+    let cache = unsafe { gpu.stream().alloc::<u32>(cache_len) };
+    let cache = cache.map_err(|error| failed(&format!("allocate {} bytes for the cache", 4 * cache_len), error))?;
     let Draw { scale, top_k, top_p, greedy } = Draw::new(&rollout.sampler);
 
     for first in (0..n).step_by(cut.per_launch) {
@@ -293,7 +299,7 @@ pub unsafe fn rollout(
             cache: gpu.address(&cache).cast(),
             tokens: gpu.address(&out),
             logits: kept.as_ref().map_or(Pointer::NULL, |kept| gpu.address(kept)),
-            failed: gpu.address(&failed),
+            failed: gpu.address(&wrong),
         };
         let grid = Grid { blocks: (part.len().div_ceil(cut.per_block) as u32, 1), threads: THREADS, shared_bytes };
         // SAFETY: indices have been checked against the configuration, memory was made for these sizes, and the network's
@@ -301,7 +307,7 @@ pub unsafe fn rollout(
         unsafe { gpu.launch(&shape, &kernel, grid) }?;
 
         let mut steps = vec![0; part.len()];
-        download(gpu, &failed, &mut steps)?;
+        download(gpu, &wrong, &mut steps)?;
         if let Some(i) = steps.iter().position(|&step| step > 0) {
             return Err(rollout.not_finite(first + i, steps[i] as usize - 1));
         }
