@@ -115,7 +115,7 @@ DEVICE void attend(const u16* keys, const u16* values, int first, int count, con
 #pragma unroll
             for (int i = 0; i < 2 * SLICE; ++i) {
                 const int dimension = 8 * (slice + i / 2) + 2 * t + i % 2;
-                if (dimension < D) answers[query * row + dimension] = to_bf16(out[i / 2][2 * half + i % 2] * share);
+                if (dimension < D) answers[query * row + dimension] = narrow(out[i / 2][2 * half + i % 2] * share);
             }
         }
     }

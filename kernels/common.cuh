@@ -55,11 +55,12 @@ DEVICE u32 pack(float low, float high) {
     return both;
 }
 
-// One float likewise.
-DEVICE u16 to_bf16(float x) { return u16(pack(x, 0.0f)); }
-
 DEVICE float low(u32 both) { return __uint_as_float(both << 16); }
 DEVICE float high(u32 both) { return __uint_as_float(both & 0xffff0000u); }
+
+// One number in bf16, and back.
+DEVICE u16 narrow(float x) { return static_cast<u16>(pack(x, 0.0f)); }
+DEVICE float widen(u16 x) { return __uint_as_float(static_cast<u32>(x) << 16); }
 
 // ---- special functions ------------------------------------------------------------------------------------------------
 

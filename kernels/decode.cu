@@ -142,7 +142,7 @@ DEVICE void add_and_normalize(int column, const float* bias) {
     for (int i = lane_id(); i < E; i += 32) square += (x[i] - mean) * (x[i] - mean);
     const float factor = rsqrt_approx(sum_lanes<32>(square) * (1.0f / E) + EPSILON);
 #pragma unroll 4
-    for (int i = lane_id(); i < E; i += 32) normal[i] = to_bf16((x[i] - mean) * factor);
+    for (int i = lane_id(); i < E; i += 32) normal[i] = narrow((x[i] - mean) * factor);
 }
 
 // The products of weights for `outputs` outputs with TILES tiles of columns: `rows` in bf16, `row` words each; plus bias, unless
@@ -231,11 +231,11 @@ DEVICE void pass(const Network& network, const Columns& columns) {
         const auto keep = [&](int, int output, int column, float value) {
             const int part = output / E, i = output % E;
             if (part == 0) {
-                halves(QUERY_AT + column * E_ROW)[i] = to_bf16(value);
+                halves(QUERY_AT + column * E_ROW)[i] = narrow(value);
             } else {
                 const size_t plane = (size_t)(part - 1) * E + i / CHUNK * CHUNK;
                 const size_t at = plane * T + columns.timestep(column) * CHUNK + i % CHUNK;
-                kept[columns.sequence(column) * cache_len + at] = to_bf16(value);
+                kept[columns.sequence(column) * cache_len + at] = narrow(value);
             }
         };
         product<TILES, E_STEPS, 1>(w, bias, 3 * E, words_at(NORMAL_AT), E_ROW, count, keep);
@@ -268,7 +268,7 @@ DEVICE void pass(const Network& network, const Columns& columns) {
             fetch_keys(kept + (size_t)2 * E * T, cache_len, count, columns.timestep_0);
         }
         const auto activate = [&](int, int output, int column, float value) {
-            halves(HIDDEN_AT + column * F_ROW)[output] = to_bf16(gelu(value));
+            halves(HIDDEN_AT + column * F_ROW)[output] = narrow(gelu(value));
         };
         product<TILES, E_STEPS, 1>(w + FC_AT, bias + 4 * E, 4 * E, words_at(NORMAL_AT), E_ROW, count, activate);
         __syncthreads();

@@ -15,7 +15,3 @@ DEVICE size_t place(u32 r, u32 skip) {
     const u32 rows = T - skip;
     return (size_t)(r / rows) * T + skip + r % rows;
 }
-
-// One number in bf16, and back.
-DEVICE u16 narrow(float x) { return static_cast<u16>(pack(x, 0.0f)); }
-DEVICE float widen(u16 x) { return __uint_as_float(static_cast<u32>(x) << 16); }
