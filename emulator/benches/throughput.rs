@@ -2,7 +2,10 @@
 //!
 //! `cargo bench -p ptx-emulator --bench throughput` runs three workloads at each level of watching, on one core and on
 //! all, and prints what was done per second. Then it times single instructions of each class in a loop and sets their
-//! cost against how often the workloads execute them: where the time goes. With `-- --test` every part runs once, small.
+//! cost against how often the workloads execute them: where the time goes. With `-- --test` every part runs once, small;
+//! with a part of a name, as in `-- product`, only the workloads whose names have it.
+//!
+//! On one core it is the processor's time that counts, so that what else the machine does matters little.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,12 +130,21 @@ impl Prepared {
         let kernel = self.module.module().kernel(kernel).expect("a kernel of the module");
         let launch =
             Launch { kernel, grid, block, dynamic_shared: 0, parameters: &self.parameters, cooperative: false };
-        let started = Instant::now();
+        let (started, processor) = (Instant::now(), processor_seconds());
         let report = run(&self.module, &launch, &self.memory, settings);
-        let seconds = started.elapsed().as_secs_f64();
+        let seconds =
+            if settings.threads == 1 { processor_seconds() - processor } else { started.elapsed().as_secs_f64() };
         assert!(report.fault.is_none(), "{}: {:?}", kernel.name, report.fault);
         (report, seconds)
     }
+}
+
+/// Seconds that this thread has had of a processor.
+fn processor_seconds() -> f64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: it writes to the structure that it is given.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) }, 0);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 fn settings(watch: Watch, threads: usize) -> Settings {
@@ -177,6 +189,7 @@ fn repeated(line: &str) -> String {
 
 fn main() {
     let small = std::env::args().any(|argument| argument == "--test");
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let toolkit = Toolkit::find().unwrap_or_else(|e| panic!("{e}"));
     toolkit.open_nvrtc().unwrap_or_else(|e| panic!("{e}"));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -185,7 +198,8 @@ fn main() {
         "{:<20} {:<8} {:>5} {:>9} {:>14} {:>9}",
         "workload", "watch", "cores", "seconds", "Mthread-inst/s", "GFLOP/s"
     );
-    for workload in workloads(small) {
+    let wanted = |workload: &Workload| part.as_ref().is_none_or(|part| workload.name.contains(part.as_str()));
+    for workload in workloads(small).into_iter().filter(wanted) {
         let ptx =
             nvrtc::compile(&toolkit, workload.file, &workload.source, 80, &[]).unwrap_or_else(|log| panic!("{log}"));
         let prepared = Prepared::new(&ptx, &workload.integers, &workload.buffers);
@@ -213,6 +227,9 @@ fn main() {
         }
     }
 
+    if part.is_some() {
+        return;
+    }
     println!(
         "\nnanoseconds for one instruction of a warp (32 lanes), one core\n{:<22} {:>8} {:>8} {:>8}",
         "class", "off", "memory", "races"

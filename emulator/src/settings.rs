@@ -11,7 +11,8 @@ pub struct Settings {
     /// The GPU that the stand-in poses as.
     pub target: Target,
     /// Chooses the order of blocks, warps and asynchronous work, and the perturbations of [`Rounding::Adversarial`].
-    /// Equal seeds give equal results, findings and counters, for any number of threads.
+    /// Equal seeds give equal results, findings and counters, for any number of threads; but a kernel with a race between
+    /// blocks only where races are watched, for otherwise nothing tells that its blocks must not run at the same time.
     pub seed: u64,
     /// What is watched.
     pub watch: Watch,
@@ -21,8 +22,23 @@ pub struct Settings {
     pub count: bool,
     /// Blocks run on this many threads; 0 means all cores.
     pub threads: usize,
-    /// Warp instructions after which a launch counts as a runaway loop; 0 means no limit.
+    /// Whether a finding ends the launch.
+    pub findings: Findings,
+    /// Warp instructions that one block may execute before it counts as a runaway loop; and all blocks together a sixteenth
+    /// of it while each only waits for others. 0 means no limit.
     pub max_warp_instructions: u64,
+}
+
+/// What comes after a finding. The launch fails in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Findings {
+    /// It ends the launch, and is what is told.
+    First,
+    /// The launch goes on as far as it can, and all is told at its end: each kind at each place once, with how often it
+    /// was. A race and a read of what was not written are passed over; anything else ends its block, and if blocks
+    /// communicate, the launch.
+    Summary,
 }
 
 /// What is watched while kernels run. Bounds and alignment always are.
@@ -57,7 +73,8 @@ impl Default for Settings {
             rounding: Rounding::Exact,
             count: true,
             threads: 0,
-            max_warp_instructions: 0,
+            findings: Findings::First,
+            max_warp_instructions: 1 << 30,
         }
     }
 }

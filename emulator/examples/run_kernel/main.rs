@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 use ptx_emulator::decode::{Kernel, Module};
 use ptx_emulator::machine::{Launch, LaunchReport, LoadedModule, run};
 use ptx_emulator::memory::GlobalMemory;
-use ptx_emulator::settings::{Rounding, Settings, Watch};
+use ptx_emulator::settings::{Findings, Rounding, Settings, Watch};
 use ptx_emulator::target::Target;
 use ptx_emulator::toolkit::Toolkit;
 
@@ -75,8 +75,11 @@ struct Options {
     /// Threads of the host; 0 for all cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Instructions of warps after which a launch counts as a runaway loop; 0 for no limit.
-    #[arg(long, default_value_t = 0)]
+    /// Go on after a finding as far as possible, and list all there are at the end, each place once.
+    #[arg(long)]
+    summary: bool,
+    /// Instructions of warps after which a block counts as a runaway loop; 0 for no limit.
+    #[arg(long, default_value_t = Settings::default().max_warp_instructions)]
     limit: u64,
     /// Save the whole report (counters, findings, what was printed) as JSON.
     #[arg(long)]
@@ -151,6 +154,7 @@ fn launch(options: &Options) -> Result<bool, String> {
             Choosing::Adversarial => Rounding::Adversarial,
         },
         count: true,
+        findings: if options.summary { Findings::Summary } else { Findings::First },
         threads: options.threads,
         max_warp_instructions: options.limit,
     };

@@ -1,97 +1,15 @@
 //! `ld` and `st`: addresses, checks, and the fast paths for neighbouring and equal addresses.
 
-use super::core::{CONSTANT_WINDOW, Core, LOCAL_WINDOW, OpSpace, PARAMETER_WINDOW, Region, SHARED_WINDOW};
+use super::core::{CONSTANT_WINDOW, Core, LOCAL_WINDOW, OpSpace, PARAMETER_WINDOW, SHARED_WINDOW};
 use super::elements::*;
-use super::lanes::{ALL, Frame, VECTORS, WarpHandler};
+use super::lanes::{Frame, VECTORS, WarpHandler};
 use super::local_access;
+use super::locate::{Pattern, locate, pattern, set_fine, words_have, written};
+use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::{self, Op};
 use crate::watch::{FindingKind, Space};
-
-/// What `ld` and `st` keep in [`Op::y`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Modifiers {
-    /// State space.
-    pub space: OpSpace,
-    /// Elements of the vector: 1, 2, 4 or 8.
-    pub count: u8,
-    /// Whether the address register has 64 bits.
-    pub wide: bool,
-    /// Whether the address counts from the current frame's local memory.
-    pub framed: bool,
-    /// `.volatile`, `.relaxed`, `.acquire`, `.release`, `.mmio`: others may rely on its order.
-    pub order: Order,
-}
-
-/// How strong an access is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the names of PTX")]
-pub enum Order {
-    Weak,
-    Volatile,
-    Relaxed,
-    Acquire,
-    Release,
-    AcquireRelease,
-    /// `.relaxed.cta`; so the following three.
-    RelaxedBlock,
-    AcquireBlock,
-    ReleaseBlock,
-    AcquireReleaseBlock,
-}
-
-impl Order {
-    /// Whether it acquires.
-    pub fn acquires(self) -> bool {
-        matches!(self, Order::Acquire | Order::AcquireRelease | Order::AcquireBlock | Order::AcquireReleaseBlock)
-    }
-
-    /// Whether it releases.
-    pub fn releases(self) -> bool {
-        matches!(self, Order::Release | Order::AcquireRelease | Order::ReleaseBlock | Order::AcquireReleaseBlock)
-    }
-
-    /// Whether it is for the block alone.
-    pub fn is_narrow(self) -> bool {
-        self as u8 >= Order::RelaxedBlock as u8
-    }
-}
-
-impl Modifiers {
-    /// Into [`Op::y`].
-    pub fn pack(self) -> u64 {
-        let flags = u64::from(self.wide) | u64::from(self.framed) << 1;
-        self.space as u64 | u64::from(self.count) << 8 | flags << 16 | (self.order as u64) << 24
-    }
-
-    /// From [`Op::y`].
-    #[inline(always)]
-    pub fn unpack(y: u64) -> Self {
-        let space = match y & 0xFF {
-            0 => OpSpace::Generic,
-            1 => OpSpace::Global,
-            2 => OpSpace::Shared,
-            3 => OpSpace::Local,
-            4 => OpSpace::Parameter,
-            _ => OpSpace::Constant,
-        };
-        let order = match y >> 24 & 0xFF {
-            0 => Order::Weak,
-            1 => Order::Volatile,
-            2 => Order::Relaxed,
-            3 => Order::Acquire,
-            4 => Order::Release,
-            5 => Order::AcquireRelease,
-            6 => Order::RelaxedBlock,
-            7 => Order::AcquireBlock,
-            8 => Order::ReleaseBlock,
-            _ => Order::AcquireReleaseBlock,
-        };
-        Modifiers { space, count: (y >> 8) as u8, wide: y >> 16 & 1 != 0, framed: y >> 17 & 1 != 0, order }
-    }
-}
 
 /// The lanes' addresses: `a + x`, or `x` alone.
 ///
@@ -99,7 +17,7 @@ impl Modifiers {
 /// The decoder placed the operands.
 #[inline(always)]
 pub unsafe fn addresses(frame: &Frame, op: &Op, m: Modifiers) -> [u64; 32] {
-    let offset = if m.framed { op.x.wrapping_add(frame.special().local_base.into()) } else { op.x };
+    let offset = if m.framed { op.x.wrapping_add(frame.local_base.into()) } else { op.x };
     if op.a == op::NONE {
         return [offset; 32];
     }
@@ -119,138 +37,6 @@ pub unsafe fn addresses(frame: &Frame, op: &Op, m: Modifiers) -> [u64; 32] {
         }
     }
     out
-}
-
-/// How the lanes' addresses lie.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pattern {
-    /// All lanes are active and use the same address.
-    Same,
-    /// All lanes are active and use neighbouring addresses, in order.
-    Neighbours,
-    /// Anything else.
-    Scattered,
-}
-
-#[inline(always)]
-fn pattern(addresses: &[u64; 32], mask: u32, bytes: u64) -> Pattern {
-    if mask != ALL {
-        return Pattern::Scattered;
-    }
-    let first = addresses[0];
-    let stride = addresses[1].wrapping_sub(first);
-    if stride != 0 && stride != bytes {
-        return Pattern::Scattered;
-    }
-    let mut differs = 0;
-    for lane in 0..32 {
-        differs |= addresses[lane] ^ first.wrapping_add(stride.wrapping_mul(lane as u64));
-    }
-    match differs {
-        0 if stride == 0 => Pattern::Same,
-        0 => Pattern::Neighbours,
-        _ => Pattern::Scattered,
-    }
-}
-
-/// Whether the words that hold `bytes` bytes at `offset` all have the bits of `need`.
-///
-/// # Safety
-/// The bytes lie within the region.
-#[inline(always)]
-unsafe fn words_have(region: &Region, offset: u64, bytes: u64, need: u8) -> bool {
-    if region.shadow.is_null() {
-        return true;
-    }
-    let (first, last) = (offset >> 2, (offset + bytes - 1) >> 2);
-    // SAFETY: by the caller's promise.
-    let words = unsafe { std::slice::from_raw_parts(region.shadow.add(first as usize), (last - first + 1) as usize) };
-    let mut all = u8::MAX;
-    for word in words {
-        all &= word;
-    }
-    all & need == need
-}
-
-/// Checks the accesses of the active lanes and finds their bytes; lanes that are not active get some valid place.
-///
-/// # Errors
-/// The first lane's trouble.
-///
-/// # Safety
-/// `addresses` are addresses of the region.
-#[inline(always)]
-pub unsafe fn locate(
-    core: &Core<'_>,
-    region: &Region,
-    addresses: &[u64; 32],
-    mask: u32,
-    bytes: u64,
-    align: u64,
-    need: u8,
-    verb: &str,
-) -> Outcome<[*mut u8; 32]> {
-    let mut places = [region.data; 32];
-    let limit = region.length.wrapping_sub(bytes);
-    let possible = region.length >= bytes;
-    let (mut fine, mut wrong) = (u8::MAX, !possible);
-    for lane in 0..32 {
-        let active = mask >> lane & 1 != 0;
-        let offset = addresses[lane].wrapping_sub(region.base);
-        let inside = possible && offset <= limit;
-        wrong |= active && (!inside || offset & (align - 1) != 0);
-        let offset = if active && inside { offset } else { 0 };
-        if !region.shadow.is_null() && active {
-            // SAFETY: the offset is inside; the shadow of the bytes that follow it up to `bytes` too.
-            unsafe {
-                let word = region.shadow.add((offset >> 2) as usize);
-                fine &= match bytes {
-                    ..=4 => word.read(),
-                    5..=8 => {
-                        let two = word.cast::<u16>().read_unaligned();
-                        (two & two >> 8) as u8
-                    }
-                    _ => {
-                        let four = word.cast::<u32>().read_unaligned();
-                        (four & four >> 8 & four >> 16 & four >> 24) as u8
-                    }
-                };
-                if bytes > 16 {
-                    fine &= if words_have(region, offset, bytes, need) { u8::MAX } else { 0 };
-                }
-            }
-        }
-        // SAFETY: inside the region, or its first byte.
-        places[lane] = unsafe { region.data.add(offset as usize) };
-    }
-    if wrong || fine & need != need {
-        outside(core, region, addresses, mask, bytes, align, need, verb, &mut places)?;
-    }
-    Ok(places)
-}
-
-/// The slow judgement: what is wrong with the first lane of which something is; registered memory of the host is not.
-#[cold]
-#[inline(never)]
-fn outside(
-    core: &Core<'_>,
-    region: &Region,
-    addresses: &[u64; 32],
-    mask: u32,
-    bytes: u64,
-    align: u64,
-    need: u8,
-    verb: &str,
-    places: &mut [*mut u8; 32],
-) -> Outcome {
-    for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
-        let address = addresses[lane as usize];
-        core.explain(region, lane, address, bytes, align, need, verb)?;
-        if region.space == Space::Global {
-            places[lane as usize] = address as *mut u8;
-        }
-    }
-    Ok(())
 }
 
 /// Chooses the version of `$run` that is compiled for the processor.
@@ -316,7 +102,7 @@ unsafe fn load<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, 
     let m = Modifiers::unpack(op.y);
     // SAFETY: by the caller's promise.
     let addresses = unsafe { addresses(frame, op, m) };
-    if m.order != Order::Weak {
+    if m.order.is_strong() {
         warp.spins += 1;
     }
     if m.space != OpSpace::Generic {
@@ -493,7 +279,7 @@ unsafe fn store_to<E: Element>(
                     E::put(to.add(lane * bytes as usize + element * E::BYTES as usize), values[lane]);
                 }
             }
-            region.shadow.add((offset >> 2) as usize).write_bytes(0xFF, 8 * bytes as usize);
+            set_fine(&region, offset, 8 * bytes as usize);
         } else {
             let places = locate(core, &region, addresses, mask, bytes, bytes, 0x0F, "writes")?;
             super::hooks::stores::<E>(core, warp, &region, m.order, mask, addresses, bytes, value)?;
@@ -507,19 +293,4 @@ unsafe fn store_to<E: Element>(
         }
     }
     Ok(())
-}
-
-/// Marks bytes as written.
-#[inline(always)]
-pub fn written(core: &Core<'_>, region: &Region, address: u64, bytes: u64) {
-    let offset = address.wrapping_sub(region.base);
-    if region.space == Space::Global && offset >= region.length {
-        return core.grid.memory.mark_initialised(address, bytes);
-    }
-    // SAFETY: the bytes were checked to lie in the region.
-    unsafe {
-        if !words_have(region, offset, bytes, 0xFF) {
-            crate::memory::Shadow::new(region.shadow, region.length).set_initialised(offset, bytes);
-        }
-    }
 }

@@ -3,15 +3,17 @@
 //! Kernels with atomics on global memory run their blocks on one thread, so an atomic operation is a read and a write. The
 //! lanes of a warp take part one after the other, from a lane that the address chooses, so that nobody relies on an order.
 
-use super::access::{Modifiers, addresses, by_space, locate, written};
+use super::access::{addresses, by_space};
 use super::core::{Core, OpSpace};
-use super::lanes::Frame;
+use super::lanes::{Frame, WarpHandler};
+use super::locate::{locate, written};
+use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::arith::float::{add_f32, add_f64};
 use crate::arith::half::{self, Bf16, F16, HalfMode};
 use crate::arith::{Mode, Round};
-use crate::decode::op::{self, Op};
+use crate::decode::op::{self, Action, Op};
 use crate::decode::types::Type;
 use crate::watch::FindingKind;
 
@@ -224,6 +226,12 @@ unsafe fn run_in(
         }
     }
     super::hooks::atomic(core, warp, region.space, m.order, mask, addresses, all)
+}
+
+/// Whether an operation is a compare-and-swap.
+pub fn exchanges(op: &Op) -> bool {
+    matches!(op.action, Action::Warp(handler) if std::ptr::fn_addr_eq(handler, run as WarpHandler))
+        && Atomic::unpack(op.list).what == What::Compare
 }
 
 /// `membar`, `fence`: the scope is in `x` (0 block, 1 cluster, 2 device, 3 system).

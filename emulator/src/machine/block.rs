@@ -1,5 +1,8 @@
 //! A block: its warps take turns until all have exited.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::barrier::BarrierState;
 use super::copy::Copies;
 use super::core::{Core, Grid};
@@ -66,6 +69,8 @@ impl<'a> Block<'a> {
             copies: vec![Copies::default(); count as usize],
             mbarriers: Barriers::default(),
             printed: String::new(),
+            at: (0, 0),
+            noted: RefCell::default(),
             observer: Observer::new(grid, number, count),
             counts: None,
         };
@@ -74,7 +79,7 @@ impl<'a> Block<'a> {
             .map(|warp| {
                 let lanes = (threads - warp * 32).min(32);
                 let live = u32::MAX >> (32 - lanes);
-                Warp::new(warp, live, special(grid, block, number, warp), grid.function, shape)
+                Warp::new(warp, live, Rc::new(special(grid, block, number, warp)), grid.function, shape)
                     .map_err(|trouble| (warp, shape.entry, trouble))
             })
             .collect();
@@ -114,6 +119,13 @@ impl<'a> Block<'a> {
                 return Ok(Progress::Yielded);
             }
         }
+    }
+
+    /// The blocks wait for each other, or for nothing: where the first warp of this one that has not ended is.
+    pub fn waits(&self) -> Failed {
+        let warp = self.warps.iter().find(|warp| warp.live != 0).unwrap_or(&self.warps[0]);
+        let message = "waits in a loop, as all blocks that run do, for something that none of them brings about";
+        (warp.index, warp.pc, Trouble::new(FindingKind::Runaway, warp.live.trailing_zeros(), message))
     }
 
     /// Nobody can go on: who waits where, and what that means.
@@ -167,8 +179,6 @@ fn special(grid: &Grid<'_>, block: [u32; 3], number: u64, warp: u32) -> Special 
         total_shared: grid.launch.kernel.static_shared + grid.launch.dynamic_shared,
         grid: 1,
         workspace: grid.workspace,
-        local_base: 0,
-        tracked_base: 0,
         perturbation: Perturbation(match grid.settings.rounding {
             Rounding::Exact => None,
             Rounding::Adversarial => Some(grid.settings.seed),

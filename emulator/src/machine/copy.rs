@@ -1,8 +1,10 @@
 //! `cp.async`: copies from global to shared memory that land when they are waited for, not before.
 
-use super::access::{Modifiers, addresses, by_space, locate, written};
+use super::access::{addresses, by_space};
 use super::core::{Core, OpSpace};
 use super::lanes::Frame;
+use super::locate::{locate, written};
+use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::{self, Op};
@@ -56,6 +58,16 @@ impl Copies {
     pub fn follow(&mut self, lane: u32) -> u64 {
         self.under_way.iter_mut().for_each(|copy| copy.followed |= copy.lanes & 1 << lane);
         self.begun
+    }
+
+    /// The first of these lanes with a copy that has not landed and that no mbarrier tells of, and its operation. Those
+    /// copies are forgotten.
+    pub fn left(&mut self, lanes: u32) -> Option<(u32, u32)> {
+        let left = |copy: &Copy| copy.lanes & lanes & !copy.followed;
+        let first = self.under_way.iter().find(|copy| left(copy) != 0);
+        let first = first.map(|copy| (left(copy).trailing_zeros(), copy.pc));
+        self.under_way.iter_mut().for_each(|copy| copy.lanes &= !left(copy));
+        first
     }
 }
 

@@ -1,17 +1,19 @@
 //! What the warps of a block share, and what all blocks of a launch share.
 
+use std::cell::RefCell;
+
 use super::barrier::BarrierState;
 use super::copy::Copies;
 use super::lanes::Row;
 use super::local::SharedMemory;
 use super::mbarrier::Barriers;
 use super::observe::{Observer, Records};
-use super::trouble::{Outcome, Trouble};
+use super::trouble::{Noted, Outcome, Trouble};
 use super::{Launch, LoadedModule};
 use crate::decode::op::Op;
 use crate::decode::{Module, SharedVariable};
 use crate::memory::{GlobalMemory, View};
-use crate::settings::{Settings, Watch};
+use crate::settings::{Findings, Settings, Watch};
 use crate::watch::{FindingKind, Space};
 
 /// Generic addresses of shared memory begin here. No address of a process is that high.
@@ -117,6 +119,10 @@ pub struct Core<'a> {
     pub mbarriers: Barriers,
     /// What was printed.
     pub printed: String,
+    /// The warp and the operation that are executed.
+    pub at: (u32, u32),
+    /// What was found and did not end the block.
+    pub noted: RefCell<Vec<Noted>>,
     /// For each operation: times issued, and active lanes, when the launch is counted.
     pub counts: Option<Vec<[u64; 2]>>,
     /// What watching and counting record, when either is on.
@@ -297,6 +303,25 @@ impl Core<'_> {
             None if region.length == 0 => "the block has no shared memory".into(),
             None => format!("no variable is there; there are {} bytes", region.length),
         }
+    }
+
+    /// Trouble of the operation that is executed: noted where the settings ask for all there is and the block can go on.
+    ///
+    /// # Errors
+    /// Otherwise, the trouble.
+    #[cold]
+    pub fn note(&self, trouble: Box<Trouble>) -> Outcome {
+        if self.grid.settings.findings == Findings::First || !trouble.is_harmless() {
+            return Err(trouble);
+        }
+        let (warp, pc) = self.at;
+        let new = Noted { warp, pc, trouble, times: 1 };
+        let mut noted = self.noted.borrow_mut();
+        match noted.iter_mut().find(|known| known.key() == new.key()) {
+            Some(known) => known.times += 1,
+            None => noted.push(new),
+        }
+        Ok(())
     }
 
     /// The operands of an operation that are listed.

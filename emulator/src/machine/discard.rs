@@ -1,8 +1,10 @@
 //! `discard`: what memory holds may be forgotten, and must not be read before it is written again.
 
-use super::access::{Modifiers, Order, addresses, by_space, locate};
+use super::access::{addresses, by_space};
 use super::core::{Core, OpSpace};
 use super::lanes::Frame;
+use super::locate::locate;
+use super::modifiers::{Modifiers, Order};
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::Op;
@@ -28,6 +30,11 @@ pub unsafe fn run(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, 
         let region = core.region(space);
         // SAFETY: global addresses as they are.
         let places = unsafe { locate(core, &region, addresses, lanes, BYTES, BYTES, 0x0F, "discards")? };
+        // A write of 128 bytes, as that of 8 lanes with 16 bytes each.
+        for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
+            let pieces = std::array::from_fn(|piece| addresses[lane] + 16 * (piece as u64 % 8));
+            super::hooks::access(core, warp, region.space, true, Order::Weak, 0xFF, &pieces, 16)?;
+        }
         // SAFETY: the region's shadow covers its length.
         let shadow = unsafe { Shadow::new(region.shadow, region.length) };
         for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
@@ -38,11 +45,6 @@ pub unsafe fn run(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, 
                 unsafe { places[lane].write_bytes(0xFF, BYTES as usize) };
                 shadow.clear_initialised(offset, BYTES);
             }
-        }
-        // A write of 128 bytes, as that of 8 lanes with 16 bytes each.
-        for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
-            let pieces = std::array::from_fn(|piece| addresses[lane] + 16 * (piece as u64 % 8));
-            super::hooks::access(core, warp, region.space, true, Order::Weak, 0xFF, &pieces, 16)?;
         }
         Ok(())
     };

@@ -52,7 +52,7 @@ pub unsafe fn shuffle(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &
         && let Some(track) = core.grid.module.tracks.get(&warp.pc)
     {
         // A lane that gets what nobody wrote has nothing either; only who uses it is told.
-        let base = frame.special().tracked_base as usize;
+        let base = frame.tracked_base as usize;
         let (from, to) = &track.carried;
         let written = from.iter().fold(u32::MAX, |lanes, register| lanes & warp.tracked[base + *register as usize]);
         let written = (0..32).fold(0, |lanes, lane| lanes | (written >> sources[lane] & 1) << lane);

@@ -1,24 +1,35 @@
 //! Where watching and counting look on: one call for each access, barrier and fence. Switched off, each costs one branch
 //! that is always predicted.
 
-use super::access::Order;
 use super::core::{Core, Region};
 use super::elements::Element;
+use super::modifiers::Order;
 use super::observe::Made;
 use super::trouble::Outcome;
 use super::warp::Warp;
 use crate::count::traffic::Flow;
 use crate::watch::Space;
-use crate::watch::race::Kind;
+use crate::watch::race::{Kind, Stored};
 
 /// What nobody stored: for accesses of which no store can be forgiven for changing nothing.
 const UNKNOWN: &dyn Fn(u32, u64) -> (u32, u32) = &|_, _| (0, 1);
 
-/// An access of the lanes of `mask` to global, shared or parameter memory, `bytes` bytes each, at addresses of that space.
+/// Judges and counts an access; a race that does not end the launch is noted.
+#[inline(always)]
+fn observe(core: &mut Core<'_>, made: &Made<'_>, stored: Stored) -> Outcome {
+    let Some(observer) = &mut core.observer else { return Ok(()) };
+    match observer.access(core.grid, made, stored) {
+        Ok(()) => Ok(()),
+        Err(trouble) => core.note(trouble),
+    }
+}
+
+/// An access of the lanes of `mask` to global, shared or parameter memory, `bytes` bytes each, at addresses of that
+/// space. A store is about to be made; one that changes nothing is not told from others.
 #[inline(always)]
 pub fn access(
     core: &mut Core<'_>,
-    warp: &mut Warp,
+    warp: &Warp,
     space: Space,
     write: bool,
     order: Order,
@@ -26,10 +37,9 @@ pub fn access(
     addresses: &[u64; 32],
     bytes: u64,
 ) -> Outcome {
-    let Some(observer) = &mut core.observer else { return Ok(()) };
     let (kind, flow) = if write { (Kind::Write, Flow::Store) } else { (Kind::Read, Flow::Load) };
     let (warp, pc, flow) = (warp.index, warp.pc, Some(flow));
-    observer.access(core.grid, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes }, UNKNOWN)
+    observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
 }
 
 /// A store that is about to be made: `value(element, lane)` is what it puts into the elements of type `E`.
@@ -44,33 +54,62 @@ pub fn stores<E: Element>(
     bytes: u64,
     value: impl Fn(usize, usize) -> E::Register,
 ) -> Outcome {
-    let Some(observer) = &mut core.observer else { return Ok(()) };
     let (warp, pc, space, kind, flow) = (warp.index, warp.pc, region.space, Kind::Write, Some(Flow::Store));
-    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes };
-    observer.access(core.grid, &made, &|lane, word| {
+    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
+    observe(core, &made, &|lane, word| {
         let address = addresses[lane as usize];
-        // SAFETY: the word holds bytes of an access that has been checked, and regions consist of whole words.
-        let old =
-            unsafe { region.data.wrapping_add((word * 4).wrapping_sub(region.base) as usize).cast::<u32>().read() };
-        let new =
-            (0..4).filter(|byte| (address..address + bytes).contains(&(word * 4 + byte))).fold(old, |new, byte| {
-                let offset = word * 4 + byte - address;
-                let (element, within) = (offset / u64::from(E::BYTES), offset % u64::from(E::BYTES));
-                let bits = E::bits(value(element as usize, lane as usize)) >> (8 * within) & 0xff;
-                new & !(0xff << (8 * byte)) | (bits as u32) << (8 * byte)
-            });
-        (new, old)
+        // Of the word, only the bytes that the lane stores: others may be another block's.
+        let mine = (0..4).filter(|byte| (address..address + bytes).contains(&(word * 4 + byte)));
+        mine.fold((0, 0), |(new, old), byte| {
+            let at = word * 4 + byte;
+            let (element, within) = ((at - address) / u64::from(E::BYTES), (at - address) % u64::from(E::BYTES));
+            let bits = E::bits(value(element as usize, lane as usize)) >> (8 * within) & 0xff;
+            // SAFETY: the access has been checked.
+            let there = unsafe { region.data.wrapping_add(at.wrapping_sub(region.base) as usize).read() };
+            (new | (bits as u32) << (8 * byte), old | u32::from(there) << (8 * byte))
+        })
     })
+}
+
+/// `ldmatrix` or `stmatrix`: the lanes of `mask` hold the addresses of rows of 16 bytes, whose words the whole warp shares.
+#[inline(always)]
+pub fn matrix(core: &mut Core<'_>, warp: &Warp, write: bool, transposed: bool, mask: u32, rows: &[u64; 32]) -> Outcome {
+    let Some(observer) = &mut core.observer else { return Ok(()) };
+    let (kind, flow) = if write { (Kind::Write, Flow::Store) } else { (Kind::Read, Flow::Load) };
+    let (warp, pc, space, order) = (warp.index, warp.pc, Space::Shared, Order::Weak);
+    let all = Made { warp, pc, space, kind, flow: Some(flow), order, mask, addresses: rows, bytes: 16, spread: true };
+    if observer.races() {
+        observer.count(core.grid, &all);
+    } else {
+        return observer.access(core.grid, &all, UNKNOWN);
+    }
+    if transposed && !write {
+        // Two lanes get the two halves of each word.
+        return observe(core, &Made { flow: None, ..all }, UNKNOWN);
+    }
+    for first in (0..mask.count_ones() as usize).step_by(8) {
+        // Lane 4r + w holds word w of row r; if transposed, half a word of rows 2 (lane % 4) and the one after it.
+        let row = |lane: usize, half: usize| rows[first + lane % 4 * 2 + half] + lane as u64 / 4 * 2;
+        let parts: [[u64; 32]; 2] = match transposed {
+            false => [std::array::from_fn(|lane| rows[first + lane / 4] + lane as u64 % 4 * 4), [0; 32]],
+            true => [0, 1].map(|half| std::array::from_fn(|lane| row(lane, half))),
+        };
+        let bytes = if transposed { 2 } else { 4 };
+        for addresses in &parts[..if transposed { 2 } else { 1 }] {
+            let made = Made { flow: None, mask: u32::MAX, addresses, bytes, spread: false, ..all };
+            observe(core, &made, UNKNOWN)?;
+        }
+    }
+    Ok(())
 }
 
 /// A `cp.async` begins: it reads global memory, or it is going to write shared memory.
 #[inline(always)]
 pub fn copies(core: &mut Core<'_>, warp: &Warp, space: Space, mask: u32, addresses: &[u64; 32], bytes: u64) -> Outcome {
-    let Some(observer) = &mut core.observer else { return Ok(()) };
     let global = space == Space::Global;
     let (kind, flow) = if global { (Kind::Read, Some(Flow::Copy)) } else { (Kind::Write, None) };
     let (warp, pc, order) = (warp.index, warp.pc, Order::Weak);
-    observer.access(core.grid, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes }, UNKNOWN)
+    observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
 }
 
 /// A `cp.async` of the operation at `pc` has written shared memory. Counted, and unless it is known already `recorded`.
@@ -84,15 +123,15 @@ pub fn lands(
     bytes: u64,
     recorded: bool,
 ) -> Outcome {
-    let Some(observer) = &mut core.observer else { return Ok(()) };
-    if !recorded {
-        if let Some(traffic) = &mut observer.traffic {
-            traffic.shared(Flow::Store, mask, addresses, bytes);
-        }
-        return Ok(());
-    }
     let (space, kind, flow, order) = (Space::Shared, Kind::Write, Some(Flow::Store), Order::Weak);
-    observer.access(core.grid, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes }, UNKNOWN)
+    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
+    if recorded {
+        return observe(core, &made, UNKNOWN);
+    }
+    if let Some(observer) = &mut core.observer {
+        observer.count(core.grid, &made);
+    }
+    Ok(())
 }
 
 /// An atomic operation of the lanes of `mask`.
@@ -106,9 +145,8 @@ pub fn atomic(
     addresses: &[u64; 32],
     bytes: u64,
 ) -> Outcome {
-    let Some(observer) = &mut core.observer else { return Ok(()) };
     let (warp, pc, kind, flow) = (warp.index, warp.pc, Kind::Update, Some(Flow::Atomic));
-    observer.access(core.grid, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes }, UNKNOWN)
+    observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
 }
 
 /// A warp arrives at a barrier; if it `waits`, with all its lanes.

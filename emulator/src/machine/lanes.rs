@@ -30,6 +30,10 @@ pub struct Frame {
     pub predicates: *mut u32,
     /// What the warp knows of itself; see [`Frame::special`].
     pub special: *const Special,
+    /// Where the frame's local memory begins.
+    pub local_base: u32,
+    /// Where its watched registers begin.
+    pub tracked_base: u32,
 }
 
 /// What a function of a lane may need beside its operands.
@@ -130,7 +134,7 @@ impl Frame {
     /// What the warp knows of itself.
     #[inline(always)]
     pub fn special(&self) -> &Special {
-        // SAFETY: a frame is made from its warp when a turn begins, and the warp stays in its place during the turn.
+        // SAFETY: the warp that the frame was made from keeps it, and nobody changes it.
         unsafe { &*self.special }
     }
 
@@ -177,6 +181,10 @@ constructor!(
     unary<A, D>(Extra, A) -> D, run_unary
 );
 constructor!(
+    /// `d = f(a)`, by a function that is large, and perturbed or not.
+    large_unary<A, D>(Extra, A) -> D, run_large_unary
+);
+constructor!(
     /// `d = f(a, b)`
     binary<A, B, D>(Extra, A, B) -> D, run_binary
 );
@@ -201,6 +209,19 @@ constructor!(
     frame<>(&Frame, &Op, u32), run_frame
 );
 
+/// `d = f(a)` for an approximation, given as a closure that captures nothing. It becomes a function that is inlined for
+/// certain, as a closure of its size is not: only so does the loop over the lanes become vectors.
+macro_rules! approximation {
+    (|$e:ident, $x:ident: $t:ty| $body:expr) => {{
+        #[inline(always)]
+        fn function($e: $crate::machine::lanes::Extra, $x: $t) -> $t {
+            $body
+        }
+        $crate::machine::lanes::large_unary(function)
+    }};
+}
+pub(crate) use approximation;
+
 #[inline(always)]
 unsafe fn run_unary<A: Lane, D: Lane, F: Fn(Extra, A) -> D + Copy>(frame: &Frame, op: &Op, mask: u32) {
     let (f, extra) = (conjure::<F>(), frame.extra(op));
@@ -210,6 +231,29 @@ unsafe fn run_unary<A: Lane, D: Lane, F: Fn(Extra, A) -> D + Copy>(frame: &Frame
         let a = frame.row::<A>(op.a);
         for lane in 0..32 {
             d[lane] = f(extra, a[lane]);
+        }
+        frame.write(op.d, &d, mask);
+    }
+}
+
+#[inline(always)]
+unsafe fn run_large_unary<A: Lane, D: Lane, F: Fn(Extra, A) -> D + Copy>(frame: &Frame, op: &Op, mask: u32) {
+    let (f, extra) = (conjure::<F>(), frame.extra(op));
+    // A loop of its own for what is not perturbed: the choice made in it for each lane would keep the loop from being
+    // vectors.
+    let plain = Extra { perturbation: Perturbation::NONE, ..extra };
+    let mut d = [D::default(); 32];
+    // SAFETY: the decoder placed the operands.
+    unsafe {
+        let a = frame.row::<A>(op.a);
+        if extra.perturbation == Perturbation::NONE {
+            for lane in 0..32 {
+                d[lane] = f(plain, a[lane]);
+            }
+        } else {
+            for lane in 0..32 {
+                d[lane] = f(extra, a[lane]);
+            }
         }
         frame.write(op.d, &d, mask);
     }

@@ -1,7 +1,7 @@
 //! A grid: its blocks, in parallel or interleaved.
 //!
 //! Blocks of a kernel that does not communicate run on several threads, each to its end. Blocks of one that does (atomics
-//! on global memory, volatile accesses) run on one thread in the seed's order, and one that seems to wait for another gives
+//! on global memory, volatile accesses, fences for more than the block) run on one thread in the seed's order, and one that seems to wait for another gives
 //! way to it; so equal seeds give equal bits, whatever the number of threads.
 
 use std::sync::Mutex;
@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::block::{Block, Failed, Progress};
 use super::core::Grid;
 use super::random::Random;
-use super::trouble::Trouble;
+use super::trouble::Noted;
 use super::{Fault, Launch, LaunchReport, LoadedModule};
 use crate::count::Counters;
 use crate::memory::GlobalMemory;
-use crate::settings::Settings;
+use crate::settings::{Findings, Settings};
 use crate::watch::Finding;
 
 /// Blocks that are resident together at most, when they communicate and the launch is not cooperative.
@@ -38,7 +38,9 @@ pub fn run(module: &LoadedModule, launch: &Launch, memory: &GlobalMemory, settin
         let total = parallel(&grid, &order, threads.min(order.len()));
         match &grid.records.races {
             // Which of two racing accesses comes second was up to the threads. On one it is up to the seed.
-            Some(races) if total.failed.is_some() => races.undo(),
+            Some(races) if total.found.iter().any(|found| found.fatal || found.noted.trouble.is_harmless()) => {
+                races.undo()
+            }
             _ => return report(&grid, total),
         }
     }
@@ -73,12 +75,26 @@ struct Total {
     printed: Vec<(u64, String)>,
     counts: Option<Vec<[u64; 2]>>,
     traffic: Counters,
-    /// The failure of the earliest block: its place in the order, its number, and what.
-    failed: Option<(u64, [u32; 3], Failed)>,
+    /// What was found.
+    found: Vec<Found>,
+}
+
+/// Trouble of a block.
+struct Found {
+    /// The block's place in the order, and in the grid.
+    place: u64,
+    block: [u32; 3],
+    noted: Noted,
+    /// Whether it ended the block.
+    fatal: bool,
 }
 
 impl Total {
     fn take(&mut self, place: u64, block: Block<'_>) {
+        let coordinates = block.core.block;
+        for noted in block.core.noted.into_inner() {
+            self.find(Found { place, block: coordinates, noted, fatal: false });
+        }
         if !block.core.printed.is_empty() {
             self.printed.push((place, block.core.printed));
         }
@@ -96,10 +112,21 @@ impl Total {
         progress
     }
 
-    fn fail(&mut self, place: u64, block: [u32; 3], failed: Failed) {
-        if self.failed.as_ref().is_none_or(|(earlier, ..)| place < *earlier) {
-            self.failed = Some((place, block, failed));
+    /// A block has ended early.
+    fn fail(&mut self, place: u64, block: [u32; 3], (warp, pc, trouble): Failed) {
+        self.find(Found { place, block, noted: Noted { warp, pc, trouble, times: 1 }, fatal: true });
+    }
+
+    /// Adds what was found, to the same of another block if there is any; the earliest block's is told.
+    fn find(&mut self, found: Found) {
+        let Some(known) = self.found.iter_mut().find(|known| known.noted.key() == found.noted.key()) else {
+            return self.found.push(found);
+        };
+        let (times, fatal) = (known.noted.times + found.noted.times, known.fatal || found.fatal);
+        if found.place < known.place {
+            *known = found;
         }
+        (known.noted.times, known.fatal) = (times, fatal);
     }
 
     fn join(&mut self, other: Total) {
@@ -114,9 +141,7 @@ impl Total {
             (total, counts) => *total = total.take().or(counts),
         }
         self.traffic.add(&other.traffic);
-        if let Some((place, block, failed)) = other.failed {
-            self.fail(place, block, failed);
-        }
+        other.found.into_iter().for_each(|found| self.find(found));
     }
 }
 
@@ -132,6 +157,8 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
     let mut resident: std::collections::VecDeque<(u64, Block<'_>)> = std::collections::VecDeque::new();
     let limit = if cooperative { order.len() } else { RESIDENT };
     let mut next = 0;
+    // What a block may execute is limited by itself; all together, what they execute while they only wait.
+    let (most, mut waited) = (grid.settings.max_warp_instructions / 16, 0);
     loop {
         // A block that gave way lets a new one begin, while there is room; then the one that has waited longest goes on.
         let (place, mut block) = if next < order.len() && resident.len() < limit {
@@ -141,7 +168,10 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
                 Ok(block) => (next as u64 - 1, block),
                 Err(failed) => {
                     total.fail(next as u64 - 1, coordinates(grid, number), failed);
-                    return total;
+                    if ends(grid, communicates) {
+                        return total;
+                    }
+                    continue;
                 }
             }
         } else if let Some(waiting) = resident.pop_front() {
@@ -150,7 +180,15 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
             return total;
         };
         loop {
-            match total.run(grid, &mut block) {
+            let before = (block.core.clock, block.core.completions);
+            let mut progress = total.run(grid, &mut block);
+            waited += (block.core.clock - before.0).min(POLLS);
+            if !matches!(progress, Ok(Progress::Yielded)) || block.core.completions != before.1 {
+                waited = 0;
+            } else if most > 0 && waited > most {
+                progress = Err(block.waits());
+            }
+            match progress {
                 Ok(Progress::Done) => {
                     total.take(place, block);
                     break;
@@ -163,11 +201,24 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
                 }
                 Err(failed) => {
                     total.fail(place, block.core.block, failed);
-                    return total;
+                    total.take(place, block);
+                    if ends(grid, communicates) {
+                        return total;
+                    }
+                    break;
                 }
             }
         }
     }
+}
+
+/// Instructions of a block's turn that count as waiting, if it did nothing else: what it did before it began to wait is not
+/// known apart.
+const POLLS: u64 = 4096;
+
+/// Whether a block that ends early ends the launch.
+fn ends(grid: &Grid<'_>, communicates: bool) -> bool {
+    communicates || grid.settings.findings == Findings::First
 }
 
 /// On several threads, which take blocks in the order; after a failure only blocks before it are still run, so that the
@@ -184,21 +235,21 @@ fn parallel(grid: &Grid<'_>, order: &[u64], threads: usize) -> Total {
                 break;
             }
             let number = order[place as usize];
-            let failed = match Block::new(grid, number) {
-                Err(failed) => Some(failed),
-                Ok(mut block) => loop {
+            let result = Block::new(grid, number).and_then(|mut block| {
+                let result = loop {
                     match mine.run(grid, &mut block) {
                         Ok(Progress::Yielded) => {}
-                        Ok(Progress::Done) => {
-                            mine.take(place, block);
-                            break None;
-                        }
-                        Err(failed) => break Some(failed),
+                        Ok(Progress::Done) => break Ok(()),
+                        Err(failed) => break Err(failed),
                     }
-                },
-            };
-            if let Some(failed) = failed {
-                end.fetch_min(place, Ordering::Relaxed);
+                };
+                mine.take(place, block);
+                result
+            });
+            if let Err(failed) = result {
+                if ends(grid, false) {
+                    end.fetch_min(place, Ordering::Relaxed);
+                }
                 mine.fail(place, coordinates(grid, number), failed);
             }
         }
@@ -218,13 +269,30 @@ fn report(grid: &Grid<'_>, mut total: Total) -> LaunchReport {
     total.printed.sort_by_key(|(place, _)| *place);
     let mut report =
         LaunchReport { kernel: kernel.name.clone(), grid: blocks, block, dynamic_shared, ..LaunchReport::default() };
-    if let Some((place, block, (warp, pc, trouble))) = total.failed {
-        total.printed.retain(|(printed, _)| *printed < place);
-        let kind = trouble.fault();
-        let finding = finding(grid, block, warp, pc, *trouble);
-        report.fault = Some(Fault { kind, message: finding.to_string() });
-        report.findings.push(finding);
-    } else if let Some(counts) = total.counts {
+    if let Some(races) = &grid.records.races {
+        races.uses(|address, bytes, written| grid.memory.note_use(address, bytes, written));
+    }
+    let first = grid.settings.findings == Findings::First;
+    // Of a block, what ended it comes last.
+    total.found.sort_by_key(|found| (found.place, found.fatal));
+    if first {
+        total.found.truncate(1);
+    }
+    let fatal = total.found.iter().find(|found| found.fatal).map(|found| found.place);
+    if let Some(found) = total.found.first() {
+        if let (true, Some(place)) = (first, fatal) {
+            total.printed.retain(|(printed, _)| *printed < place);
+        }
+        let kind = found.noted.trouble.fault();
+        report.findings = total.found.into_iter().map(|found| finding(grid, found)).collect();
+        let lines: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        let message = match &lines[..] {
+            [one] => one.clone(),
+            several => format!("{} findings:\n{}", several.len(), several.join("\n")),
+        };
+        report.fault = Some(Fault { kind, message });
+    }
+    if let (None, Some(counts)) = (fatal, total.counts) {
         let mut counters = total.traffic;
         for (pc, (op, [issued, lanes])) in grid.module.code.iter().zip(counts).enumerate() {
             if !op.hidden && issued > 0 {
@@ -241,7 +309,8 @@ fn report(grid: &Grid<'_>, mut total: Total) -> LaunchReport {
 }
 
 /// Trouble, with all that is known of where it happened.
-fn finding(grid: &Grid<'_>, block: [u32; 3], warp: u32, pc: u32, trouble: Trouble) -> Finding {
+fn finding(grid: &Grid<'_>, Found { block, noted, .. }: Found) -> Finding {
+    let Noted { warp, pc, trouble, times } = noted;
     Finding {
         kind: trouble.kind,
         kernel: grid.launch.kernel.name.clone(),
@@ -253,5 +322,6 @@ fn finding(grid: &Grid<'_>, block: [u32; 3], warp: u32, pc: u32, trouble: Troubl
         place: grid.module.place(trouble.at.unwrap_or(pc)),
         other: trouble.other.map(|pc| grid.module.place(pc)),
         message: trouble.message,
+        times,
     }
 }

@@ -1,10 +1,10 @@
 //! `ld` and `st` on local memory.
 
-use super::access::Modifiers;
 use super::core::Core;
 use super::elements::Element;
 use super::lanes::Frame;
 use super::local::LocalFault;
+use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::{self, Op};

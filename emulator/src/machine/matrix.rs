@@ -1,8 +1,10 @@
 //! `mma`, `ldmatrix`, `stmatrix`, `movmatrix`: between registers, memory and [`crate::tensor`].
 
-use super::access::{Modifiers, addresses, locate, written};
+use super::access::addresses;
 use super::core::{Core, OpSpace, SHARED_WINDOW};
 use super::lanes::{ALL, Frame};
+use super::locate::{locate, written};
+use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::Op;
@@ -71,8 +73,7 @@ pub unsafe fn load(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op,
             let to = core.listed(op, count)[matrix];
             frame.write(to, &to_fragment(&rows, op.y >> 63 != 0), ALL);
         }
-        let m = Modifiers::unpack(op.y);
-        super::hooks::access(core, warp, crate::watch::Space::Shared, false, m.order, lanes, &addresses, 16)
+        super::hooks::matrix(core, warp, false, op.y >> 63 != 0, lanes, &addresses)
     }
 }
 
@@ -86,6 +87,7 @@ pub unsafe fn store(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
     // SAFETY: by the caller's promise; the rows were located.
     unsafe {
         let (places, addresses, lanes) = rows(core, frame, op, 0x0F, "writes")?;
+        super::hooks::matrix(core, warp, true, op.y >> 63 != 0, lanes, &addresses)?;
         let region = core.region(OpSpace::Shared);
         for matrix in 0..count {
             let from = core.listed(op, count)[matrix];
@@ -95,9 +97,8 @@ pub unsafe fn store(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
                 written(core, &region, addresses[8 * matrix + row], 16);
             }
         }
-        let m = Modifiers::unpack(op.y);
-        super::hooks::access(core, warp, crate::watch::Space::Shared, true, m.order, lanes, &addresses, 16)
     }
+    Ok(())
 }
 
 /// `movmatrix.trans`

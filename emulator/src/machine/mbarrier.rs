@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use super::access::{Modifiers, Order, addresses, by_space, locate, written};
+use super::access::{addresses, by_space};
 use super::copy;
 use super::core::{Core, OpSpace};
 use super::lanes::Frame;
+use super::locate::{locate, written};
+use super::modifiers::{Modifiers, Order};
 use super::observe::Made;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
@@ -203,7 +205,7 @@ unsafe fn run_at(
     };
     let Some(observer) = &mut core.observer else { return Ok(()) };
     let (index, pc, space, flow) = (warp.index, warp.pc, Space::Shared, Some(flow));
-    let made = Made { warp: index, pc, space, kind, flow, order, mask, addresses, bytes: 8 };
+    let made = Made { warp: index, pc, space, kind, flow, order, mask, addresses, bytes: 8, spread: false };
     observer.access(core.grid, &made, &|_, _| (0, 1))
 }
 

@@ -8,6 +8,7 @@
 //! | [`block`], [`barrier`] | warps that take turns; what they wait at |
 //! | [`launch`] | blocks of a grid, in parallel or interleaved |
 //! | [`access`], [`elements`], [`atomics`], [`copy`], [`discard`] | loads and stores, atomics, `cp.async` |
+//! | [`modifiers`], `locate` | how strong an access is; its checks |
 //! | [`mbarrier`] | barriers in shared memory |
 //! | [`exchange`], [`matrix`], [`wmma`], [`wmma_double`] | what the lanes of a warp do together |
 //! | [`calls`], [`mod@print`] | functions, `printf`, `assert` |
@@ -32,8 +33,10 @@ pub mod launch;
 mod loaded;
 pub mod local;
 mod local_access;
+mod locate;
 pub mod matrix;
 pub mod mbarrier;
+pub mod modifiers;
 mod observe;
 pub mod print;
 mod random;

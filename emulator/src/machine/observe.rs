@@ -1,17 +1,19 @@
 //! What a block's accesses mean to watching and counting: the one place where the machine meets [`crate::watch`] and
 //! [`crate::count`].
 
-use super::access::Order;
 use super::core::Grid;
+use super::modifiers::{Modifiers, Order};
 use super::trouble::{Outcome, Trouble};
 use crate::count::distinct::Distinct;
 use crate::count::traffic::{Flow, Traffic};
+use crate::decode::op::Op;
 use crate::memory::View;
-use crate::settings::{Settings, Watch};
+use crate::settings::{Findings, Settings, Watch};
 use crate::watch::clock::BlockClock;
 use crate::watch::global::GlobalRaces;
 use crate::watch::order::{Releases, Strong};
-use crate::watch::race::{Access, Conflict, Kind, SharedRaces, Stored};
+use crate::watch::race::{Access, Conflict, Kind, Stored};
+use crate::watch::shared::SharedRaces;
 use crate::watch::tag::Strength;
 use crate::watch::{FindingKind, Space};
 
@@ -82,6 +84,8 @@ pub struct Made<'a> {
     pub addresses: &'a [u64; 32],
     /// Bytes of each lane.
     pub bytes: u64,
+    /// Whether each address stands for several lanes.
+    pub spread: bool,
 }
 
 impl Observer {
@@ -104,13 +108,24 @@ impl Observer {
     /// When it races with an earlier one.
     #[inline(always)]
     pub fn access(&mut self, grid: &Grid<'_>, made: &Made<'_>, stored: Stored) -> Outcome {
-        if let (Some(traffic), Some(flow)) = (&mut self.traffic, made.flow) {
-            count(traffic, grid, made, flow);
-        }
+        self.count(grid, made);
         match &mut self.races {
             Some(races) => races.access(grid, made, stored),
             None => Ok(()),
         }
+    }
+
+    /// Counts an access.
+    #[inline(always)]
+    pub fn count(&mut self, grid: &Grid<'_>, made: &Made<'_>) {
+        if let (Some(traffic), Some(flow)) = (&mut self.traffic, made.flow) {
+            count(traffic, grid, made, flow);
+        }
+    }
+
+    /// Whether races are looked for.
+    pub fn races(&self) -> bool {
+        self.races.is_some()
     }
 
     /// All lanes of a warp have exited. What it read last, nobody will see.
@@ -165,26 +180,22 @@ impl BlockRaces {
         if strength != Strength::Weak {
             self.order(grid, made, shared);
         }
-        let Made { warp, pc, mask, addresses, kind, .. } = *made;
-        let access = Access { warp, pc, mask, addresses, bytes: made.bytes as u32, kind, strength };
+        let Made { warp, pc, mask, addresses, kind, spread, .. } = *made;
+        let (constant, all) = (made.order == Order::Constant, grid.settings.findings == Findings::Summary);
+        let bytes = made.bytes as u32;
+        let access = Access { warp, pc, mask, addresses, bytes, kind, strength, spread, constant, all };
         let found = if shared {
             self.shared.access(&self.clock, &access, stored)
         } else {
-            // For races between streams, which the driver looks for. Strong accesses may meet each other there, so they
-            // count as reads: what they must not meet is a plain write.
-            let plain = strength == Strength::Weak;
-            if kind != Kind::Write || !plain {
-                grid.memory.note_uses(mask, addresses, made.bytes, false);
-            }
-            if kind != Kind::Read && plain {
-                grid.memory.note_uses(mask, addresses, made.bytes, true);
-            }
             grid.records.races.as_ref().and_then(|races| races.access(&self.clock, &access, stored))
         };
         let Some(conflict) = found else { return Ok(()) };
         let trouble = trouble(grid, made, conflict);
         if !conflict.tentative {
             return Err(trouble);
+        }
+        if begins_exchange(grid, made.pc) {
+            return Ok(());
         }
         self.tentative.push((Place { warp, space: made.space, word: conflict.address / 4 }, trouble));
         Ok(())
@@ -226,9 +237,22 @@ impl BlockRaces {
     }
 }
 
+/// Whether a compare-and-swap follows in the code that compares with what is read, or changes the same word: the plain
+/// read only tells it where to begin, and it begins again if that was wrong.
+#[cold]
+fn begins_exchange(grid: &Grid<'_>, pc: u32) -> bool {
+    /// Operations that may lie between.
+    const NEAR: usize = 64;
+    let code = &grid.module.code[pc as usize..];
+    let space = |op: &Op| Modifiers::unpack(op.y).space;
+    let follows = |read: &Op, op: &Op| op.b == read.d || (op.a, op.x, space(op)) == (read.a, read.x, space(read));
+    let mut near = code.iter().skip(1).take(NEAR);
+    near.any(|op| super::atomics::exchanges(op) && follows(&code[0], op))
+}
+
 fn strength(made: &Made<'_>) -> Strength {
     match made.order {
-        Order::Weak if made.kind != Kind::Update => Strength::Weak,
+        Order::Weak | Order::Constant if made.kind != Kind::Update => Strength::Weak,
         Order::Volatile => Strength::Volatile,
         order if order.is_narrow() => Strength::Block,
         _ => Strength::Device,
@@ -246,11 +270,19 @@ fn trouble(grid: &Grid<'_>, made: &Made<'_>, conflict: Conflict) -> Box<Trouble>
             format!("block ({x},{y},{z}) warp {} lane {}", conflict.thread / 32, conflict.thread % 32)
         }
     };
-    let message = format!(
-        "race in {space} memory: this {} and an earlier {} by {other} have nothing between them that orders them",
-        verb(made.kind != Kind::Read),
-        verb(conflict.wrote),
-    );
+    let message = if conflict.constant {
+        let (read, write) = if conflict.wrote { ("this", "an earlier write") } else { ("an earlier", "this write") };
+        format!(
+            "{read} read by ld.global.nc, which is for what no thread writes during the launch, and {write} by {other} \
+             are of the same bytes"
+        )
+    } else {
+        format!(
+            "race in {space} memory: this {} and an earlier {} by {other} have nothing between them that orders them",
+            verb(made.kind != Kind::Read),
+            verb(conflict.wrote),
+        )
+    };
     let mut trouble = Trouble::at_address(FindingKind::Race, conflict.lane, made.space, conflict.address, message);
     trouble.at = Some(made.pc);
     trouble.other = Some(conflict.pc);

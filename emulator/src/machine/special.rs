@@ -29,10 +29,6 @@ pub struct Special {
     pub grid: u64,
     /// Room for the barrier of a cooperative launch, which `%envreg1` and `%envreg2` point to; 0 for other launches.
     pub workspace: u64,
-    /// Where the current frame's local memory begins.
-    pub local_base: u32,
-    /// Where the current frame's watched registers begin.
-    pub tracked_base: u32,
     /// How approximations are perturbed.
     pub perturbation: Perturbation,
 }
@@ -172,13 +168,13 @@ pub fn read_grid(frame: &Frame, op: &Op, mask: u32) {
 /// The address of a local variable: the frame's base plus [`Op::x`], as 64 bits.
 pub fn local_address(frame: &Frame, op: &Op, mask: u32) {
     // SAFETY: the decoder gives `d` a 64-bit register.
-    unsafe { frame.write(op.d, &[u64::from(frame.special().local_base) + op.x; 32], mask) };
+    unsafe { frame.write(op.d, &[u64::from(frame.local_base) + op.x; 32], mask) };
 }
 
 /// Likewise, as 32 bits.
 pub fn local_address32(frame: &Frame, op: &Op, mask: u32) {
     // SAFETY: the decoder gives `d` a 32-bit register.
-    unsafe { frame.write(op.d, &[frame.special().local_base + op.x as u32; 32], mask) };
+    unsafe { frame.write(op.d, &[frame.local_base + op.x as u32; 32], mask) };
 }
 
 #[cfg(test)]

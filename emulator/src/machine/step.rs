@@ -44,6 +44,7 @@ enum Stop {
 pub fn turn(core: &mut Core<'_>, warp: &mut Warp) -> Outcome<Turn> {
     barrier::wake(core, warp);
     (warp.patience, warp.spins) = (PATIENCE, 0);
+    core.at.0 = warp.index;
     loop {
         let Some((mut fragment, limit)) = warp.choose() else {
             if warp.live == 0 {
@@ -58,7 +59,7 @@ pub fn turn(core: &mut Core<'_>, warp: &mut Warp) -> Outcome<Turn> {
             Stop::Choose => warp.add(fragment),
             Stop::Wait(state) => {
                 fragment.state = state;
-                wait(core, warp, fragment);
+                wait(warp, fragment);
                 barrier::wake(core, warp);
             }
             Stop::Gone => exit(core, warp, fragment)?,
@@ -98,7 +99,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
             warp.pc = pc;
             if core.budget == 0 {
                 let message = format!(
-                    "the block has executed {} warp instructions, the limit",
+                    "the block has executed {} warp instructions, the limit (max_warp_instructions of the settings)",
                     core.grid.settings.max_warp_instructions
                 );
                 return Err(Trouble::new(FindingKind::Runaway, mask.trailing_zeros(), message));
@@ -112,7 +113,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
             *lanes += u64::from(active.count_ones());
         }
         if op.tracked {
-            warp.pc = pc;
+            (warp.pc, core.at.1) = (pc, pc);
             track(core, warp, fragment.node, op, pc, active)?;
         }
         match op.action {
@@ -125,7 +126,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
             }
             Action::Warp(handler) => {
                 if active != 0 {
-                    warp.pc = pc;
+                    (warp.pc, core.at.1) = (pc, pc);
                     warp.effects += 1;
                     // SAFETY: as above.
                     unsafe { handler(core, warp, &frame, op, active)? };
@@ -171,6 +172,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                         mask = group.lanes;
                     }
                     warp.effects += 1;
+                    core.at.1 = pc;
                     // SAFETY: as above.
                     unsafe { handler(core, warp, &frame, op, group.lanes)? };
                     pc += 1;
@@ -341,6 +343,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
     core.budget += patience;
     core.clock += granted - patience;
     warp.patience -= granted - patience;
+    warp.steps += granted - patience;
     (fragment.pc, fragment.mask) = (pc, mask);
     Ok(stop)
 }

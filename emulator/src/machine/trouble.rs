@@ -23,7 +23,32 @@ pub struct Trouble {
 /// Nothing, or what went wrong. Boxed, so that the common case is one register.
 pub type Outcome<T = ()> = Result<T, Box<Trouble>>;
 
+/// Trouble that did not end its block, and how often there was the same.
+#[derive(Clone, Debug)]
+pub struct Noted {
+    /// The warp.
+    pub warp: u32,
+    /// The operation that it was executing.
+    pub pc: u32,
+    /// What.
+    pub trouble: Box<Trouble>,
+    /// How often.
+    pub times: u64,
+}
+
+impl Noted {
+    /// What makes two of them the same: the kind, and the places in the code.
+    pub fn key(&self) -> (FindingKind, u32, Option<u32>) {
+        (self.trouble.kind, self.trouble.at.unwrap_or(self.pc), self.trouble.other)
+    }
+}
+
 impl Trouble {
+    /// Whether the block can go on as if nothing had been.
+    pub fn is_harmless(&self) -> bool {
+        matches!(self.kind, FindingKind::Race | FindingKind::Uninitialised | FindingKind::InFlight)
+    }
+
     /// One of `kind` at a lane.
     pub fn new(kind: FindingKind, lane: u32, message: impl Into<String>) -> Box<Trouble> {
         Box::new(Trouble { kind, lane, address: None, message: message.into(), at: None, other: None })

@@ -64,7 +64,7 @@ pub fn track(core: &Core<'_>, warp: &mut Warp, node: u32, op: &Op, pc: u32, acti
         let missing = active & !warp.tracked[base + *register as usize];
         if missing != 0 && !(matches!(op.action, Action::Branch) && active == 0) {
             let message = format!("reads register {name}, which it has never written");
-            return Err(Trouble::new(FindingKind::Uninitialised, missing.trailing_zeros(), message));
+            core.note(Trouble::new(FindingKind::Uninitialised, missing.trailing_zeros(), message))?;
         }
     }
     for register in &track.writes {
@@ -79,7 +79,8 @@ pub fn track(core: &Core<'_>, warp: &mut Warp, node: u32, op: &Op, pc: u32, acti
 }
 
 /// A fragment begins to wait; if others wait at the same place it joins them.
-pub fn wait(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) {
+pub fn wait(warp: &mut Warp, mut fragment: Fragment) {
+    fragment.since = warp.steps;
     let joined = warp.fragments.iter_mut().find(|other| {
         matches!((other.state, fragment.state), (State::Lanes(_), State::Lanes(_)))
             && other.pc == fragment.pc
@@ -91,11 +92,25 @@ pub fn wait(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) {
     } else {
         warp.fragments.push(fragment);
     }
-    let _ = core;
 }
 
+/// Operations that lanes execute which only leave: a jump and the exit itself.
+const LEAVING: u64 = 2;
+
 /// Lanes exit.
+///
+/// # Errors
+/// When others of their warp wait for them, or a copy of theirs is under way.
 pub fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome {
+    if core.grid.need & 0xF0 != 0
+        && let Some((lane, pc)) = core.copies[warp.index as usize].left(fragment.mask)
+    {
+        let message = "exits while a cp.async of it is under way: nothing has waited for what it copies";
+        let mut trouble = Trouble::new(FindingKind::InFlight, lane, message);
+        trouble.at = Some(pc);
+        core.at.1 = warp.pc;
+        core.note(trouble)?;
+    }
     warp.live &= !fragment.mask;
     core.live -= fragment.mask.count_ones();
     for i in 0..warp.fragments.len() {
@@ -110,8 +125,10 @@ pub fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome
             },
             _ => u32::MAX,
         };
-        // Lanes that leave at once are as good as gone before. Those that did something first have gone past the others.
-        if effects != warp.effects && named & fragment.mask != 0 {
+        // Lanes that leave at once are as good as gone before. Those that did something first have gone past the others;
+        // at a barrier, where the manual wants the whole warp, to have computed something is enough.
+        let aligned = matches!(op.action, Action::Barrier) && warp.steps - other.since > LEAVING;
+        if (effects != warp.effects || aligned) && named & fragment.mask != 0 {
             let (kind, what) = match op.action {
                 Action::Barrier => (FindingKind::BarrierDivergence, "a barrier"),
                 _ => (FindingKind::MaskMismatch, "a .sync instruction"),

@@ -1,5 +1,7 @@
 //! A warp: registers, fragments of lanes that have diverged, frames of calls.
 
+use std::rc::Rc;
+
 use super::lanes::{Frame, Row};
 use super::local::LocalMemory;
 use super::special::Special;
@@ -20,6 +22,8 @@ pub struct Fragment {
     pub state: State,
     /// Whether they have had their turn and others of the warp have not.
     pub tired: bool,
+    /// [`Warp::steps`] when they began to wait.
+    pub since: u64,
 }
 
 /// What a fragment waits for.
@@ -74,9 +78,11 @@ pub struct Warp {
     /// Local memory.
     pub local: LocalMemory,
     /// Special registers.
-    pub special: Special,
+    pub special: Rc<Special>,
     /// Operations on memory and barriers so far.
     pub effects: u64,
+    /// Operations so far, up to the last change of fragments.
+    pub steps: u64,
     /// Operations in this turn that a loop which waits for somebody else would make: atomics, volatile accesses.
     pub spins: u32,
     /// Instructions that it may still execute in this turn.
@@ -92,12 +98,19 @@ impl Warp {
     ///
     /// # Errors
     /// When its local memory does not fit.
-    pub fn new(index: u32, live: u32, special: Special, function: u32, shape: &Function) -> Outcome<Self> {
+    pub fn new(index: u32, live: u32, special: Rc<Special>, function: u32, shape: &Function) -> Outcome<Self> {
         let node = Node { parent: 0, depth: 0, return_pc: 0, function, rows: 0, predicates: 0, tracked: 0, local: 0 };
         let mut warp = Warp {
             index,
             live,
-            fragments: vec![Fragment { pc: shape.entry, mask: live, node: 0, state: State::Ready, tired: false }],
+            fragments: vec![Fragment {
+                pc: shape.entry,
+                mask: live,
+                node: 0,
+                state: State::Ready,
+                tired: false,
+                since: 0,
+            }],
             nodes: vec![node],
             rows: Vec::new(),
             predicates: Vec::new(),
@@ -105,6 +118,7 @@ impl Warp {
             local: LocalMemory::default(),
             special,
             effects: 0,
+            steps: 0,
             spins: 0,
             patience: 0,
             seen: 0,
@@ -117,12 +131,13 @@ impl Warp {
     /// The frame of a call.
     pub fn frame(&mut self, node: u32, constants: &[Row]) -> Frame {
         let node = self.nodes[node as usize];
-        (self.special.local_base, self.special.tracked_base) = (node.local, node.tracked);
         Frame {
             // The constants are never written: decoded destinations are registers.
             rows: [self.rows[node.rows as usize..].as_mut_ptr(), constants.as_ptr().cast_mut()],
             predicates: self.predicates[node.predicates as usize..].as_mut_ptr(),
-            special: &self.special,
+            special: Rc::as_ptr(&self.special),
+            local_base: node.local,
+            tracked_base: node.tracked,
         }
     }
 

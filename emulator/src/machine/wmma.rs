@@ -3,9 +3,11 @@
 //! PTX leaves open which lane holds which element, so fragments are made of those of `mma`: a matrix of 16 columns, or of
 //! 32 rows, is two of them side by side. The shape `m8n32` is the shape `m32n8` of the transposed matrices.
 
-use super::access::{Modifiers, Order, addresses, by_space, locate, written};
+use super::access::{addresses, by_space};
 use super::core::{Core, OpSpace};
 use super::lanes::{ALL, Frame};
+use super::locate::{locate, written};
+use super::modifiers::{Modifiers, Order};
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::decode::op::Op;
@@ -202,12 +204,13 @@ pub unsafe fn store(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
                     plain_space(space, lanes)?;
                     let region = core.region(space);
                     let places = locate(core, &region, at, lanes, bytes, bytes, 0x0F, "writes")?;
+                    super::hooks::access(core, warp, region.space, true, Order::Weak, lanes, at, bytes)?;
                     for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
                         let bits = values[lane] >> (8 * bytes as usize * index);
                         places[lane].copy_from((&raw const bits).cast::<u8>(), bytes as usize);
                         written(core, &region, at[lane], bytes);
                     }
-                    super::hooks::access(core, warp, region.space, true, Order::Weak, lanes, at, bytes)
+                    Ok(())
                 };
                 match m.space {
                     OpSpace::Generic => by_space(at, ALL, write)?,

@@ -1,8 +1,10 @@
 //! `wmma` of doubles: 8 × 8 × 4, in the layout of `mma.m8n8k4`, for PTX leaves the layout open.
 
-use super::access::{Modifiers, Order, addresses, by_space, locate, written};
+use super::access::{addresses, by_space};
 use super::core::{Core, OpSpace};
 use super::lanes::{ALL, Frame};
+use super::locate::{locate, written};
+use super::modifiers::{Modifiers, Order};
 use super::trouble::Outcome;
 use super::warp::Warp;
 use super::wmma::{Operand, all_lanes, plain_space};
@@ -132,12 +134,13 @@ pub unsafe fn store(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
         each(core, frame, op, |core, register, space, at, lanes| {
             let region = core.region(space);
             let places = locate(core, &region, at, lanes, 8, 8, 0x0F, "writes")?;
+            super::hooks::access(core, warp, region.space, true, Order::Weak, lanes, at, 8)?;
             let values = frame.row::<u64>(core.listed(op, 2)[register]);
             for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
                 places[lane].cast::<u64>().write_unaligned(values[lane]);
                 written(core, &region, at[lane], 8);
             }
-            super::hooks::access(core, warp, region.space, true, Order::Weak, lanes, at, 8)
+            Ok(())
         })
     }
 }

@@ -293,17 +293,9 @@ impl GlobalMemory {
         (allocator.capacity() - allocator.used(), allocator.capacity())
     }
 
-    /// Notes that the lanes of `mask` have used `bytes` bytes each, for [`Self::take_uses`].
-    #[inline]
-    pub fn note_uses(&self, mask: u32, addresses: &[u64; 32], bytes: u64, written: bool) {
-        let base = self.arena.base();
-        let neighbours = |(lane, address): (u64, &u64)| *address == addresses[0].wrapping_add(lane * bytes);
-        if mask == u32::MAX && (0..).zip(addresses).all(neighbours) {
-            return self.touched.note(addresses[0].wrapping_sub(base), 32 * bytes, written);
-        }
-        for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
-            self.touched.note(addresses[lane].wrapping_sub(base), bytes, written);
-        }
+    /// Notes that bytes have been used, for [`Self::take_uses`].
+    pub fn note_use(&self, address: u64, bytes: u64, written: bool) {
+        self.touched.note(address.wrapping_sub(self.arena.base()), bytes, written);
     }
 
     /// What was noted since it was last taken, with the allocation that it lies in. Not while a kernel runs.
@@ -392,11 +384,11 @@ mod tests {
     fn uses_are_told_by_allocation() {
         let memory = GlobalMemory::new(1 << 20).unwrap();
         let (a, b) = (memory.allocate(1000).unwrap(), memory.allocate(1000).unwrap());
-        let together: [u64; 32] = std::array::from_fn(|lane| a + 4 * lane as u64);
-        memory.note_uses(u32::MAX, &together, 4, false);
-        memory.note_uses(0b101, &together.map(|address| address - a + b), 4, true);
+        memory.note_use(a, 128, false);
+        memory.note_use(b, 4, true);
+        memory.note_use(b + 8, 4, true);
         // Outside the arena: registered memory of the host.
-        memory.note_uses(1, &[64; 32], 4, true);
+        memory.note_use(64, 4, true);
         let stretch = |start, end, written| Stretch { start, end, written };
         let expected =
             [(a, stretch(a, a + 128, false)), (b, stretch(b, b + 4, true)), (b, stretch(b + 8, b + 12, true))];

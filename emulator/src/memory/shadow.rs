@@ -4,7 +4,8 @@
 //! high nibble which are initialised. A word about which nothing is wrong therefore reads [`FINE`], and 32 lanes that
 //! touch 32 neighbouring words are judged by one comparison of 32 bytes.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// The shadow of a word whose four bytes are addressable and initialised.
 pub const FINE: u8 = 0xFF;
@@ -19,7 +20,7 @@ pub struct Shadow {
     length: u64,
 }
 
-// SAFETY: every change of a shadow byte that several threads may make at once goes through an atomic (see `change`).
+// SAFETY: its bytes are read and changed as atomics.
 unsafe impl Send for Shadow {}
 // SAFETY: as above.
 unsafe impl Sync for Shadow {}
@@ -44,9 +45,46 @@ impl Shadow {
     /// `offset` is below [`Self::length`].
     #[inline(always)]
     pub unsafe fn word(&self, offset: u64) -> u8 {
-        // SAFETY: by the caller's promise; other threads may change it meanwhile, which a racy kernel brings about and
-        // which the byte-sized access survives.
-        unsafe { self.words.add((offset >> 2) as usize).read() }
+        // SAFETY: by the caller's promise.
+        unsafe { self.atomic(offset).load(Relaxed) }
+    }
+
+    /// Sets the shadow byte of the word that holds `offset`.
+    ///
+    /// # Safety
+    /// `offset` is below [`Self::length`].
+    #[inline(always)]
+    pub unsafe fn set_word(&self, offset: u64, state: u8) {
+        // SAFETY: by the caller's promise.
+        unsafe { self.atomic(offset).store(state, Relaxed) }
+    }
+
+    /// # Safety
+    /// `offset` is below [`Self::length`].
+    #[inline(always)]
+    unsafe fn atomic(&self, offset: u64) -> &AtomicU8 {
+        // SAFETY: by the caller's promise; other threads use the byte as an atomic too.
+        unsafe { AtomicU8::from_ptr(self.words.add((offset >> 2) as usize)) }
+    }
+
+    /// The bits that the shadow bytes of `count` words from `offset` on have in common.
+    ///
+    /// # Safety
+    /// The words lie below [`Self::length`].
+    #[inline(always)]
+    pub unsafe fn common(&self, offset: u64, count: usize) -> u8 {
+        // SAFETY: by the caller's promise.
+        (0..count).fold(u8::MAX, |all, i| all & unsafe { self.word(offset + 4 * i as u64) })
+    }
+
+    /// Marks `count` words from `offset` on as [`FINE`].
+    ///
+    /// # Safety
+    /// The words lie below [`Self::length`].
+    #[inline(always)]
+    pub unsafe fn set_fine(&self, offset: u64, count: usize) {
+        // SAFETY: by the caller's promise.
+        (0..count).for_each(|i| unsafe { self.set_word(offset + 4 * i as u64, FINE) });
     }
 
     /// Where the shadow byte of `offset` lives.
@@ -136,11 +174,11 @@ impl Shadow {
             let next = ((at | 3) + 1).min(end);
             let bits = (((1u32 << (next - at)) - 1) << (at & 3)) as u8;
             // SAFETY: the range lies within the described bytes (asserted; callers check it against the allocation).
-            let word = unsafe { AtomicU8::from_ptr(self.words.add((at >> 2) as usize)) };
+            let word = unsafe { self.atomic(at) };
             if bits == 0xF {
-                word.store(new(word.load(Ordering::Relaxed), bits), Ordering::Relaxed);
+                word.store(new(word.load(Relaxed), bits), Relaxed);
             } else {
-                let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(new(old, bits)));
+                let _ = word.fetch_update(Relaxed, Relaxed, |old| Some(new(old, bits)));
             }
             at = next;
         }

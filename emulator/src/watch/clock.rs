@@ -319,15 +319,27 @@ impl BlockClock {
         }
     }
 
-    /// Whether what a record of this block stands for comes before what a lane does now. `warps` says more of a
-    /// record that reaches to the block.
-    pub fn is_ordered(&self, warp: u32, lane: u32, tag: Tag, warps: Warps) -> bool {
+    /// Whether some lanes of the warp, not all, have met since the last barrier.
+    #[inline(always)]
+    pub fn has_met_partly(&self, warp: u32) -> bool {
+        self.lanes[warp as usize].is_some()
+    }
+
+    /// What the warp knows of each: all that it did before this tick comes before what this warp does now.
+    #[inline(always)]
+    pub fn known(&self, warp: u32) -> &Known {
+        &self.known[warp as usize]
+    }
+
+    /// Whether what a record of this block stands for comes before what a lane does now, which is `alone` or the first of
+    /// several. `warps` says more of a record that reaches to the block.
+    pub fn is_ordered(&self, warp: u32, lane: u32, alone: bool, tag: Tag, warps: Warps) -> bool {
         let (tick, index) = (tag.tick(), warp as usize);
         if tick < self.horizon[index] || tick > self.tick {
             return true;
         }
         match tag.scope() {
-            Scope::Thread if tag.thread() == warp * 32 + lane => true,
+            Scope::Thread if alone && tag.thread() == warp * 32 + lane => true,
             Scope::Thread if tag.warp() == warp => {
                 let met =
                     self.lanes[index].as_ref().map_or(0, |lanes| lanes[lane as usize][tag.thread() as usize % 32]);
@@ -344,7 +356,7 @@ impl BlockClock {
             Scope::Block => {
                 // Of one's own warp: only whether another lane was the last.
                 let mate = tag.warp() == warp && tag.thread() != warp * 32 + lane;
-                (!mate || self.is_ordered(warp, lane, tag.of_last(), warps))
+                (!mate || self.is_ordered(warp, lane, alone, tag.of_last(), warps))
                     && warps.are_known(tag, &self.known[index], Some(warp))
             }
             Scope::Grid => false,

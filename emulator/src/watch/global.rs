@@ -1,48 +1,30 @@
-//! The records of global memory: for each word its last writer and readers, in pages that come into being when touched.
-//! They also keep what a launch has overwritten: blocks that run on several threads and race are undone, and run again
-//! one after the other, so that what is reported does not depend on who was faster.
+//! Races in global memory.
 //!
-//! Blocks that run on several threads share them. Their accesses are relaxed atomics; a record torn between two blocks
-//! can only arise where two blocks touch a word at the same time, and if one of them writes, that is the race itself.
+//! The records also keep what a launch has overwritten: blocks that run on several threads and race are undone, and run
+//! again one after the other, so that what is reported does not depend on who was faster.
 
 use std::sync::Mutex;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
-use super::clock::{BlockClock, Warps};
+use super::clock::BlockClock;
+use super::groups::{Group, groups, neighbours};
 use super::order::{Releases, Strong};
-use super::race::{Access, Cell, Conflict, Judge, Kind, Record, Stored, certain};
-use super::tag::{Scope, Tag, groups};
+use super::page::{PAGE, Pages, Taken, Words};
+use super::quick::{Quick, Step};
+use super::race::{Access, Conflict, Judge, Kind, READ, Record, Stored, WRITE, certain};
+use super::tag::{SCOPE_SHIFT, Scope, Strength, Tag};
 use crate::memory::Shadow;
 
-/// Words of a page: 32 KiB of memory.
-const PAGE: usize = 8192;
-
-/// The records of a page. All zero at first.
-struct Page {
-    write: [AtomicU64; PAGE],
-    read: [AtomicU64; PAGE],
-    write_block: [AtomicU32; PAGE],
-    read_block: [AtomicU32; PAGE],
-    /// [`Warps`], as one number.
-    write_warps: [AtomicU64; PAGE],
-    read_warps: [AtomicU64; PAGE],
-    /// What the words held before the launch wrote them first, and their shadow.
-    before: [AtomicU32; PAGE],
-    before_shadow: [AtomicU8; PAGE],
-    /// Whether that has been kept: [`KEEPING`] meanwhile, [`KEPT`] then.
-    kept: [AtomicU8; PAGE],
-}
-
-const KEEPING: u8 = 1;
-const KEPT: u8 = 2;
+/// The scope of records that many blocks have made.
+const GRID: u64 = (Scope::Grid as u64) << SCOPE_SHIFT;
 
 /// The records of global memory during one launch.
 #[derive(Debug)]
 pub struct GlobalRaces {
     base: u64,
     length: u64,
-    pages: Vec<AtomicPtr<Page>>,
+    pages: Pages,
     releases: Mutex<Releases>,
     /// How many releases there have been.
     released: AtomicU32,
@@ -51,14 +33,10 @@ pub struct GlobalRaces {
 }
 
 impl GlobalRaces {
-    /// For the `length` bytes from `base` on. With `undo`, the memory's shadow, the launch can be undone.
+    /// For the `length` bytes from `base` on. With `undo`, the memory's shadow, blocks may run on several threads, and the
+    /// launch can be undone.
     pub fn new(base: u64, length: u64, undo: Option<Shadow>) -> Self {
-        let count = (length / 4).div_ceil(PAGE as u64) as usize;
-        // Zeroed memory, of which the system provides only what is touched.
-        let mut pages = std::mem::ManuallyDrop::new(vec![0usize; count]);
-        let (pointer, capacity) = (pages.as_mut_ptr(), pages.capacity());
-        // SAFETY: a null pointer is all zeros, and both types have the same size and alignment.
-        let pages = unsafe { Vec::from_raw_parts(pointer.cast(), count, capacity) };
+        let pages = Pages::new(length / 4, undo.is_some());
         GlobalRaces { base, length, pages, releases: Mutex::default(), released: AtomicU32::new(0), undo }
     }
 
@@ -69,162 +47,212 @@ impl GlobalRaces {
         self.released.store(releases.count(), Relaxed);
     }
 
-    /// The page with this number.
-    #[inline(always)]
-    fn page(&self, number: usize) -> &Page {
-        let page = self.pages[number].load(Acquire);
-        if page.is_null() {
-            return self.new_page(number);
-        }
-        // SAFETY: it was boxed below, and lives as long as `self`.
-        unsafe { &*page }
-    }
-
-    #[cold]
-    fn new_page(&self, number: usize) -> &Page {
-        // SAFETY: zeros are valid atomics.
-        let page = Box::into_raw(unsafe { Box::<Page>::new_zeroed().assume_init() });
-        match self.pages[number].compare_exchange(std::ptr::null_mut(), page, AcqRel, Acquire) {
-            // SAFETY: it lives as long as `self`.
-            Ok(_) => unsafe { &*page },
-            Err(other) => {
-                // SAFETY: nobody has seen it; `other` lives as long as `self`.
-                unsafe {
-                    drop(Box::from_raw(page));
-                    &*other
-                }
-            }
-        }
-    }
-
-    /// Keeps what a word holds, before it is written for the first time.
-    fn keep(&self, page: &Page, index: usize, offset: u64, shadow: &Shadow) {
-        let kept = &page.kept[index];
-        if kept.load(Acquire) == KEPT {
-            return;
-        }
-        if kept.compare_exchange(0, KEEPING, AcqRel, Acquire).is_err() {
-            // Another thread is about to write the word too: it is at most some instructions from done.
-            while kept.load(Acquire) != KEPT {
-                std::hint::spin_loop();
-            }
-            return;
-        }
-        // SAFETY: the access that is judged has been checked, and words and their shadow lie whole in the arena.
-        let (word, state) = unsafe { (((self.base + offset) as *const u32).read(), shadow.word(offset)) };
-        page.before[index].store(word, Relaxed);
-        page.before_shadow[index].store(state, Relaxed);
-        kept.store(KEPT, Release);
-    }
-
-    /// Puts back all that the launch has written. Nothing else may use the memory meanwhile.
-    pub fn undo(&self) {
-        let Some(shadow) = &self.undo else { return };
-        for (number, slot) in self.pages.iter().enumerate() {
-            let page = slot.load(Acquire);
-            if page.is_null() {
-                continue;
-            }
-            // SAFETY: pages live as long as `self`.
-            let page = unsafe { &*page };
-            for index in (0..PAGE).filter(|index| page.kept[*index].load(Acquire) == KEPT) {
-                let offset = 4 * (number * PAGE + index) as u64;
-                // SAFETY: the word was written by a checked access, so it and its shadow lie in the arena.
-                unsafe {
-                    ((self.base + offset) as *mut u32).write(page.before[index].load(Relaxed));
-                    shadow.pointer(offset).write(page.before_shadow[index].load(Relaxed));
-                }
-            }
-        }
-    }
-
     /// Judges an access of checked addresses, and records it. Memory of the host that kernels may address is not watched.
-    #[inline]
     pub fn access(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
-        let write = access.kind != Kind::Read;
-        let old = clock.horizon(access.warp);
-        let (block, tick) = (clock.block, clock.tick());
-        let mut current: Option<(usize, &Page)> = None;
-        let mut tentative = None;
-        groups(access.mask, access.addresses, access.bytes, write, |group| {
+        let quick = Quick::new(clock, access);
+        let writes = access.kind != Kind::Read;
+        if self.neighbours(clock, access, &quick) {
+            return None;
+        }
+        let mut taken = None;
+        let mut kept = None;
+        groups(access.mask, access.addresses, access.bytes, writes, |group| {
             let offset = (group.word * 4).wrapping_sub(self.base);
             if offset >= self.length {
                 return None;
             }
             let (number, index) = ((offset / 4) as usize / PAGE, (offset / 4) as usize % PAGE);
-            let page = match current {
-                Some((n, page)) if n == number => page,
-                _ => self.page(number),
-            };
-            current = Some((number, page));
-            if write && let Some(shadow) = &self.undo {
-                self.keep(page, index, offset, shadow);
+            if taken.as_ref().is_none_or(|page: &Taken<'_>| page.number != number) {
+                drop(taken.take());
+                // SAFETY: the last one has been given back, and only a parallel launch uses several threads.
+                taken = Some(unsafe { self.pages.take(number) });
             }
-            let (writes, reads) = (Tag(page.write[index].load(Relaxed)), Tag(page.read[index].load(Relaxed)));
-            // Never touched, or by this block and long ago.
-            let settled = |tag: Tag, by: &AtomicU32| {
-                tag.is_empty() || (tag.tick() < old && tag.scope() < Scope::Grid && by.load(Relaxed) == block)
-            };
-            if settled(writes, &page.write_block[index]) {
-                if settled(reads, &page.read_block[index]) {
-                    let (tags, blocks) =
-                        if write { (&page.write, &page.write_block) } else { (&page.read, &page.read_block) };
-                    tags[index].store(access.tag(tick, &group).0, Relaxed);
-                    blocks[index].store(block, Relaxed);
-                    return None;
-                }
-                // Read by many of late: nothing to add.
-                let current = match reads.scope() {
-                    Scope::Grid => reads.tick() == self.released.load(Relaxed),
-                    Scope::Block => {
-                        reads.tick() == tick
-                            && page.read_block[index].load(Relaxed) == block
-                            && Warps::unpack(page.read_warps[index].load(Relaxed)).mask >> access.warp & 1 != 0
-                    }
-                    _ => false,
-                };
-                if !write
-                    && current
-                    && reads.bytes() & group.bytes == group.bytes
-                    && reads.strength() <= access.strength
-                {
-                    return None;
-                }
+            let words = taken.as_mut()?.words();
+            if writes && let Some(shadow) = &self.undo {
+                self.keep(words, index, offset, group.bytes, shadow);
             }
-            let releases = self.released.load(Relaxed);
-            let record = |tag, block: &AtomicU32, warps: &AtomicU64| Record {
-                tag,
-                block: block.load(Relaxed),
-                warps: Warps::unpack(warps.load(Relaxed)),
-            };
-            let mut cell = Cell {
-                write: record(writes, &page.write_block[index], &page.write_warps[index]),
-                read: record(reads, &page.read_block[index], &page.read_warps[index]),
-            };
-            let judge = Judge { clock, access, group, releases, shared: false };
-            let found = if write { judge.write(&mut cell, stored) } else { judge.read(&mut cell) };
-            let (tags, blocks, warps, new) = if write {
-                (&page.write, &page.write_block, &page.write_warps, cell.write)
-            } else {
-                (&page.read, &page.read_block, &page.read_warps, cell.read)
-            };
-            tags[index].store(new.tag.0, Relaxed);
-            blocks[index].store(new.block, Relaxed);
-            warps[index].store(new.warps.pack(), Relaxed);
-            certain(found, &mut tentative)
+            let found = self.judge(clock, access, &quick, group, words, index, stored);
+            certain(access, found, &mut kept)
         })
-        .or(tentative)
+        .or(kept)
     }
-}
 
-impl Drop for GlobalRaces {
-    fn drop(&mut self) {
-        for page in &mut self.pages {
-            let page = *page.get_mut();
-            if !page.is_null() {
-                // SAFETY: boxed by `new_page`, and nobody uses it any more.
-                drop(unsafe { Box::from_raw(page) });
+    /// An access of 32 lanes to neighbouring words, if that is enough to judge it by: whether it was, and is recorded.
+    #[inline]
+    fn neighbours(&self, clock: &BlockClock, access: &Access, quick: &Quick) -> bool {
+        let Some(first) = neighbours(access.mask, access.addresses, access.bytes) else { return false };
+        let (offset, lane_words) = ((first * 4).wrapping_sub(self.base), access.bytes as usize / 4);
+        let (number, index) = ((offset / 4) as usize / PAGE, (offset / 4) as usize % PAGE);
+        let count = 32 * lane_words;
+        if offset >= self.length || index + count > PAGE {
+            return false;
+        }
+        // SAFETY: this is the only one, and only a parallel launch uses several threads.
+        let mut page = unsafe { self.pages.take(number) };
+        let words = page.words();
+        if words.strong.is_some() {
+            return false;
+        }
+        let range = index..index + count;
+        let [read, write] = &mut words.plain;
+        let mut foreign = 0;
+        for (tags, blocks) in [(&read.tags, &read.blocks), (&write.tags, &write.blocks)] {
+            for (tag, block) in tags[range.clone()].iter().zip(&blocks[range.clone()]) {
+                // Touched, not by this block alone.
+                let many = *tag & GRID == GRID;
+                foreign |= u64::from(*tag != 0) & (u64::from(*block != clock.block) | u64::from(many));
             }
+        }
+        let writes = access.kind != Kind::Read;
+        if foreign != 0 || !quick.neighbours(&write.tags[range.clone()], &read.tags[range.clone()], lane_words) {
+            return false;
+        }
+        let into = if writes { write } else { read };
+        quick.put_neighbours(&mut into.tags[range.clone()], lane_words);
+        into.blocks[range].fill(clock.block);
+        if writes && let Some(shadow) = &self.undo {
+            (0..count).for_each(|i| self.keep(words, index + i, offset + 4 * i as u64, 0xf, shadow));
+        }
+        true
+    }
+
+    /// Judges what a group of lanes does to a word.
+    #[inline(always)]
+    fn judge(
+        &self,
+        clock: &BlockClock,
+        access: &Access,
+        quick: &Quick,
+        group: Group,
+        words: &mut Words,
+        index: usize,
+        stored: Stored,
+    ) -> Option<Conflict> {
+        let writes = access.kind != Kind::Read;
+        let [read, write] = &words.plain;
+        let (r, w) = (Tag(read.tags[index]), Tag(write.tags[index]));
+        let mine = |tag: Tag, block: u32| tag.is_empty() || block == clock.block && tag.scope() < Scope::Grid;
+        let clear = mine(w, write.blocks[index])
+            && words
+                .strong
+                .as_ref()
+                .is_none_or(|strong| strong[WRITE].tags[index] == 0 && (!writes || strong[READ].tags[index] == 0));
+        let step = if !clear {
+            Step::Unclear
+        } else if mine(r, read.blocks[index]) {
+            if writes { quick.write(&group, w, r) } else { quick.read(&group, w, r, || read.warps(index)) }
+        } else if !writes && quick.known_to_grid(&group, w, r, self.released.load(Relaxed)) {
+            // Read by many blocks of late: nothing to add.
+            Step::Keep
+        } else {
+            Step::Unclear
+        };
+        let side = if writes { WRITE } else { READ };
+        let into = &mut words.plain[side];
+        match step {
+            Step::Keep => return None,
+            Step::Put(tag) => (into.tags[index], into.blocks[index]) = (tag, clock.block),
+            Step::Widen(tag, warps) => into.set(index, Record { tag: Tag(tag), block: clock.block, warps }),
+            Step::Unclear => return self.slowly(clock, access, group, words, index, stored),
+        }
+        None
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slowly(
+        &self,
+        clock: &BlockClock,
+        access: &Access,
+        group: Group,
+        words: &mut Words,
+        index: usize,
+        stored: Stored,
+    ) -> Option<Conflict> {
+        let mut cell = words.cell(index);
+        let (releases, parallel) = (self.released.load(Relaxed), self.pages.parallel());
+        let judge = Judge { clock, access, group, releases, shared: false, parallel };
+        let found = judge.judge(&mut cell, stored);
+        let side = if access.kind == Kind::Read { READ } else { WRITE };
+        if access.strength == Strength::Weak {
+            words.plain[side].set(index, cell.plain[side]);
+        } else {
+            words.strong()[side].set(index, cell.strong[side]);
+        }
+        found
+    }
+
+    /// Keeps what bytes of a word hold, before the launch writes them for the first time.
+    #[inline]
+    fn keep(&self, words: &mut Words, index: usize, offset: u64, bytes: u8, shadow: &Shadow) {
+        let kept = words.kept();
+        let new = bytes & !kept.bytes[index];
+        if new == 0 {
+            return;
+        }
+        kept.bytes[index] |= new;
+        // SAFETY: the access that is judged has been checked, so its bytes and their shadow lie in the arena. Other bytes
+        // of the word may be another block's, which may be writing them.
+        unsafe {
+            let from = (self.base + offset) as *const u8;
+            (0..4)
+                .filter(|byte| new >> byte & 1 != 0)
+                .for_each(|byte| kept.before[index][byte] = from.add(byte).read());
+            let bits = new | new << 4;
+            kept.shadow[index] = kept.shadow[index] & !bits | shadow.word(offset) & bits;
+        }
+    }
+
+    /// Puts back all that the launch has written. Nothing else may use the memory meanwhile.
+    pub fn undo(&self) {
+        let Some(shadow) = &self.undo else { return };
+        self.words(|words, index, offset| {
+            let Some(kept) = &words.kept else { return };
+            let bytes = kept.bytes[index];
+            // SAFETY: the bytes were written by a checked access, so they and their shadow lie in the arena.
+            unsafe {
+                let to = (self.base + offset) as *mut u8;
+                let written = (0..4).filter(|byte| bytes >> byte & 1 != 0);
+                written.for_each(|byte| to.add(byte).write(kept.before[index][byte]));
+                let bits = bytes | bytes << 4;
+                shadow.set_word(offset, shadow.word(offset) & !bits | kept.shadow[index] & bits);
+            }
+        });
+    }
+
+    /// Calls `used` with the address and length of all that the launch has read and, after it, of what it has written by
+    /// plain stores. Strong accesses count as reads: they may meet their like of other launches, but no plain store.
+    pub fn uses(&self, mut used: impl FnMut(u64, u64, bool)) {
+        for written in [false, true] {
+            let (mut start, mut end) = (0, 0);
+            self.words(|words, index, offset| {
+                let tag = |records: &[super::page::Records; 2], side: usize| Tag(records[side].tags[index]).bytes();
+                let strong = words.strong.as_ref().map_or(0, |strong| tag(strong, READ) | tag(strong, WRITE));
+                let bytes = if written { tag(&words.plain, WRITE) } else { tag(&words.plain, READ) | strong };
+                for byte in (0..4).filter(|byte| bytes >> byte & 1 != 0) {
+                    let address = self.base + offset + byte;
+                    if address != end {
+                        if start < end {
+                            used(start, end - start, written);
+                        }
+                        start = address;
+                    }
+                    end = address + 1;
+                }
+            });
+            if start < end {
+                used(start, end - start, written);
+            }
+        }
+    }
+
+    /// All words of pages that have been touched, with their offsets in the memory, in order.
+    fn words(&self, mut visit: impl FnMut(&Words, usize, u64)) {
+        for number in self.pages.used() {
+            // SAFETY: the last one has been given back, and no launch is under way on several threads.
+            let mut page = unsafe { self.pages.take(number) };
+            let words = page.words();
+            (0..PAGE).for_each(|index| visit(words, index, 4 * (number * PAGE + index) as u64));
         }
     }
 }

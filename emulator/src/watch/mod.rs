@@ -3,15 +3,20 @@
 //! | file | what it holds |
 //! | --- | --- |
 //! | [`tag`] | the record of who touched a word last |
+//! | [`groups`] | an access of a warp, split into words |
 //! | [`clock`] | what a warp knows of the others: barriers, `bar.warp.sync`, fences |
 //! | [`order`] | releases and acquisitions by flags, tickets and locks |
-//! | [`race`] | the judgement of an access; shared memory |
-//! | [`global`] | global memory |
+//! | [`race`], `quick` | the judgement of an access; that of the common cases in few steps |
+//! | [`shared`], [`global`], `page` | shared memory; global memory, in pages |
 
 pub mod clock;
 pub mod global;
+pub mod groups;
 pub mod order;
+mod page;
+mod quick;
 pub mod race;
+pub mod shared;
 pub mod tag;
 
 #[cfg(test)]
@@ -44,6 +49,13 @@ pub struct Finding {
     pub other: Option<Place>,
     /// What happened, in a sentence without the above.
     pub message: String,
+    /// How often it was found, where a launch goes on after a finding.
+    #[serde(default = "once")]
+    pub times: u64,
+}
+
+fn once() -> u64 {
+    1
 }
 
 /// Kinds of findings.
@@ -131,6 +143,9 @@ impl fmt::Display for Finding {
         write!(f, " at {}", self.place)?;
         if let Some(other) = &self.other {
             write!(f, "; the other access is at {other}")?;
+        }
+        if self.times > 1 {
+            write!(f, " ({} times)", self.times)?;
         }
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! Races: two accesses to the same bytes, at least one a write, that nothing orders.
 //!
-//! For each word the last writer and the last readers are kept ([`Tag`]); an access that is not ordered after them
-//! ([`BlockClock`]) is a race. What orders: barriers, `bar.warp.sync`, and releases that are acquired ([`super::order`]).
-//! Accesses that are both strong do not race. Three things are forgiven that the letter of the memory model does not
-//! forgive, because ordinary CUDA does them: many threads that store the same value; an atomic on what another thread has
-//! read plainly; and a plain read of what atomics change when an atomic on it follows at once (the loop around a
-//! compare-and-swap begins so): such a conflict is [`Conflict::tentative`].
+//! For each word the last writer and the last readers are kept ([`Tag`]), plain and strong accesses apart; an access
+//! that is not ordered after them ([`BlockClock`]) is a race. What orders: barriers, `bar.warp.sync`, and releases that
+//! are acquired ([`super::order`]). Accesses that are both strong do not race. Three things are forgiven that the letter
+//! of the memory model does not forgive, because ordinary CUDA does them: many threads that store the same value; an
+//! atomic on what another thread has read plainly; and a plain read of what atomics change when an atomic on it follows
+//! (the loop around a compare-and-swap begins so): such a conflict is [`Conflict::tentative`].
 
 use super::clock::{BlockClock, Warps};
-use super::tag::{Group, Scope, Strength, TICK_SHIFT, Tag, groups};
+use super::groups::Group;
+use super::tag::{CONSTANT, Scope, Strength, TICK_SHIFT, Tag};
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,12 @@ pub struct Access<'a> {
     pub kind: Kind,
     /// Whether others may rely on it.
     pub strength: Strength,
+    /// Whether each address stands for several lanes, as where the rows of a matrix are spread over the warp.
+    pub spread: bool,
+    /// Whether it goes past the coherent caches: `ld.global.nc`, for what no thread writes during the launch.
+    pub constant: bool,
+    /// Whether the judgement goes on after a race, as if it were none.
+    pub all: bool,
 }
 
 /// The two sides of a race.
@@ -57,13 +64,15 @@ pub struct Conflict {
     pub wrote: bool,
     /// A plain read of what atomics have changed: no race if an atomic on the same word is what its warp does next.
     pub tentative: bool,
+    /// One of the two is a read by `ld.global.nc`, which no order helps.
+    pub constant: bool,
 }
 
 /// What a lane's store puts into a word, and what the word holds before it.
 pub type Stored<'a> = &'a dyn Fn(u32, u64) -> (u32, u32);
 
-/// A record with what does not fit into its tag.
-#[derive(Clone, Copy)]
+/// A record with what does not fit into its tag. By default that of nobody.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Record {
     pub tag: Tag,
     /// The block that it belongs to.
@@ -72,10 +81,18 @@ pub(super) struct Record {
     pub warps: Warps,
 }
 
+/// Index of the records of reads, and of writes.
+pub(super) const READ: usize = 0;
+/// See [`READ`].
+pub(super) const WRITE: usize = 1;
+
 /// The records of one word.
+#[derive(Clone, Copy)]
 pub(super) struct Cell {
-    pub write: Record,
-    pub read: Record,
+    /// Plain reads and writes.
+    pub plain: [Record; 2],
+    /// Strong ones.
+    pub strong: [Record; 2],
 }
 
 impl Access<'_> {
@@ -83,7 +100,8 @@ impl Access<'_> {
     #[inline(always)]
     pub(super) fn tag(&self, tick: u32, group: &Group) -> Tag {
         let scope = if group.several { Scope::Warp } else { Scope::Thread };
-        Tag::new(tick, self.pc, self.warp * 32 + group.lane, scope, self.strength, group.mixed, group.bytes)
+        let tag = Tag::new(tick, self.pc, self.warp * 32 + group.lane, scope, self.strength, group.mixed, group.bytes);
+        Tag(tag.0 | if self.constant { CONSTANT } else { 0 })
     }
 }
 
@@ -96,6 +114,8 @@ pub(super) struct Judge<'a, 'b> {
     pub releases: u32,
     /// Whether this is shared memory.
     pub shared: bool,
+    /// Whether other blocks run at the same time, so that what a word holds depends on luck.
+    pub parallel: bool,
 }
 
 impl Judge<'_, '_> {
@@ -106,12 +126,14 @@ impl Judge<'_, '_> {
         } else if tag.scope() == Scope::Grid || block != self.clock.block {
             self.clock.knows_foreign(self.access.warp, block, tag, warps)
         } else {
-            self.clock.is_ordered(self.access.warp, self.group.lane, tag, warps)
+            // Of several lanes that read the same bytes, at most one is the thread of the record.
+            let alone = !self.group.several || self.group.mixed;
+            self.clock.is_ordered(self.access.warp, self.group.lane, alone, tag, warps)
         }
     }
 
     /// Whether this access and one of a record race.
-    fn conflicts(&self, record: Record, wrote: bool) -> bool {
+    fn conflicts(&self, record: Record, wrote: bool, plain: bool) -> bool {
         let Record { tag, block, .. } = record;
         if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) {
             return false;
@@ -119,7 +141,7 @@ impl Judge<'_, '_> {
         let other_block = tag.scope() == Scope::Grid || block != self.clock.block;
         let same_warp = !other_block && tag.scope() <= Scope::Warp && tag.warp() == self.access.warp;
         let both_store = wrote && self.access.kind != Kind::Read;
-        let (mine, theirs) = (self.access.strength, tag.strength());
+        let (mine, theirs) = (self.access.strength, if plain { Strength::Weak } else { tag.strength() });
         let suffices = |strength| match strength {
             Strength::Weak => false,
             Strength::Volatile => !(same_warp && self.shared || both_store && other_block && mine == theirs),
@@ -136,7 +158,9 @@ impl Judge<'_, '_> {
             Scope::Block => !other_block,
             Scope::Grid => true,
         };
-        !(within && tag.mixed())
+        // If it touches all bytes that others and it have touched in parts, one of the others is sure to be among them.
+        let parts = self.group.mixed || tag.bytes() & !self.group.bytes != 0;
+        !(within && tag.mixed() && parts)
     }
 
     /// The record of this access joined with an older one of the same kind.
@@ -145,13 +169,11 @@ impl Judge<'_, '_> {
         let new = self.access.tag(self.clock.tick(), &self.group);
         let mine = |tag, warps| Record { tag, block: self.clock.block, warps };
         let (thread, same_block) = (self.access.warp * 32 + self.group.lane, block == self.clock.block);
-        if !old.is_empty()
-            && same_block
-            && old.scope() == Scope::Thread
-            && old.thread() == thread
-            && !self.group.several
-        {
-            let (bytes, strength) = (old.bytes() | new.bytes(), old.strength().min(new.strength()));
+        // What all know already need not be kept.
+        let recent = same_block && !old.is_empty() && old.tick() >= self.clock.horizon(self.access.warp);
+        if recent && old.scope() == Scope::Thread && old.thread() == thread && !self.group.several {
+            let bytes = old.bytes() | new.bytes();
+            let strength = old.strength().min(new.strength());
             return mine(
                 Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, bytes),
                 Warps::default(),
@@ -177,34 +199,52 @@ impl Judge<'_, '_> {
     }
 
     fn conflict(&self, Record { tag, block, .. }: Record, wrote: bool) -> Conflict {
-        let block = (tag.scope() == Scope::Grid || block != self.clock.block).then_some(block);
-        let address = self.group.word * 4;
+        let foreign = tag.scope() == Scope::Grid || block != self.clock.block;
+        let mut lane = self.group.lane;
+        // Of several lanes, the first that is not the thread of the record.
+        if self.group.several && !self.access.spread && !foreign && tag.thread() == self.access.warp * 32 + lane {
+            lane += 1;
+        }
         let tentative = self.access.kind == Kind::Read && tag.strength() >= Strength::Block;
-        Conflict { lane: self.group.lane, address, pc: tag.pc(), thread: tag.thread(), block, wrote, tentative }
+        let (address, block) = (self.group.word * 4, foreign.then_some(block));
+        Conflict { lane, address, pc: tag.pc(), thread: tag.thread(), block, wrote, tentative, constant: false }
     }
 
-    /// Judges a load, and records it.
+    /// Judges the access, and records it if it is no race for certain. A race is told before what may be none.
     #[inline(never)]
-    pub(super) fn read(&self, cell: &mut Cell) -> Option<Conflict> {
-        let found = self.conflicts(cell.write, true).then(|| self.conflict(cell.write, true));
-        if found.is_some_and(|conflict| !conflict.tentative) {
+    pub(super) fn judge(&self, cell: &mut Cell, stored: Stored) -> Option<Conflict> {
+        let writes = self.access.kind != Kind::Read;
+        let mut found = None;
+        let [plain, strong] = [(cell.plain, true), (cell.strong, false)];
+        let records = [plain, strong].map(|([read, write], plain)| [(read, false, plain), (write, true, plain)]);
+        for (record, wrote, plain) in records.into_iter().flatten() {
+            let beyond =
+                if writes { !wrote && plain && record.tag.0 & CONSTANT != 0 } else { wrote && self.access.constant };
+            if beyond && record.tag.bytes() & self.group.bytes != 0 {
+                found = worse(found, Conflict { tentative: false, constant: true, ..self.conflict(record, wrote) });
+                continue;
+            }
+            if !(wrote || writes) || !self.conflicts(record, wrote, plain) {
+                continue;
+            }
+            let foreign = record.tag.scope() == Scope::Grid || record.block != self.clock.block;
+            if writes && !(foreign && self.parallel) && self.is_silent(wrote.then_some(record), stored) {
+                continue;
+            }
+            found = worse(found, self.conflict(record, wrote));
+        }
+        if found.is_some_and(|conflict| !conflict.tentative) && !self.access.all {
             return found;
         }
-        cell.read = self.joined(cell.read);
+        let (records, sticky) = match self.access.strength {
+            Strength::Weak => (&mut cell.plain, CONSTANT),
+            _ => (&mut cell.strong, 0),
+        };
+        let record = &mut records[if writes { WRITE } else { READ }];
+        let sticky = (record.tag.0 | if self.access.constant { CONSTANT } else { 0 }) & sticky;
+        *record = self.joined(*record);
+        record.tag.0 |= sticky;
         found
-    }
-
-    /// Judges a store or an atomic, and records it.
-    #[inline(never)]
-    pub(super) fn write(&self, cell: &mut Cell, stored: Stored) -> Option<Conflict> {
-        if self.conflicts(cell.read, false) && !self.is_silent(None, stored) {
-            return Some(self.conflict(cell.read, false));
-        }
-        if self.conflicts(cell.write, true) && !self.is_silent(Some(cell.write), stored) {
-            return Some(self.conflict(cell.write, true));
-        }
-        cell.write = self.joined(cell.write);
-        None
     }
 
     /// Whether the store changes nothing: compared with the word or, when the record is of this very instruction, with
@@ -240,90 +280,18 @@ impl Judge<'_, '_> {
     }
 }
 
-/// A tentative conflict is kept, so that the rest of the access is judged too.
+/// The first of two conflicts, but a certain one before a tentative one.
+fn worse(first: Option<Conflict>, second: Conflict) -> Option<Conflict> {
+    first.filter(|first| !first.tentative || second.tentative).or(Some(second))
+}
+
+/// A conflict that does not end the judgement of an access is kept, so that the rest is judged too.
 #[inline(always)]
-pub(super) fn certain(found: Option<Conflict>, tentative: &mut Option<Conflict>) -> Option<Conflict> {
+pub(super) fn certain(access: &Access, found: Option<Conflict>, kept: &mut Option<Conflict>) -> Option<Conflict> {
     let conflict = found?;
-    if !conflict.tentative {
+    if !conflict.tentative && !access.all {
         return found;
     }
-    tentative.get_or_insert(conflict);
+    *kept = worse(*kept, conflict);
     None
-}
-
-/// The records of a block's shared memory.
-#[derive(Debug)]
-pub struct SharedRaces {
-    write: Vec<u64>,
-    read: Vec<u64>,
-    /// More about the records of `write` and `read` that reach to the block.
-    warps: Vec<[Warps; 2]>,
-}
-
-impl SharedRaces {
-    /// For so many bytes.
-    pub fn new(bytes: u32) -> Self {
-        let words = bytes.div_ceil(4) as usize;
-        SharedRaces { write: vec![0; words], read: vec![0; words], warps: vec![[Warps::default(); 2]; words] }
-    }
-
-    /// Judges an access of checked addresses, and records it. `stored` is asked only when two stores meet.
-    #[inline(always)]
-    pub fn access(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
-        if access.kind == Kind::Read { self.read(clock, access) } else { self.write(clock, access, stored) }
-    }
-
-    fn read(&mut self, clock: &BlockClock, access: &Access) -> Option<Conflict> {
-        let old = u64::from(clock.horizon(access.warp)) << TICK_SHIFT;
-        let tick = clock.tick();
-        let mut tentative = None;
-        groups(access.mask, access.addresses, access.bytes, false, |group| {
-            let index = group.word as usize;
-            let (write, read) = (self.write[index], self.read[index]);
-            if write < old && read < old {
-                self.read[index] = access.tag(tick, &group).0;
-                return None;
-            }
-            // Read by several warps of late: nothing to add.
-            let known = Tag(read);
-            if write < old
-                && known.scope() == Scope::Block
-                && known.tick() == tick
-                && known.bytes() & group.bytes == group.bytes
-                && known.strength() <= access.strength
-                && self.warps[index][1].mask >> access.warp & 1 != 0
-            {
-                return None;
-            }
-            let mut cell = self.cell(index, clock.block);
-            let found = Judge { clock, access, group, releases: 0, shared: true }.read(&mut cell);
-            (self.read[index], self.warps[index][1]) = (cell.read.tag.0, cell.read.warps);
-            certain(found, &mut tentative)
-        })
-        .or(tentative)
-    }
-
-    fn write(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
-        let old = u64::from(clock.horizon(access.warp)) << TICK_SHIFT;
-        let tick = clock.tick();
-        groups(access.mask, access.addresses, access.bytes, true, |group| {
-            let index = group.word as usize;
-            if self.write[index] < old && self.read[index] < old {
-                self.write[index] = access.tag(tick, &group).0;
-                return None;
-            }
-            let mut cell = self.cell(index, clock.block);
-            let found = Judge { clock, access, group, releases: 0, shared: true }.write(&mut cell, stored);
-            (self.write[index], self.warps[index][0]) = (cell.write.tag.0, cell.write.warps);
-            found
-        })
-    }
-
-    fn cell(&self, index: usize, block: u32) -> Cell {
-        let [write, read] = self.warps[index];
-        Cell {
-            write: Record { tag: Tag(self.write[index]), block, warps: write },
-            read: Record { tag: Tag(self.read[index]), block, warps: read },
-        }
-    }
 }

@@ -41,6 +41,16 @@ pub struct Tag(pub u64);
 pub const TICK_SHIFT: u32 = 37;
 /// Ticks above cannot be recorded.
 pub const TICK_LIMIT: u32 = (1 << 27) - 1;
+/// Place of the thread.
+pub const THREAD_SHIFT: u32 = 9;
+/// The bits of a record that say whose it is, when [`Scope::Thread`]; those of another scope differ.
+pub const WHOSE: u64 = 0x3ff << THREAD_SHIFT | 3 << SCOPE_SHIFT;
+/// Place of the scope.
+pub const SCOPE_SHIFT: u32 = 6;
+/// Whether it is not known who touched which bytes.
+pub const MIXED: u64 = 1 << 8;
+/// Of plain reads, in the place of their strength, which needs no telling: one was by `ld.global.nc`.
+pub const CONSTANT: u64 = 1 << 4;
 /// Operations above this number are recorded as this one.
 const PC_LIMIT: u32 = (1 << 18) - 1;
 
@@ -50,9 +60,9 @@ impl Tag {
     pub fn new(tick: u32, pc: u32, thread: u32, scope: Scope, strength: Strength, mixed: bool, bytes: u8) -> Tag {
         Tag(u64::from(tick) << TICK_SHIFT
             | u64::from(pc.min(PC_LIMIT)) << 19
-            | u64::from(thread) << 9
-            | u64::from(mixed) << 8
-            | (scope as u64) << 6
+            | u64::from(thread) << THREAD_SHIFT
+            | if mixed { MIXED } else { 0 }
+            | (scope as u64) << SCOPE_SHIFT
             | (strength as u64) << 4
             | u64::from(bytes))
     }
@@ -77,7 +87,7 @@ impl Tag {
     /// The thread in its block; of a wider scope, one of them.
     #[inline(always)]
     pub fn thread(self) -> u32 {
-        (self.0 >> 9) as u32 & 0x3ff
+        (self.0 >> THREAD_SHIFT) as u32 & 0x3ff
     }
 
     /// Its warp.
@@ -89,13 +99,13 @@ impl Tag {
     /// Whether it is not known who touched which bytes.
     #[inline(always)]
     pub fn mixed(self) -> bool {
-        self.0 >> 8 & 1 != 0
+        self.0 & MIXED != 0
     }
 
     /// How far it reaches.
     #[inline(always)]
     pub fn scope(self) -> Scope {
-        match self.0 >> 6 & 3 {
+        match self.0 >> SCOPE_SHIFT & 3 {
             0 => Scope::Thread,
             1 => Scope::Warp,
             2 => Scope::Block,
@@ -122,84 +132,16 @@ impl Tag {
 
     /// Of the last access alone.
     pub fn of_last(self) -> Tag {
-        Tag(self.0 & !(3 << 6))
+        Tag(self.0 & !(3 << SCOPE_SHIFT))
     }
 
     /// Both accesses, `other` newer, in one record that reaches to `scope`.
     pub fn widened(self, other: Tag, scope: Scope) -> Tag {
         let scope = scope.max(self.scope()).max(other.scope());
-        let mixed = self.mixed() || other.mixed() || self.bytes() != other.bytes();
         // At the block's scope what counts is the bytes of each warp, and a warp's lanes may differ among themselves.
-        let mixed = mixed && !(scope >= Scope::Block && self.bytes() == other.bytes() && self.scope() <= Scope::Warp);
+        let counts = |tag: Tag| tag.mixed() && (scope <= Scope::Warp || tag.scope() >= Scope::Block);
+        let mixed = counts(self) || counts(other) || self.bytes() != other.bytes();
         let strength = self.strength().min(other.strength());
         Tag::new(other.tick(), other.pc(), other.thread(), scope, strength, mixed, self.bytes() | other.bytes())
     }
-}
-
-/// Lanes of one instruction that touch the same word.
-#[derive(Clone, Copy, Debug)]
-pub struct Group {
-    /// The word, by its number.
-    pub word: u64,
-    /// Which of its bytes.
-    pub bytes: u8,
-    /// The first lane.
-    pub lane: u32,
-    /// Whether there are more lanes.
-    pub several: bool,
-    /// Whether they touch different bytes.
-    pub mixed: bool,
-}
-
-/// Splits the accesses of a warp into words. Neighbouring lanes that touch the same word come as one group, except
-/// lanes that write the same bytes: these are kept apart, for they race. The first result that is not `None` ends it.
-#[inline(always)]
-pub fn groups<T>(
-    mask: u32,
-    addresses: &[u64; 32],
-    bytes: u32,
-    write: bool,
-    mut visit: impl FnMut(Group) -> Option<T>,
-) -> Option<T> {
-    if bytes >= 4 {
-        let mut lane = 0;
-        while lane < 32 {
-            if mask >> lane & 1 == 0 {
-                lane += 1;
-                continue;
-            }
-            let (first, address) = (lane, addresses[lane as usize]);
-            lane += 1;
-            while !write && lane < 32 && mask >> lane & 1 != 0 && addresses[lane as usize] == address {
-                lane += 1;
-            }
-            for i in 0..u64::from(bytes / 4) {
-                let group =
-                    Group { word: address / 4 + i, bytes: 0xf, lane: first, several: lane > first + 1, mixed: false };
-                if let Some(found) = visit(group) {
-                    return Some(found);
-                }
-            }
-        }
-        return None;
-    }
-    let mut current: Option<Group> = None;
-    for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
-        let address = addresses[lane as usize];
-        let (word, part) = (address / 4, (((1u32 << bytes) - 1) << (address & 3)) as u8 & 0xf);
-        match &mut current {
-            Some(group) if group.word == word && !(write && group.bytes & part != 0) => {
-                group.several = true;
-                group.mixed |= group.bytes != part;
-                group.bytes |= part;
-            }
-            _ => {
-                if let Some(found) = current.take().and_then(&mut visit) {
-                    return Some(found);
-                }
-                current = Some(Group { word, bytes: part, lane, several: false, mixed: false });
-            }
-        }
-    }
-    current.and_then(visit)
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use ptx_emulator::settings::{Rounding, Settings};
 
 use crate::support::compile::{compile_checked, toolkit};
-use crate::support::device::{Loaded, real_gpu, run_through_standin};
+use crate::support::device::{Loaded, real_gpu, run_through_standin, seed};
 use crate::support::job::{Job, Outcome};
 
 /// The PTX of a file of the corpus, compiled and confirmed by `ptxas` once in a process.
@@ -33,8 +33,8 @@ pub fn everywhere(file: &str, job: &Job, check: impl Fn(&Outcome)) {
         return check(&loaded.run(job).clean(file));
     }
     // None of these kernels takes a tenth of that: one that hangs is told instead of waited for.
-    let plain = Settings { max_warp_instructions: 50_000_000, ..Settings::default() };
-    let adverse = Settings { seed: 20, rounding: Rounding::Adversarial, ..plain.clone() };
+    let plain = Settings { seed: seed(), max_warp_instructions: 50_000_000, ..Settings::default() };
+    let adverse = Settings { seed: seed() + 20, rounding: Rounding::Adversarial, ..plain.clone() };
     let mut of_plain = None;
     for (name, settings) in [("machine", plain.clone()), ("machine, adverse", adverse)] {
         let loaded = Loaded::machine(&text, &settings).unwrap_or_else(|e| panic!("{file}: {e}"));

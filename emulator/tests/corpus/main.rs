@@ -10,6 +10,7 @@ mod blocks;
 mod check;
 mod control;
 mod elements;
+mod exchange;
 mod language;
 mod network;
 mod products;

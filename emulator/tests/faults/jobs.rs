@@ -277,3 +277,21 @@ pub fn nbody() -> Job {
     job.launch("accelerations", 2, 64, args![100i32, 0.01f32, bodies, accelerations]);
     job
 }
+
+pub fn exchange() -> Job {
+    let mut job = Job::new();
+    let (x, sums, counts) = (job.buffer(&units(192)), job.output::<f32>(3), job.output::<i32>(192));
+    job.launch("sum_by_exchange", 3, 64, args![x, sums]);
+    job.launch("count_by_exchange", 2, 96, args![0i32, counts]);
+    let (flag, data, y) = (job.buffer(&[0i32]), job.output::<i32>(64), job.output::<i32>(64));
+    job.launch("wait_by_hints", 2, 64, args![flag, data, y]);
+    job
+}
+
+pub fn fragments() -> Job {
+    let mut job = Job::new();
+    let x = job.buffer(&(0..256).map(|i| i as u16).collect::<Vec<u16>>());
+    let [plain, turned, moved] = [128, 128, 32].map(|n| job.output::<u32>(n));
+    job.launch("load_fragments", 1, 32, args![x, plain, turned, moved]);
+    job
+}

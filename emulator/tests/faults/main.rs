@@ -15,7 +15,7 @@ use ptx_emulator::settings::Settings;
 use ptx_emulator::watch::{Finding, FindingKind};
 
 use support::compile::{compile, source, toolkit};
-use support::device::{Loaded, real_gpu, run_through_standin};
+use support::device::{Loaded, real_gpu, run_through_standin, seed};
 use support::job::{Job, Outcome};
 use table::{Expect, FAULTS, Fault};
 
@@ -23,7 +23,7 @@ use table::{Expect, FAULTS, Fault};
 const MOST_INSTRUCTIONS: u64 = 3_000_000;
 
 fn settings() -> Settings {
-    Settings { max_warp_instructions: MOST_INSTRUCTIONS, ..Settings::default() }
+    Settings { seed: seed(), max_warp_instructions: MOST_INSTRUCTIONS, ..Settings::default() }
 }
 
 /// The source with the fault: the first place of the text, at or after the kernel's name.

@@ -75,6 +75,22 @@ pub const FAULTS: &[Fault] = faults! {
     "no barrier before the flag is read": "reduce.cu" "sum_last_block" ["    __syncthreads();\n    if (last" => "    if (last"] reduce
         Found(TOO_EARLY, &["if (last", "last = atomicInc"]);
 
+    "barrier inside the branch of a tree": "reduce.cu" "block_sums"
+        ["+ half];\n        }\n        __syncthreads();" => "+ half];\n        __syncthreads();\n        }"] reduce
+        Found(&[BarrierDivergence], &["__syncthreads();"]);
+    "sums of blocks in one place": "exchange.cu" "sum_by_exchange" ["= y + blockIdx.x" => "= y"] exchange
+        Found(&[Race], &["*sum = 0.0f", "int old = *word", "atomicCAS"]);
+    "set to zero by one block for all": "exchange.cu" "sum_by_exchange"
+        ["= y + blockIdx.x;\n    if (threadIdx.x == 0)" => "= y;\n    if (blockIdx.x == 0 && threadIdx.x == 0)"] exchange
+        Found(&[Race, Uninitialised], &["*sum = 0.0f", "int old = *word", "atomicCAS"]);
+    "threads that do not exchange but add": "exchange.cu" "count_by_exchange" ["old = atomicCAS(&count, seen, seen + 1)" => "count = seen + 1"] exchange
+        Found(&[Race], &["count = seen + 1", "int old = count"]);
+    "count read while others count": "exchange.cu" "count_by_exchange" ["while (old != seen);\n    __syncthreads();" => "while (old != seen);"] exchange
+        Found(&[Race], &["= count;"]);
+    "flag without a hint to caches": "exchange.cu" "wait_by_hints" ["__stwt(flag, 1)" => "*flag = 1"] exchange
+        Found(&[Race], &["*flag = 1", "while (__ldcv"]);
+    "data read past the caches": "vector.cu" "saxpy" ["+ y[i]" => "+ __ldg(y + i)"] vector
+        Found(&[Race], &["__ldg(y + i)"]);
     "one buffer where two are needed": "scan.cu" "scan_block" ["buffer[to * width + t] = v" => "buffer[from * width + t] = v"] scan
         Found(TOO_EARLY, &["buffer[from * width + t] = v", "buffer[from * width + t - offset]", "int v = buffer"]);
     "scan without the barrier of a step": "scan.cu" "scan_block" ["= v;\n        __syncthreads();" => "= v;"] scan
@@ -196,6 +212,11 @@ pub const FAULTS: &[Fault] = faults! {
         Found(TOO_EARLY_COPY, &["float v = now", "__pipeline_memcpy_async"]);
     "wrong half of a double buffer": "pipeline.cu" "squares" ["buffer[(c + 1) % 2]" => "buffer[c % 2]"] pipeline
         Found(TOO_EARLY_COPY, &["float v = now", "__pipeline_memcpy_async"]);
+    "copy that nobody waits for": "pipeline.cu" "squares"
+        ["    y[blockIdx.x * CHUNK" => "    asm volatile(\"cp.async.ca.shared.global [%0], [%1], 16;\" ::\"r\"((unsigned)__cvta_generic_to_shared(&buffer[0][t * 4])), \"l\"(from + t * 4));\n    y[blockIdx.x * CHUNK"] pipeline
+        Found(&[InFlight], &["cp.async.ca"]);
+    "fragments of what other lanes store": "fragments.cu" "load_fragments" ["__syncwarp();" => ""] fragments
+        Found(&[Race], &["ldmatrix.sync"]);
     "slot filled before it is empty": "pipeline.cu" "hand_over" ["if (i >= 2)" => "if (i >= 200)"] pipeline
         Found(&[Race, BarrierDivergence, Deadlock], &["slot[s][lane] =", "slot[s][31 - lane]", "bar."]);
     "wait at the wrong barrier": "pipeline.cu" "hand_over" ["bar.sync %0, 64;\" ::\"r\"(1 + s)" => "bar.sync %0, 64;\" ::\"r\"(5 + s)"] pipeline

@@ -1,6 +1,7 @@
 //! The machine's own rules: divergence, barriers, masks, calls, waiting, and what it finds.
 
 mod arrivals;
+mod racing;
 mod values;
 
 use std::sync::Arc;

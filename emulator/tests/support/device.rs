@@ -15,6 +15,15 @@ use super::job::{Arg, Job, Outcome};
 /// Set to run the tests of kernels on the GPU of this machine.
 pub const REAL_GPU_VARIABLE: &str = "PTX_EMULATOR_REAL_GPU";
 
+/// Another seed for the tests of corpus and faults, which none of them may depend on.
+pub const SEED_VARIABLE: &str = "PTX_EMULATOR_SEED";
+
+/// The seed of the settings that tests begin with: 0, or what the variable says.
+pub fn seed() -> u64 {
+    let text = std::env::var(SEED_VARIABLE).unwrap_or_else(|_| "0".into());
+    text.parse().unwrap_or_else(|e| panic!("{SEED_VARIABLE}={text}: {e}"))
+}
+
 /// Whether kernels go to a real GPU.
 pub fn real_gpu() -> bool {
     std::env::var_os(REAL_GPU_VARIABLE).is_some_and(|value| value == "1")

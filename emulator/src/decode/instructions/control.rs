@@ -224,6 +224,8 @@ fn fence<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     }
     let scope = r.one_of(&[("cta", 0u64), ("cluster", 1), ("gpu", 2), ("gl", 2), ("sys", 3)]).unwrap_or(3);
     r.done_with(b, 0)?;
+    // Who fences for others than its block talks to them, in whatever way.
+    b.communicates |= scope >= 2;
     b.emit(Op { x: scope, ..Op::new(Action::Warp(atomics::fence)) });
     Ok(())
 }

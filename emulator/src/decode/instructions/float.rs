@@ -8,7 +8,7 @@ use crate::arith::{Mode, Round, approx};
 use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{Action, Op};
 use crate::decode::types::Type;
-use crate::machine::lanes::{Extra, binary, compare, ternary, unary};
+use crate::machine::lanes::{Extra, approximation, binary, compare, ternary, unary};
 
 /// Modifiers as they are kept in [`Op::x`].
 pub fn pack(mode: Mode) -> u64 {
@@ -94,21 +94,21 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         ("div", true) if full => (binary(|e, x: u32, y: u32| approx::div(x, y, false, mode_of(e), e.perturbation)), 2),
         ("div", true) => (moded!(binary, mode, f::div_f32, x, y), 2),
         ("div", false) => (rounded!(binary, mode, f::div_f64, x, y), 2),
-        ("rcp", true) if approximate => (unary(|e, x: u32| approx::rcp(x, mode_of(e), e.perturbation)), 1),
-        ("rcp", false) if approximate => (unary(|e, x: u64| approx::gross_f64(x, false, e.perturbation)), 1),
+        ("rcp", true) if approximate => (approximation!(|e, x: u32| approx::rcp(x, mode_of(e), e.perturbation)), 1),
+        ("rcp", false) if approximate => (approximation!(|e, x: u64| approx::gross_f64(x, false, e.perturbation)), 1),
         ("rcp", true) => (moded!(unary, mode, f::rcp_f32, x), 1),
         ("rcp", false) => (rounded!(unary, mode, f::rcp_f64, x), 1),
-        ("sqrt", true) if approximate => (unary(|e, x: u32| approx::sqrt(x, mode_of(e), e.perturbation)), 1),
+        ("sqrt", true) if approximate => (approximation!(|e, x: u32| approx::sqrt(x, mode_of(e), e.perturbation)), 1),
         ("sqrt", true) => (moded!(unary, mode, f::sqrt_f32, x), 1),
         ("sqrt", false) => (rounded!(unary, mode, f::sqrt_f64, x), 1),
-        ("rsqrt", true) => (unary(|e, x: u32| approx::rsqrt(x, mode_of(e), e.perturbation)), 1),
-        ("rsqrt", false) if mode.ftz => (unary(|e, x: u64| approx::gross_f64(x, true, e.perturbation)), 1),
-        ("rsqrt", false) => (unary(|e, x: u64| approx::rsqrt_f64(x, e.perturbation)), 1),
-        ("sin", true) => (unary(|e, x: u32| approx::sin(x, mode_of(e), e.perturbation)), 1),
-        ("cos", true) => (unary(|e, x: u32| approx::cos(x, mode_of(e), e.perturbation)), 1),
-        ("lg2", true) => (unary(|e, x: u32| approx::lg2(x, mode_of(e), e.perturbation)), 1),
-        ("ex2", true) => (unary(|e, x: u32| approx::ex2(x, mode_of(e), e.perturbation)), 1),
-        ("tanh", true) => (unary(|e, x: u32| approx::tanh(x, mode_of(e), e.perturbation)), 1),
+        ("rsqrt", true) => (approximation!(|e, x: u32| approx::rsqrt(x, mode_of(e), e.perturbation)), 1),
+        ("rsqrt", false) if mode.ftz => (approximation!(|e, x: u64| approx::gross_f64(x, true, e.perturbation)), 1),
+        ("rsqrt", false) => (approximation!(|e, x: u64| approx::rsqrt_f64(x, e.perturbation)), 1),
+        ("sin", true) => (approximation!(|e, x: u32| approx::sin(x, mode_of(e), e.perturbation)), 1),
+        ("cos", true) => (approximation!(|e, x: u32| approx::cos(x, mode_of(e), e.perturbation)), 1),
+        ("lg2", true) => (approximation!(|e, x: u32| approx::lg2(x, mode_of(e), e.perturbation)), 1),
+        ("ex2", true) => (approximation!(|e, x: u32| approx::ex2(x, mode_of(e), e.perturbation)), 1),
+        ("tanh", true) => (approximation!(|e, x: u32| approx::tanh(x, mode_of(e), e.perturbation)), 1),
         _ => return r.refuse(b),
     };
     let t = if single { Type::F32 } else { Type::F64 };

@@ -7,7 +7,7 @@ use crate::arith::half::{self as h, Bf16, F16, Half, HalfMode};
 use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{Action, Op};
 use crate::decode::types::Type;
-use crate::machine::lanes::{Extra, binary, ternary, unary};
+use crate::machine::lanes::{Extra, approximation, binary, ternary, unary};
 
 #[inline(always)]
 fn mode(extra: Extra) -> HalfMode {
@@ -92,14 +92,14 @@ fn extremes(t: Type) -> Action {
 /// `ex2.approx` and `tanh.approx`; the rest of the opcode has been read.
 pub fn approximate<'a>(b: &mut Builder<'a, '_>, r: Reader<'a, '_>, t: Type, ftz: bool) -> Decoded {
     let action = match (r.base(), t) {
-        ("ex2", Type::F16) => unary(|e, x: u32| approx::ex2_half::<F16>(x, false, mode(e), e.perturbation)),
-        ("ex2", Type::F16x2) => unary(|e, x: u32| approx::ex2_half::<F16>(x, true, mode(e), e.perturbation)),
-        ("ex2", Type::Bf16) => unary(|e, x: u32| approx::ex2_half::<Bf16>(x, false, mode(e), e.perturbation)),
-        ("ex2", _) => unary(|e, x: u32| approx::ex2_half::<Bf16>(x, true, mode(e), e.perturbation)),
-        ("tanh", Type::F16) => unary(|e, x: u32| approx::tanh_half::<F16>(x, false, e.perturbation)),
-        ("tanh", Type::F16x2) => unary(|e, x: u32| approx::tanh_half::<F16>(x, true, e.perturbation)),
-        ("tanh", Type::Bf16) => unary(|e, x: u32| approx::tanh_half::<Bf16>(x, false, e.perturbation)),
-        ("tanh", _) => unary(|e, x: u32| approx::tanh_half::<Bf16>(x, true, e.perturbation)),
+        ("ex2", Type::F16) => approximation!(|e, x: u32| approx::ex2_half::<F16>(x, false, mode(e), e.perturbation)),
+        ("ex2", Type::F16x2) => approximation!(|e, x: u32| approx::ex2_half::<F16>(x, true, mode(e), e.perturbation)),
+        ("ex2", Type::Bf16) => approximation!(|e, x: u32| approx::ex2_half::<Bf16>(x, false, mode(e), e.perturbation)),
+        ("ex2", _) => approximation!(|e, x: u32| approx::ex2_half::<Bf16>(x, true, mode(e), e.perturbation)),
+        ("tanh", Type::F16) => approximation!(|e, x: u32| approx::tanh_half::<F16>(x, false, e.perturbation)),
+        ("tanh", Type::F16x2) => approximation!(|e, x: u32| approx::tanh_half::<F16>(x, true, e.perturbation)),
+        ("tanh", Type::Bf16) => approximation!(|e, x: u32| approx::tanh_half::<Bf16>(x, false, e.perturbation)),
+        ("tanh", _) => approximation!(|e, x: u32| approx::tanh_half::<Bf16>(x, true, e.perturbation)),
         _ => return r.refuse(b),
     };
     let op = simple(b, &r, action, Type::B32, &[Type::B32])?;

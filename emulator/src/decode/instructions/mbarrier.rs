@@ -5,10 +5,10 @@ use super::{Reader, simple};
 use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{Action, NONE, Op};
 use crate::decode::types::Type;
-use crate::machine::access::Order;
 use crate::machine::core::OpSpace;
 use crate::machine::lanes::unary;
 use crate::machine::mbarrier::{self, How, What};
+use crate::machine::modifiers::Order;
 use crate::ptx::Operand;
 
 /// A block without a cluster is a cluster of its own, so `.shared::cluster` is its own shared memory.

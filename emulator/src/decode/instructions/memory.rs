@@ -4,8 +4,9 @@ use super::Reader;
 use crate::decode::builder::{Builder, Decoded, Symbol};
 use crate::decode::op::{Action, CONSTANT, NONE, Op};
 use crate::decode::types::Type;
-use crate::machine::access::{Modifiers, Order, load_handler, store_handler};
+use crate::machine::access::{load_handler, store_handler};
 use crate::machine::core::OpSpace;
+use crate::machine::modifiers::{Modifiers, Order};
 use crate::machine::{copy, discard};
 use crate::ptx::Operand;
 
@@ -163,9 +164,22 @@ fn check_vector<'a>(b: &Builder<'a, '_>, r: &Reader<'a, '_>, t: Type, count: u8,
     if count > 1 && (bytes > 16 || count > 4) && !large { r.refuse(b) } else { Ok(()) }
 }
 
+/// What hints to caches say about an access: `.cv` and `.wt` are meant for what others change, as `volatile` is; with
+/// `.cg` blocks can at least wait for each other; `.nc` is for what nobody changes.
+fn hinted<'a>(b: &mut Builder<'a, '_>, r: &mut Reader<'a, '_>, space: OpSpace, order: Order) -> Order {
+    let hint = r.one_of(&[("cv", 'v'), ("wt", 'v'), ("cg", 'g'), ("nc", 'n')]);
+    r.skip_hints();
+    b.communicates |= matches!(hint, Some('v' | 'g')) && matches!(space, OpSpace::Generic | OpSpace::Global);
+    match (hint, order) {
+        (Some('v'), Order::Weak) => Order::Volatile,
+        (Some('n'), Order::Weak) => Order::Constant,
+        _ => order,
+    }
+}
+
 fn load<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let (space, order) = space_and_order(b, &mut r)?;
-    r.skip_hints();
+    let order = hinted(b, &mut r, space, order);
     let count = vector_length(&mut r);
     let t = r.only_type(b)?;
     r.done(b)?;
@@ -212,7 +226,7 @@ fn store<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         return r.refuse(b);
     }
     let (space, order) = space_and_order(b, &mut r)?;
-    r.skip_hints();
+    let order = hinted(b, &mut r, space, order);
     let count = vector_length(&mut r);
     let t = r.only_type(b)?;
     r.done(b)?;

@@ -1,0 +1,153 @@
+//! Races whatever the number of threads, launches that are undone, and what comes after a finding.
+
+use ptx_emulator::machine::{FaultKind, LaunchReport};
+use ptx_emulator::settings::{Findings, Settings, Watch};
+use ptx_emulator::watch::FindingKind;
+
+use super::{found, run_with, settings, values};
+
+fn watching(threads: usize) -> Settings {
+    Settings { watch: Watch::Races, threads, ..settings() }
+}
+
+/// All of a finding but its address, which is another in every memory.
+fn told(report: &LaunchReport) -> Vec<String> {
+    let tell = |finding: &ptx_emulator::watch::Finding| {
+        let mut finding = finding.clone();
+        finding.address = None;
+        finding.to_string()
+    };
+    report.findings.iter().map(tell).collect()
+}
+
+#[test]
+fn two_blocks_that_store_are_found_by_any_number_of_threads() {
+    let one = run_with("", "st.global.u32 [%rd0], %r1;", 2, 1, &watching(1));
+    assert_eq!(one.0.findings[0].kind, FindingKind::Race);
+    for _ in 0..200 {
+        let two = run_with("", "st.global.u32 [%rd0], %r1;", 2, 1, &watching(2));
+        assert_eq!((told(&two.0), two.1), (told(&one.0), one.1.clone()));
+    }
+}
+
+#[test]
+fn what_blocks_have_stored_is_undone_before_they_run_again() {
+    // The first warp of a block adds 1 to its 256 words: bytewise, by whole words, or as a matrix. The last blocks race.
+    let bytes = "setp.ge.u32 %p1, %r0, 32; @%p1 exit; mad.lo.u32 %r4, %r1, 256, %r0; mul.wide.u32 %rd1, %r4, 4; add.u64 %rd1, %rd0, %rd1;
+        ld.global.u8 %r5, [%rd1]; add.u32 %r5, %r5, 1; st.global.u8 [%rd1], %r5;";
+    let words = "ld.global.u32 %r5, [%rd1]; add.u32 %r5, %r5, 1; st.global.u32 [%rd1], %r5;";
+    let registers = "{%f0, %f1, %f2, %f3, %f4, %f5, %f6, %f7}";
+    let add: String = (0..8).map(|i| format!("add.f32 %f{i}, %f{i}, 0f3F800000;")).collect();
+    let matrix = format!(
+        "setp.ge.u32 %p1, %r0, 32; @%p1 exit; mul.wide.u32 %rd1, %r1, 1024; add.u64 %rd1, %rd0, %rd1;
+        wmma.load.c.sync.aligned.row.m16n16k16.global.f32 {registers}, [%rd1], 16; {add}
+        wmma.store.d.sync.aligned.row.m16n16k16.global.f32 [%rd1], {registers}, 16;"
+    );
+    for body in [bytes, words, &matrix] {
+        let body = format!("{body} setp.ge.u32 %p1, %r1, 30; @%p1 st.global.u32 [flag], %r1;");
+        let run = |threads| run_with(".global .u32 flag;", &body, 40, 256, &watching(threads));
+        let one = run(1);
+        assert_eq!(one.0.findings[0].kind, FindingKind::Race);
+        for _ in 0..3 {
+            let several = run(4);
+            assert_eq!(told(&several.0), told(&one.0));
+            assert!(several.1 == one.1, "{body}");
+        }
+    }
+}
+
+#[test]
+fn a_summary_tells_all_there_is() {
+    let body = ".shared .align 4 .b8 s[256]; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;
+        ld.shared.u32 %r6, [%r4];
+        st.global.u32 [flag], %r3;
+        setp.eq.u32 %p1, %r0, 99; @%p1 mov.u32 %r9, 1; add.u32 %r9, %r9, %r6;
+        st.global.u32 [%rd1], 7;";
+    let all = Settings { findings: Findings::Summary, ..watching(2) };
+    let (report, values) = run_with(".global .u32 flag;", body, 3, 64, &all);
+    assert_eq!(values, [7; 192], "the launch goes on");
+    let kinds: Vec<FindingKind> = report.findings.iter().map(|finding| finding.kind).collect();
+    assert_eq!(kinds, [FindingKind::Uninitialised, FindingKind::Race, FindingKind::Uninitialised], "{report:?}");
+    // Each lane of three blocks reads what nobody has written.
+    assert_eq!(report.findings[0].times, 192);
+    let fault = report.fault.expect("it fails all the same");
+    assert!(fault.message.starts_with("3 findings:\n") && fault.message.contains("(192 times)"), "{}", fault.message);
+    assert!(report.counters.is_some());
+    let (first, _) = run_with(".global .u32 flag;", body, 3, 64, &watching(2));
+    assert_eq!((first.findings.len(), first.findings[0].kind), (1, FindingKind::Uninitialised));
+    assert!(first.counters.is_none());
+}
+
+#[test]
+fn what_ends_a_block_does_not_end_a_summary() {
+    let body = "setp.eq.u32 %p1, %r1, 1; @%p1 st.global.u32 [%rd1+4096], %r0;\n st.global.u32 [%rd1], 7;";
+    for threads in [1, 3] {
+        let all = Settings { findings: Findings::Summary, ..watching(threads) };
+        let (report, values) = run_with("", body, 3, 32, &all);
+        assert_eq!(report.fault.expect("a fault").kind, FaultKind::IllegalAddress);
+        assert_eq!((report.findings.len(), report.findings[0].block), (1, [1, 0, 0]));
+        assert_eq!((&values[..32], &values[32..64], &values[64..]), (&[7; 32][..], &[0; 32][..], &[7; 32][..]));
+    }
+}
+
+#[test]
+fn blocks_that_wait_for_each_other_make_progress() {
+    // Block 0 waits for what block 1 stores: by whatever says that others may change what is read.
+    for (load, store) in [
+        ("ld.global.cv.u32 %r4, [flag];", "st.global.wt.u32 [flag], 1;"),
+        ("ld.global.cg.u32 %r4, [flag];", "st.global.cg.u32 [flag], 1;"),
+        ("membar.gl; ld.global.u32 %r4, [flag];", "st.global.u32 [flag], 1;"),
+        ("fence.acq_rel.sys; ld.global.u32 %r4, [flag];", "st.global.u32 [flag], 1;"),
+        ("ld.volatile.global.u32 %r4, [flag];", "st.volatile.global.u32 [flag], 1;"),
+    ] {
+        let body = format!(
+            "setp.ne.u32 %p1, %r1, 0; @%p1 bra S; L: {load} setp.eq.u32 %p2, %r4, 0; @%p2 bra L; bra E; S: {store}
+            E: st.global.u32 [%rd1], 5;"
+        );
+        let settings = Settings { max_warp_instructions: 10_000_000, ..settings() };
+        let (report, values) = run_with(".global .u32 flag;", &body, 2, 32, &settings);
+        assert!(report.findings.is_empty(), "{load}: {}", report.findings[0]);
+        assert_eq!(values, [5; 64], "{load}");
+    }
+}
+
+#[test]
+fn blocks_that_wait_for_ever_are_ended() {
+    let body = "\n L: ld.volatile.global.u32 %r4, [flag];\n setp.eq.u32 %p2, %r4, 0;\n @%p2 bra L;";
+    let settings = Settings { max_warp_instructions: 1 << 20, ..settings() };
+    let (report, _) = run_with(".global .u32 flag;", body, 64, 64, &settings);
+    let finding = &report.findings[0];
+    assert_eq!(finding.kind, FindingKind::Runaway);
+    // In the loop: after three lines of head, the line outside, and three of registers.
+    assert!((9..=11).contains(&finding.place.ptx_line), "{finding}");
+    assert_eq!(report.fault.map(|fault| fault.kind), Some(FaultKind::Runaway));
+    assert!(Settings::default().max_warp_instructions > 0, "by default there is a limit");
+}
+
+#[test]
+fn copies_that_nobody_waits_for() {
+    let copy = ".shared .align 16 .b8 s[128]; st.global.u32 [%rd1], %r0; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;\n\
+        cp.async.ca.shared.global [%r4], [%rd1], 4; //!\n";
+    let (kind, text) = found(&format!("{copy} cp.async.commit_group; cp.async.wait_group 1;"), 32);
+    assert_eq!(kind, FindingKind::InFlight, "{text}");
+    values("", &format!("{copy} cp.async.wait_all;"), 1, 32);
+}
+
+#[test]
+fn lanes_that_go_past_a_barrier_and_leave() {
+    // A tree whose barrier is in the branch: the lanes that do not add go on halving, and are gone before anybody else.
+    let tree = |inside: &str, outside: &str| {
+        format!(
+            ".shared .align 4 .b8 s[512]; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5; st.shared.u32 [%r4], %r0;
+            bar.sync 0; mov.u32 %r6, 64;
+            L: setp.ge.u32 %p1, %r0, %r6; @%p1 bra N; shl.b32 %r7, %r6, 2; add.u32 %r7, %r7, %r4; ld.shared.u32 %r8, [%r7];
+            ld.shared.u32 %r9, [%r4]; add.u32 %r8, %r8, %r9; st.shared.u32 [%r4], %r8; {inside}
+            N: {outside} shr.u32 %r6, %r6, 1; setp.gt.u32 %p2, %r6, 0; @%p2 bra L;
+            setp.ne.u32 %p3, %r0, 0; @%p3 bra E; ld.shared.u32 %r8, [s]; st.global.u32 [%rd1], %r8; E:"
+        )
+    };
+    let (report, _) = run_with("", &tree("bar.sync 0;", ""), 1, 128, &watching(1));
+    assert_eq!(report.findings.first().map(|finding| finding.kind), Some(FindingKind::BarrierDivergence));
+    let (report, sums) = run_with("", &tree("", "bar.sync 0;"), 1, 128, &watching(1));
+    assert_eq!((report.findings.len(), sums[0]), (0, 127 * 64), "{report:?}");
+}
