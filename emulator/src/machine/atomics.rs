@@ -231,7 +231,7 @@ unsafe fn run_in(
 /// Whether an operation is a compare-and-swap.
 pub fn exchanges(op: &Op) -> bool {
     matches!(op.action, Action::Warp(handler) if std::ptr::fn_addr_eq(handler, run as WarpHandler))
-        && Atomic::unpack(op.list).what == What::Compare
+        && Atomic::unpack((op.y >> 32) as u32).what == What::Compare
 }
 
 /// `membar`, `fence`: the scope is in `x` (0 block, 1 cluster, 2 device, 3 system).
