@@ -38,6 +38,12 @@ pub fn pattern(addresses: &[u64; 32], mask: u32, bytes: u64) -> Pattern {
     }
 }
 
+/// How many words hold `bytes` bytes at `offset`.
+#[inline(always)]
+fn words_of(offset: u64, bytes: u64) -> usize {
+    ((offset + bytes - 1) / 4 - offset / 4 + 1) as usize
+}
+
 /// Whether the words that hold `bytes` bytes at `offset` all have the bits of `need`.
 ///
 /// # Safety
@@ -47,7 +53,7 @@ pub unsafe fn words_have(region: &Region, offset: u64, bytes: u64, need: u8) -> 
     if region.shadow.is_null() {
         return true;
     }
-    let count = ((offset + bytes - 1 >> 2) - (offset >> 2) + 1) as usize;
+    let count = words_of(offset, bytes);
     // SAFETY: by the caller's promise.
     let all = unsafe {
         if region.space == Space::Shared {
@@ -109,7 +115,7 @@ pub unsafe fn locate(
         let offset = if active && inside { offset } else { 0 };
         if !region.shadow.is_null() && active {
             // SAFETY: the offset is inside, and so are the bytes that follow it.
-            fine &= unsafe { shadow.common(offset, ((offset + bytes - 1 >> 2) - (offset >> 2) + 1) as usize) };
+            fine &= unsafe { shadow.common(offset, words_of(offset, bytes)) };
         }
         // SAFETY: inside the region, or its first byte.
         places[lane] = unsafe { region.data.add(offset as usize) };

@@ -51,7 +51,7 @@ impl GlobalRaces {
     pub fn access(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
         let quick = Quick::new(clock, access);
         let writes = access.kind != Kind::Read;
-        if self.neighbours(clock, access, &quick) {
+        if self.neighbours(&quick) {
             return None;
         }
         let mut taken = None;
@@ -71,7 +71,7 @@ impl GlobalRaces {
             if writes && let Some(shadow) = &self.undo {
                 self.keep(words, index, offset, group.bytes, shadow);
             }
-            let found = self.judge(clock, access, &quick, group, words, index, stored);
+            let found = self.judge(&quick, group, words, index, stored);
             certain(access, found, &mut kept)
         })
         .or(kept)
@@ -79,7 +79,8 @@ impl GlobalRaces {
 
     /// An access of 32 lanes to neighbouring words, if that is enough to judge it by: whether it was, and is recorded.
     #[inline]
-    fn neighbours(&self, clock: &BlockClock, access: &Access, quick: &Quick) -> bool {
+    fn neighbours(&self, quick: &Quick) -> bool {
+        let Quick { clock, access, .. } = *quick;
         let Some(first) = neighbours(access.mask, access.addresses, access.bytes) else { return false };
         let (offset, lane_words) = ((first * 4).wrapping_sub(self.base), access.bytes as usize / 4);
         let (number, index) = ((offset / 4) as usize / PAGE, (offset / 4) as usize % PAGE);
@@ -118,16 +119,8 @@ impl GlobalRaces {
 
     /// Judges what a group of lanes does to a word.
     #[inline(always)]
-    fn judge(
-        &self,
-        clock: &BlockClock,
-        access: &Access,
-        quick: &Quick,
-        group: Group,
-        words: &mut Words,
-        index: usize,
-        stored: Stored,
-    ) -> Option<Conflict> {
+    fn judge(&self, quick: &Quick, group: Group, words: &mut Words, index: usize, stored: Stored) -> Option<Conflict> {
+        let Quick { clock, access, .. } = *quick;
         let writes = access.kind != Kind::Read;
         let [read, write] = &words.plain;
         let (r, w) = (Tag(read.tags[index]), Tag(write.tags[index]));
@@ -153,22 +146,15 @@ impl GlobalRaces {
             Step::Keep => return None,
             Step::Put(tag) => (into.tags[index], into.blocks[index]) = (tag, clock.block),
             Step::Widen(tag, warps) => into.set(index, Record { tag: Tag(tag), block: clock.block, warps }),
-            Step::Unclear => return self.slowly(clock, access, group, words, index, stored),
+            Step::Unclear => return self.slowly(quick, group, words, index, stored),
         }
         None
     }
 
     #[cold]
     #[inline(never)]
-    fn slowly(
-        &self,
-        clock: &BlockClock,
-        access: &Access,
-        group: Group,
-        words: &mut Words,
-        index: usize,
-        stored: Stored,
-    ) -> Option<Conflict> {
+    fn slowly(&self, quick: &Quick, group: Group, words: &mut Words, index: usize, stored: Stored) -> Option<Conflict> {
+        let Quick { clock, access, .. } = *quick;
         let mut cell = words.cell(index);
         let (releases, parallel) = (self.released.load(Relaxed), self.pages.parallel());
         let judge = Judge { clock, access, group, releases, shared: false, parallel };

@@ -9,6 +9,8 @@ use super::tag::{CONSTANT, MIXED, SCOPE_SHIFT, Scope, Strength, THREAD_SHIFT, TI
 
 /// What all lanes of an access have in common.
 pub(super) struct Quick<'a> {
+    pub clock: &'a BlockClock,
+    pub access: &'a Access<'a>,
     known: &'a Known,
     /// Records below are of ticks that lie before this access, whoever made them.
     pub settled: u64,
@@ -40,10 +42,12 @@ pub(super) enum Step {
 const WHOLE: u8 = 0xf;
 
 impl<'a> Quick<'a> {
-    pub fn new(clock: &'a BlockClock, access: &Access) -> Self {
+    pub fn new(clock: &'a BlockClock, access: &'a Access<'a>) -> Self {
         let (warp, now) = (access.warp, clock.tick());
         let constant = if access.constant { CONSTANT } else { 0 };
         Quick {
+            clock,
+            access,
             known: clock.known(warp),
             // Ticks begin at 1, so that words that nobody has touched are settled too.
             settled: u64::from(clock.horizon(warp).max(1)) << TICK_SHIFT,
@@ -182,7 +186,7 @@ impl<'a> Quick<'a> {
     #[inline]
     pub fn put_neighbours(&self, into: &mut [u64], words: usize) {
         for (lane, tags) in (0..).zip(into.chunks_exact_mut(words)) {
-            tags.iter_mut().for_each(|tag| *tag = self.base + (lane << THREAD_SHIFT) | *tag & CONSTANT);
+            tags.iter_mut().for_each(|tag| *tag = (self.base + (lane << THREAD_SHIFT)) | *tag & CONSTANT);
         }
     }
 }
