@@ -367,3 +367,24 @@ fn a_step_costs_what_it_must() {
     assert_eq!(issued("m16n8k16"), n_layer * (12 * (e / 16) * (e / 16) + stretches * 4) + (q / 16) * (e / 16));
     assert_eq!(issued("m16n8k8"), n_layer * stretches * 8);
 }
+
+#[test]
+fn sequences_are_cut_evenly_and_as_memory_allows() {
+    let model = Model::new(1, 2, 16, 8, 9, Head::Shared);
+    let Some(mut gpu) = OnGpu::new(&model, &RUNS[0]) else { return };
+    let batch = Batch::new(&model.config, 1, 3, 4, NUCLEUS);
+    let (gpu, shape) = (&mut gpu.bench.gpu, shape(&model.config));
+    let blocks = gpu.multiprocessors() as usize;
+    let mut cut = |n: usize, config: &ModelConfig| Cut::new(gpu, &shape, config, &Rollout { n, ..batch.rollout() });
+    // Up to eight sequences a block; one more than that takes two rounds of blocks with five each.
+    for (n, per_block) in [(1, 1), (blocks, 1), (blocks + 1, 2), (8 * blocks, 8), (8 * blocks + 1, 5)] {
+        assert_eq!(cut(n, &model.config).unwrap(), Cut { per_launch: n, per_block }, "{n} sequences");
+    }
+    let layers = |n_layer| ModelConfig { n_layer, ..model.config.clone() };
+    // A cache of half a gigabyte: fewer go together than are asked for.
+    let few = cut(1 << 20, &layers(1 << 20)).unwrap().per_launch;
+    assert!(few > 0 && few < 1 << 20, "{few}");
+    let error = cut(1, &layers(1 << 40)).unwrap_err();
+    assert_eq!(error.kind(), Kind::DeviceUnavailable);
+    assert!(error.to_string().contains("needs 562949953421495 bytes"), "{error}");
+}

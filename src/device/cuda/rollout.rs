@@ -9,7 +9,7 @@ use crate::device::{Rollout, Sampler};
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::model::config::ModelConfig;
-use cudarc::driver::{CudaSlice, DeviceRepr};
+use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, sys};
 
 /// Threads of a block (`THREADS` of the kernel).
 const THREADS: u32 = 384;
@@ -181,8 +181,7 @@ impl Cut {
     /// As many in a launch as memory allows, and of those as few in a block as give every multiprocessor one.
     pub fn new(gpu: &mut Gpu, shape: &Shape, config: &ModelConfig, rollout: &Rollout) -> Result<Self> {
         let n = rollout.n.max(1);
-        let memory = gpu.stream().context().mem_get_info();
-        let (free, _) = memory.map_err(|error| failed("tell its free memory", error))?;
+        let free = available(gpu).map_err(|error| failed("tell its free memory", error))?;
         // Logits weigh little beside a cache, but they may be asked for.
         let each = cache_len(shape, config) * size_of::<u16>()
             + rollout.n_prompt
@@ -203,6 +202,24 @@ impl Cut {
         let per_block = per_launch.div_ceil(rounds * blocks);
         Ok(Self { per_launch, per_block })
     }
+}
+
+/// Bytes that can be allocated: what is free, and what earlier allocations gave back to the pool that keeps it for us.
+fn available(gpu: &Gpu) -> std::result::Result<usize, DriverError> {
+    let context = gpu.stream().context();
+    let (free, _) = context.mem_get_info()?;
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: the driver writes a handle.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()) }.result()?;
+    let current = |attribute| {
+        let mut bytes = 0u64;
+        // SAFETY: the pool is the device's own, and these attributes of it are numbers of 64 bits.
+        unsafe { sys::cuMemPoolGetAttribute(pool, attribute, std::ptr::from_mut(&mut bytes).cast()) }.result()?;
+        Ok(bytes as usize)
+    };
+    let reserved = current(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?;
+    let used = current(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?;
+    Ok(free + reserved.saturating_sub(used))
 }
 
 /// Elements of one sequence's cache.
