@@ -57,7 +57,7 @@ pub enum Watch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rounding {
-    /// Approximations correctly rounded; tensor cores add exactly, in index order, and round once.
+    /// Approximations correctly rounded; tensor cores sum up products in index order, in f64, and round once at the end.
     Exact,
     /// Approximations perturbed by the seed within the documented bounds; tensor cores add in another order and
     /// truncate intermediate sums.

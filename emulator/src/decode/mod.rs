@@ -9,6 +9,7 @@ mod instructions;
 mod module;
 pub mod op;
 mod place;
+mod set;
 mod shared;
 pub mod types;
 

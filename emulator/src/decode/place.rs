@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::builder::{Carries, Draft};
 use super::op::{Action, NONE, NUMBER, PREDICATE, REGISTER, index, kind};
+use super::set::Set;
 
 /// What is to be watched at an operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,46 +35,6 @@ pub struct Placed {
     pub tracked: u32,
     /// By index of draft: what is to be watched there.
     pub tracks: HashMap<usize, Track>,
-}
-
-/// A set of virtual registers.
-#[derive(Clone, PartialEq, Eq)]
-struct Set(Vec<u64>);
-
-impl Set {
-    fn empty(size: usize) -> Self {
-        Set(vec![0; size.div_ceil(64)])
-    }
-    fn full(size: usize) -> Self {
-        Set(vec![u64::MAX; size.div_ceil(64)])
-    }
-    fn insert(&mut self, id: usize) {
-        self.0[id / 64] |= 1 << (id % 64);
-    }
-    fn remove(&mut self, id: usize) {
-        self.0[id / 64] &= !(1 << (id % 64));
-    }
-    fn contains(&self, id: usize) -> bool {
-        self.0[id / 64] >> (id % 64) & 1 != 0
-    }
-    fn union(&mut self, other: &Set) {
-        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a |= b);
-    }
-    fn intersect(&mut self, other: &Set) {
-        self.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a &= b);
-    }
-    fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0.iter().enumerate().flat_map(|(i, word)| {
-            let mut rest = *word;
-            std::iter::from_fn(move || {
-                let bit = rest.trailing_zeros() as usize;
-                (rest != 0).then(|| {
-                    rest &= rest - 1;
-                    i * 64 + bit
-                })
-            })
-        })
-    }
 }
 
 /// Operations that follow each other, and where they lead.

@@ -196,6 +196,7 @@ unsafe fn run_in(
     let region = core.region(space);
     let need = if atomic.what == What::Exchange { 0x0F } else { core.grid.need };
     let wide = atomic.t.is_wide();
+    let mut kept = 0u32;
     // SAFETY: located below; the operands are the decoder's.
     unsafe {
         let operand = |code: u32, lane: usize| match (code, wide) {
@@ -213,6 +214,7 @@ unsafe fn run_in(
                 (&raw mut value).cast::<u8>().copy_from(place, bytes as usize);
                 old[lane] = value;
                 let new = atomic.apply(value, operand(b, lane), operand(op.c, lane), space == OpSpace::Global);
+                kept |= u32::from(atomic.what == What::Compare && new == value) << lane;
                 place.copy_from((&raw const new).cast::<u8>(), bytes as usize);
                 if need & 0xF0 == 0 {
                     written(core, &region, addresses[lane] + element as u64 * bytes, bytes);
@@ -225,7 +227,7 @@ unsafe fn run_in(
             }
         }
     }
-    super::hooks::atomic(core, warp, region.space, m.order, mask, addresses, all)
+    super::hooks::atomic(core, warp, region.space, m.order, mask, kept, addresses, all)
 }
 
 /// Whether an operation is a compare-and-swap.

@@ -8,7 +8,7 @@ use super::copy::Copies;
 use super::core::{Core, Grid};
 use super::lanes::Row;
 use super::local::SharedMemory;
-use super::mbarrier::Barriers;
+use super::mbarrier_state::Barriers;
 use super::observe::Observer;
 use super::random::Random;
 use super::special::Special;

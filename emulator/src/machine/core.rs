@@ -6,7 +6,7 @@ use super::barrier::BarrierState;
 use super::copy::Copies;
 use super::lanes::Row;
 use super::local::SharedMemory;
-use super::mbarrier::Barriers;
+use super::mbarrier_state::Barriers;
 use super::observe::{Observer, Records};
 use super::trouble::{Noted, Outcome, Trouble};
 use super::{Launch, LoadedModule};
@@ -274,9 +274,8 @@ impl Core<'_> {
         // SAFETY: the region's shadow covers its length.
         let shadow = unsafe { crate::memory::Shadow::new(region.shadow, region.length) };
         let Some(bad) = shadow.first_not_initialised(address, bytes) else { return Ok(()) };
-        if let Some((warp, pc)) =
-            self.copies.iter().enumerate().find_map(|(w, c)| c.covering(bad as u32).map(|pc| (w, pc)))
-        {
+        let copies = self.copies.iter().enumerate().find_map(|(w, c)| c.covering(bad as u32).map(|pc| (w, pc)));
+        if let Some((warp, pc)) = copies.or_else(|| self.mbarriers.covering(bad)) {
             let message = format!(
                 "{verb} shared memory at {bad:#x} while a cp.async of warp {warp} that writes it has not been waited for"
             );

@@ -134,7 +134,7 @@ pub fn lands(
     Ok(())
 }
 
-/// An atomic operation of the lanes of `mask`.
+/// An atomic operation of the lanes of `mask`, of which those of `kept` have left everything as it was.
 #[inline(always)]
 pub fn atomic(
     core: &mut Core<'_>,
@@ -142,11 +142,13 @@ pub fn atomic(
     space: Space,
     order: Order,
     mask: u32,
+    kept: u32,
     addresses: &[u64; 32],
     bytes: u64,
 ) -> Outcome {
     let (warp, pc, kind, flow) = (warp.index, warp.pc, Kind::Update, Some(Flow::Atomic));
-    observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
+    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
+    observe(core, &made, &|lane, _| (u32::from(kept >> lane & 1 == 0), 0))
 }
 
 /// A warp arrives at a barrier; if it `waits`, with all its lanes.

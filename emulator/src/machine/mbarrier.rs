@@ -1,130 +1,24 @@
 //! `mbarrier`: barriers that lie in shared memory, of which a block has as many as it likes.
 //!
 //! An arrival hands on what its thread did before; a wait that succeeds knows what the arrivals of its phase handed on.
-//! `cp.async.mbarrier.arrive` arrives when the copies of its thread before it have landed. They land at the last moment:
-//! when a phase that somebody waits for lacks nothing but such arrivals.
-
-use std::collections::BTreeMap;
+//! `cp.async.mbarrier.arrive` arrives when the copies of its thread before it have landed; of a `cp.async.bulk` a phase
+//! counts the bytes. They land at the last moment: when a phase that somebody waits for lacks nothing else.
 
 use super::access::{addresses, by_space};
-use super::copy;
 use super::core::{Core, OpSpace};
 use super::lanes::Frame;
 use super::locate::{locate, written};
+use super::mbarrier_state::{Deferred, How, Landing, MOST, State, What};
 use super::modifiers::{Modifiers, Order};
 use super::observe::Made;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
+use super::{bulk, copy};
 use crate::count::traffic::Flow;
 use crate::decode::op::{self, Op};
 use crate::watch::clock::Knowledge;
 use crate::watch::race::Kind;
 use crate::watch::{FindingKind, Space};
-
-/// Arrivals that one phase can have, at most.
-const MOST: u32 = (1 << 20) - 1;
-
-/// What an instruction does, in [`Op::list`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum What {
-    /// `init`: `b` arrivals make a phase.
-    Init,
-    /// `inval`
-    Invalidate,
-    /// `arrive`: `b` times, or once; the state before it to `d`.
-    Arrive,
-    /// `arrive_drop`: likewise, and later phases need as many less.
-    ArriveDrop,
-    /// `test_wait`, `try_wait`: whether the phase of the state `b` is over, to the predicate `d`.
-    Wait,
-    /// Likewise, for the phase whose parity is `b`.
-    WaitParity,
-    /// `cp.async.mbarrier.arrive`
-    CopyArrive,
-}
-
-/// An instruction's modifiers, as a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct How {
-    /// What it does.
-    pub what: What,
-    /// `.noComplete`: must not be the last arrival of its phase.
-    pub no_complete: bool,
-    /// `.noinc`: the arrival is one of those that the phase expects.
-    pub no_increment: bool,
-    /// `.relaxed`: orders nothing.
-    pub relaxed: bool,
-}
-
-impl How {
-    /// As a number.
-    pub fn pack(self) -> u32 {
-        let flags = [self.no_complete, self.no_increment, self.relaxed];
-        flags.iter().enumerate().fold(self.what as u32, |bits, (i, flag)| bits | u32::from(*flag) << (8 + i))
-    }
-
-    fn unpack(bits: u32) -> Self {
-        use What::*;
-        let what = [Init, Invalidate, Arrive, ArriveDrop, Wait, WaitParity, CopyArrive][(bits & 0xFF) as usize % 7];
-        let flag = |i: u32| bits >> (8 + i) & 1 != 0;
-        How { what, no_complete: flag(0), no_increment: flag(1), relaxed: flag(2) }
-    }
-}
-
-/// One barrier.
-#[derive(Debug, Default)]
-struct State {
-    /// Arrivals that make a phase.
-    expected: u32,
-    /// Those that this phase still needs.
-    pending: u32,
-    /// Phases that are over.
-    phase: u64,
-    /// What the arrivals of this phase hand on, and what those of the phases before did.
-    arrived: Knowledge,
-    completed: Knowledge,
-}
-
-impl State {
-    /// The 64 bits that the barrier's memory holds, and that an arrival returns.
-    fn token(&self) -> u64 {
-        u64::from(self.pending) | u64::from(self.expected) << 20 | self.phase << 40
-    }
-
-    fn arrive(&mut self, count: u32, knowledge: &Knowledge) {
-        self.arrived.join(knowledge);
-        self.pending -= count;
-        if self.pending == 0 {
-            self.completed.join(&std::mem::take(&mut self.arrived));
-            self.phase += 1;
-            self.pending = self.expected;
-        }
-    }
-}
-
-/// The arrivals that a token stands for: `mbarrier.pending_count`.
-pub fn pending_count(token: u64) -> u32 {
-    token as u32 & MOST
-}
-
-/// An arrival that comes when copies have landed.
-#[derive(Debug)]
-struct Deferred {
-    barrier: u64,
-    warp: u32,
-    lane: u32,
-    /// Copies that began before it.
-    copies: u64,
-    knowledge: Knowledge,
-}
-
-/// The barriers of a block.
-#[derive(Debug, Default)]
-pub struct Barriers {
-    states: BTreeMap<u64, State>,
-    deferred: Vec<Deferred>,
-}
 
 /// All `mbarrier` instructions that touch memory.
 ///
@@ -163,7 +57,9 @@ unsafe fn run_at(
     // SAFETY: shared addresses as they are.
     let places = unsafe { locate(core, &region, addresses, mask, 8, 8, need, "uses an mbarrier in")? };
     let knowledge = match how.what {
-        What::Arrive | What::ArriveDrop | What::CopyArrive if !how.relaxed => released(core, warp.index),
+        What::Arrive | What::ArriveDrop | What::ExpectArrive | What::CopyArrive if !how.relaxed => {
+            released(core, warp.index)
+        }
         _ => Knowledge::default(),
     };
     let (mut tokens, mut over) = ([0u64; 32], 0u32);
@@ -203,6 +99,10 @@ unsafe fn run_at(
         // What arrivals order is told by the knowledge that they hand on; among each other they do not race.
         _ => (Kind::Read, Order::RelaxedBlock, Flow::Atomic),
     };
+    if how.what == What::Invalidate {
+        // Who gives a barrier up does so for its warp: libcu++ lets one lane do it after all have arrived.
+        super::hooks::meets(core, warp, warp.live);
+    }
     let Some(observer) = &mut core.observer else { return Ok(()) };
     let (index, pc, space, flow) = (warp.index, warp.pc, Space::Shared, Some(flow));
     let made = Made { warp: index, pc, space, kind, flow, order, mask, addresses, bytes: 8, spread: false };
@@ -210,7 +110,7 @@ unsafe fn run_at(
 }
 
 /// What a warp hands on now.
-fn released(core: &mut Core<'_>, warp: u32) -> Knowledge {
+pub fn released(core: &mut Core<'_>, warp: u32) -> Knowledge {
     let mut knowledge = None;
     if let Some(observer) = &mut core.observer {
         observer.order(|clock| [knowledge, _] = clock.released(warp, true, false));
@@ -255,6 +155,18 @@ fn one(
     match how.what {
         What::Init => {}
         What::Invalidate => drop(core.mbarriers.states.remove(&address)),
+        What::Expect | What::ExpectArrive | What::Complete => {
+            // As signed numbers; what is too much shows when nothing ever completes.
+            let bytes = i64::from(operand as u32 as i32);
+            state.bytes += if how.what == What::Complete { -bytes } else { bytes };
+            if how.what != What::ExpectArrive {
+                state.settle();
+            } else if state.pending == 0 {
+                return wrong("arrives at an mbarrier whose phase needs no more arrivals".into());
+            } else {
+                state.arrive(1, knowledge);
+            }
+        }
         What::Arrive | What::ArriveDrop => {
             let pending = state.pending;
             let Some(count) = u32::try_from(operand).ok().filter(|count| (1..=pending).contains(count)) else {
@@ -297,59 +209,40 @@ fn one(
                 state.pending += 1;
             }
             let copies = core.copies[warp as usize].follow(lane);
-            core.mbarriers.deferred.push(Deferred {
-                barrier: address,
-                warp,
-                lane,
-                copies,
-                knowledge: knowledge.clone(),
-            });
+            let what = Landing::Arrival { warp, lane, copies, knowledge: knowledge.clone() };
+            core.mbarriers.deferred.push(Deferred { barrier: address, what });
         }
     }
     Ok((token, false))
 }
 
-/// Lets the copies land that a barrier's phase lacks nothing but, or, if it `must` be, all that will arrive at it.
+/// Lets the copies land that a barrier's phase lacks nothing but, or, if it `must` be, all that it will hear of.
 fn land_for(core: &mut Core<'_>, address: u64, must: bool) -> Outcome {
-    let due = core.mbarriers.deferred.iter().filter(|deferred| deferred.barrier == address).count();
+    let ours = |deferred: &&Deferred| deferred.barrier == address;
+    let arrival = |deferred: &&Deferred| matches!(deferred.what, Landing::Arrival { .. });
+    let due = core.mbarriers.deferred.iter().filter(ours).count();
+    let arrivals = core.mbarriers.deferred.iter().filter(ours).filter(arrival).count();
     let Some(state) = core.mbarriers.states.get(&address) else { return Ok(()) };
-    if due == 0 || !must && (due as u32) < state.pending {
+    if due == 0 || !must && (arrivals as u32) < state.pending {
         return Ok(());
     }
     let all = std::mem::take(&mut core.mbarriers.deferred);
-    let (now, later) = all.into_iter().partition(|deferred| deferred.barrier == address);
+    let (now, later): (Vec<Deferred>, Vec<Deferred>) = all.into_iter().partition(|deferred| ours(&deferred));
     core.mbarriers.deferred = later;
-    let now: Vec<Deferred> = now;
-    for Deferred { warp, lane, copies, knowledge, .. } in now {
-        copy::land_before(core, warp, lane, copies)?;
+    for deferred in now {
+        let (count, bytes, knowledge) = match deferred.what {
+            Landing::Arrival { warp, lane, copies, knowledge } => {
+                copy::land_before(core, warp, lane, copies)?;
+                (1, 0, knowledge)
+            }
+            Landing::Bulk(copy) => {
+                bulk::land(core, &copy)?;
+                (0, copy.bytes as i64, copy.knowledge)
+            }
+        };
         let Some(state) = core.mbarriers.states.get_mut(&address) else { continue };
-        state.arrive(1, &knowledge);
+        state.bytes -= bytes;
+        state.arrive(count, &knowledge);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_follow_each_other() {
-        let mut state = State { expected: 2, pending: 2, ..State::default() };
-        assert_eq!(pending_count(state.token()), 2);
-        state.arrive(1, &Knowledge::default());
-        assert_eq!((state.pending, state.phase), (1, 0));
-        state.arrive(1, &Knowledge::default());
-        assert_eq!((state.pending, state.phase, state.token() >> 40), (2, 1, 1));
-    }
-
-    #[test]
-    fn modifiers_survive_packing() {
-        for what in [What::Init, What::Invalidate, What::ArriveDrop, What::WaitParity, What::CopyArrive] {
-            for bits in 0..8 {
-                let [no_complete, no_increment, relaxed] = [1, 2, 4].map(|bit| bits & bit != 0);
-                let how = How { what, no_complete, no_increment, relaxed };
-                assert_eq!(How::unpack(how.pack()), how);
-            }
-        }
-    }
 }

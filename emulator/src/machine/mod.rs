@@ -7,9 +7,9 @@
 //! | [`step`], `wait` | the interpreter's loop: a warp's turn; lanes that wait for each other |
 //! | [`block`], [`barrier`] | warps that take turns; what they wait at |
 //! | [`launch`] | blocks of a grid, in parallel or interleaved |
-//! | [`access`], [`elements`], [`atomics`], [`copy`], [`discard`] | loads and stores, atomics, `cp.async` |
+//! | [`access`], [`elements`], [`atomics`], [`copy`], [`bulk`], [`discard`] | loads and stores, atomics, `cp.async` |
 //! | [`modifiers`], `locate` | how strong an access is; its checks |
-//! | [`mbarrier`] | barriers in shared memory |
+//! | [`mbarrier`], [`mbarrier_state`] | barriers in shared memory |
 //! | [`exchange`], [`matrix`], [`wmma`], [`wmma_double`] | what the lanes of a warp do together |
 //! | [`calls`], [`mod@print`] | functions, `printf`, `assert` |
 //! | [`hooks`] | where watching and counting look on |
@@ -21,6 +21,7 @@ pub mod access;
 pub mod atomics;
 pub mod barrier;
 pub mod block;
+pub mod bulk;
 pub mod calls;
 pub mod copy;
 pub mod core;
@@ -36,6 +37,7 @@ mod local_access;
 mod locate;
 pub mod matrix;
 pub mod mbarrier;
+pub mod mbarrier_state;
 pub mod modifiers;
 mod observe;
 pub mod print;

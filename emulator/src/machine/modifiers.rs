@@ -2,7 +2,7 @@
 
 use super::core::OpSpace;
 
-/// What `ld` and `st` keep in [`Op::y`].
+/// What `ld` and `st` keep in [`crate::decode::op::Op::y`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Modifiers {
     /// State space.
@@ -60,13 +60,13 @@ impl Order {
 }
 
 impl Modifiers {
-    /// Into [`Op::y`].
+    /// Into [`crate::decode::op::Op::y`].
     pub fn pack(self) -> u64 {
         let flags = u64::from(self.wide) | u64::from(self.framed) << 1;
         self.space as u64 | u64::from(self.count) << 8 | flags << 16 | (self.order as u64) << 24
     }
 
-    /// From [`Op::y`].
+    /// From [`crate::decode::op::Op::y`].
     #[inline(always)]
     pub fn unpack(y: u64) -> Self {
         let space = match y & 0xFF {

@@ -180,11 +180,37 @@ impl BlockRaces {
         if strength != Strength::Weak {
             self.order(grid, made, shared);
         }
-        let Made { warp, pc, mask, addresses, kind, spread, .. } = *made;
+        // An atomic that leaves all as it was, a compare-and-swap that fails, has only read.
+        let kept = |lane: &u32| {
+            let (new, old) = stored(*lane, made.addresses[*lane as usize] / 4);
+            made.mask >> lane & 1 != 0 && new == old
+        };
+        let idle = match made.kind {
+            Kind::Update => (0..32).filter(kept).fold(0, |lanes, lane| lanes | 1u32 << lane),
+            _ => 0,
+        };
+        self.judge(grid, made, strength, made.kind, made.mask & !idle, stored)?;
+        self.judge(grid, made, strength, Kind::Read, idle, stored)
+    }
+
+    #[inline]
+    fn judge(
+        &mut self,
+        grid: &Grid<'_>,
+        made: &Made<'_>,
+        strength: Strength,
+        kind: Kind,
+        mask: u32,
+        stored: Stored,
+    ) -> Outcome {
+        if mask == 0 {
+            return Ok(());
+        }
+        let Made { warp, pc, addresses, spread, .. } = *made;
         let (constant, all) = (made.order == Order::Constant, grid.settings.findings == Findings::Summary);
         let bytes = made.bytes as u32;
         let access = Access { warp, pc, mask, addresses, bytes, kind, strength, spread, constant, all };
-        let found = if shared {
+        let found = if made.space == Space::Shared {
             self.shared.access(&self.clock, &access, stored)
         } else {
             grid.records.races.as_ref().and_then(|races| races.access(&self.clock, &access, stored))

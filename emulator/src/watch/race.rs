@@ -132,10 +132,25 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// Whether of a group whose lanes touch bytes of their own, only the thread of the record touches the record's.
+    fn only_itself(&self, Record { tag, block, .. }: Record) -> bool {
+        let alone = tag.scope() == Scope::Thread && tag.warp() == self.access.warp && block == self.clock.block;
+        if !(alone && self.group.mixed) {
+            return false;
+        }
+        let touches = |lane: u32| {
+            let address = self.access.addresses[lane as usize];
+            let part = ((1u32 << self.access.bytes) - 1) << (address & 3);
+            address / 4 == self.group.word && part as u8 & tag.bytes() != 0
+        };
+        let others = self.access.mask & !(1 << (tag.thread() % 32));
+        !(0..32).any(|lane| others >> lane & 1 != 0 && touches(lane))
+    }
+
     /// Whether this access and one of a record race.
     fn conflicts(&self, record: Record, wrote: bool, plain: bool) -> bool {
         let Record { tag, block, .. } = record;
-        if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) {
+        if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) || self.only_itself(record) {
             return false;
         }
         let other_block = tag.scope() == Scope::Grid || block != self.clock.block;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use ptx_emulator::count::Class;
 use ptx_emulator::settings::{Rounding, Settings};
 
-use crate::support::compile::{compile_checked, toolkit};
-use crate::support::device::{Loaded, real_gpu, run_through_standin, seed};
+use crate::support::compile::{ARCHITECTURES, compile_checked, toolkit};
+use crate::support::device::{Loaded, real_gpu, run_through_standin, seed, target};
 use crate::support::job::{Job, Outcome};
 
 /// The PTX of a file of the corpus, compiled and confirmed by `ptxas` once in a process.
@@ -22,6 +23,15 @@ pub fn ptx(file: &str, architecture: u32) -> Arc<String> {
     cell.get_or_init(|| Arc::new(compile_checked(toolkit, file, architecture))).clone()
 }
 
+/// Set to run the corpus as every GPU that the emulator poses as, not as two of them.
+const ALL_TARGETS_VARIABLE: &str = "PTX_EMULATOR_ALL_TARGETS";
+
+/// What the machine runs a job as, beside `sm_80`.
+fn further_targets() -> &'static [u32] {
+    let all = std::env::var_os(ALL_TARGETS_VARIABLE).is_some_and(|value| value == "1");
+    if all { &ARCHITECTURES[1..] } else { &[90] }
+}
+
 /// Runs a job in every way there is, and checks what came of each.
 pub fn everywhere(file: &str, job: &Job, check: impl Fn(&Outcome)) {
     if toolkit().is_none() {
@@ -35,17 +45,35 @@ pub fn everywhere(file: &str, job: &Job, check: impl Fn(&Outcome)) {
     // None of these kernels takes a tenth of that: one that hangs is told instead of waited for.
     let plain = Settings { seed: seed(), max_warp_instructions: 50_000_000, ..Settings::default() };
     let adverse = Settings { seed: seed() + 20, rounding: Rounding::Adversarial, ..plain.clone() };
-    let mut of_plain = None;
-    for (name, settings) in [("machine", plain.clone()), ("machine, adverse", adverse)] {
-        let loaded = Loaded::machine(&text, &settings).unwrap_or_else(|e| panic!("{file}: {e}"));
-        let outcome = loaded.run(job).clean(&format!("{file}, {name}"));
+    let on_machine = |text: &str, settings: &Settings, name: &str| {
+        let name = format!("{file}, {}{name}", settings.target);
+        let loaded = Loaded::machine(text, settings).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let outcome = loaded.run(job).clean(&name);
         check(&outcome);
-        of_plain.get_or_insert(outcome);
+        outcome
+    };
+    let of_plain = on_machine(&text, &plain, "");
+    on_machine(&text, &adverse, ", adverse");
+    for &architecture in further_targets() {
+        // As the newer GPUs are: with code that is written for them, and in yet another order.
+        let settings =
+            Settings { target: target(architecture), seed: seed() + u64::from(architecture), ..plain.clone() };
+        on_machine(&ptx(file, architecture), &settings, "");
     }
     let outcome = run_through_standin(&text, &plain, job).clean(&format!("{file}, through cudarc"));
     check(&outcome);
-    // Atomics may come in another order there, for addresses and streams differ; what they leave is checked above.
-    assert_eq!(outcome.buffers.len(), of_plain.expect("ran").buffers.len());
+    // Atomics may come in another order there, for addresses differ; all else is bit for bit the same.
+    let atomics = |outcome: &Outcome| {
+        outcome
+            .reports
+            .iter()
+            .filter_map(|report| report.counters.as_ref())
+            .any(|c| c.classes.contains_key(&Class::Atomic))
+    };
+    if !atomics(&of_plain) {
+        assert!(outcome.buffers == of_plain.buffers, "{file}: through cudarc other bits come out");
+    }
+    assert!(outcome.reports.len() == job.steps.len(), "{file}: not every launch was reported");
 }
 
 /// Panics unless every value lies within its bound of the expected one.

@@ -181,6 +181,21 @@ fn printing() {
     assert_eq!(through_driver.printed(), want);
 }
 
+/// The device does not know how many characters the host will print; it tells how many arguments it took.
+#[test]
+fn what_printf_returns() {
+    if toolkit().is_none() || real_gpu() {
+        return; // A real driver prints to the process's own output.
+    }
+    let mut job = Job::new();
+    let count = job.output::<i32>(3);
+    job.launch("count_arguments", 1, 1, args![count]);
+    let outcome =
+        Loaded::machine(&ptx("report.cu", 80), &Settings::default()).expect("loads").run(&job).clean("report.cu");
+    assert_eq!(outcome.values::<i32>(count), [0, 4, 5]);
+    assert_eq!(outcome.printed(), "none\n1 of two:     3\n44 255 2345 -25536 377\n");
+}
+
 #[test]
 fn assertions_and_traps() {
     if toolkit().is_none() {

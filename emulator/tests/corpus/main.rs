@@ -1,11 +1,13 @@
 //! Kernels of ordinary style, compiled by the real NVRTC, run, and compared with plain references in Rust.
 //!
-//! Every job runs on the machine itself with all checks, again with other orders and adversarial rounding, and through
-//! cudarc on the stand-in driver; none may find anything, and the references' bounds must hold in each.
+//! Every job runs on the machine itself with all checks, again with other orders and adversarial rounding, as `sm_80`
+//! and as `sm_90` (with `PTX_EMULATOR_ALL_TARGETS=1` as every GPU that there is), and through cudarc on the stand-in
+//! driver; none may find anything, and the references' bounds must hold in each.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arrivals;
 mod blocks;
 mod check;
 mod control;

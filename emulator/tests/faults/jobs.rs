@@ -213,6 +213,22 @@ pub fn pipeline() -> Job {
     job
 }
 
+pub fn arrivals() -> Job {
+    let mut job = Job::new();
+    let (items, handed) = (job.buffer(&words(7 * 32)), job.output::<i32>(7 * 32));
+    job.launch("hand_over", 1, 64, args![items, handed, 7i32]);
+    let (x, y) = (job.buffer(&words(512)), job.output::<i32>(512));
+    job.launch("tiles", 1, 64, args![x, y, 512i32]);
+    job
+}
+
+pub fn stages() -> Job {
+    let mut job = Job::new();
+    let (x, y) = (job.buffer(&units(5 * 128)), job.output::<f32>(5 * 128));
+    job.launch("staged", 1, 64, args![x, y, 5i32]);
+    job
+}
+
 pub fn locks() -> Job {
     let mut job = Job::new();
     let (x, total, visits) = (job.buffer(&words(256)), job.buffer(&[0i64]), job.buffer(&[0i32]));

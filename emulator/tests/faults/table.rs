@@ -251,4 +251,9 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[Race], &["tile[threadIdx.x] =", "tile[k].x"]);
     "threads beyond the last body store": "nbody.cu" "accelerations" ["if (i < n) {" => "if (true) {"] nbody
         Found(&[OutOfBounds], &["acceleration[i] ="]);
+
+    "tile used before its copies have arrived": "arrivals.cu" "tiles" ["arrived.arrive_and_wait();" => "(void)arrived.arrive();"] arrivals
+        Found(TOO_EARLY_COPY, &["= tile[255 - i] + 1"]);
+    "stage used before its copies have landed": "stages.cu" "staged" ["pipeline.consumer_wait();" => ""] stages
+        Found(TOO_EARLY_COPY, &["= buffer[compute % stages][127 - i]"]);
 };

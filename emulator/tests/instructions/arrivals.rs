@@ -103,6 +103,16 @@ fn copies() -> Vec<Case> {
 pub fn barriers_of_sm_90() -> Vec<Case> {
     let arrive = "mbarrier.arrive.shared.b64 %token, [%bar]; ";
     vec![
+        bulk("mbarrier.arrive.expect_tx.shared.b64 %token, [%bar], 1024;", ""),
+        bulk(
+            "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%bar], 1024; mbarrier.arrive.shared.b64 %token, [%bar];",
+            "",
+        ),
+        // Bytes that are told by hand.
+        bulk(
+            "mbarrier.arrive.expect_tx.shared.b64 %token, [%bar], 1040;",
+            "mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%bar], 16;",
+        ),
         exchange(BLOCK, &format!("{arrive}{}", until("mbarrier.try_wait.shared.b64 %over, [%bar], %token;"))),
         exchange(
             BLOCK,
@@ -131,4 +141,22 @@ pub fn barriers_of_sm_90() -> Vec<Case> {
             ),
         ),
     ]
+}
+
+/// Thread 0 copies 1024 bytes, the operands of a block, and alone arrives; all wait. `arrive` expects the bytes, `after`
+/// comes when the copy has begun.
+fn bulk(arrive: &str, after: &str) -> Case {
+    // With a policy for the cache where nothing comes after.
+    let (hint, policy) = if after.is_empty() { (".L2::cache_hint", ", %policy") } else { ("", "") };
+    let block = BLOCK as usize;
+    let text = format!(
+        "{{ {} @!%first bra ALL; {arrive} .reg .b32 %bytes; .reg .b64 %policy; createpolicy.fractional.L2::evict_first.b64 %policy, 1.0; mov.u32 %bytes, 1024; \
+         cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes{hint} [%at], [%from], %bytes, [%bar]{policy}; {after} \
+         ALL: mov.b32 %j, 0; {} add.u32 %i, %i, 37; and.b32 %i, %i, 127; mov.u32 %at, room; mad.lo.u32 %at, %i, 8, %at; ld.shared.b64 %d, [%at]; }}",
+        prologue(1),
+        until("mbarrier.try_wait.parity.shared.b64 %over, [%bar], 0;")
+    );
+    Case::of_group(text, &[U64], &[U64], block, move |threads| {
+        (0..block).map(|i| vec![Want::Bits(threads[(i + 37) % block][0])]).collect()
+    })
 }

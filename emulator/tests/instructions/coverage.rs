@@ -50,11 +50,10 @@ const SOURCES: [(&str, &str, &[&str]); 13] = [
 ];
 
 /// Parts that are looked for only to refuse them, and names of functions.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 8] = [
     // Of functions' parameters; no case is a function.
     ("memory", "param::func"),
     ("atomic", "async"),
-    ("memory", "bulk"),
     ("together", "sp"),
     ("together", "sp::ordered_metadata"),
     ("control", "vprintf"),

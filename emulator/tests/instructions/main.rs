@@ -9,6 +9,7 @@
 mod support;
 
 mod arrivals;
+mod atomics;
 mod bytes;
 mod case;
 mod control;
@@ -76,7 +77,7 @@ tables! {
     spaces: 80, memory::spaces;
     constants: 80, memory::constants;
     qualifiers_of_loads_and_stores: 80, memory::qualifiers;
-    atomics: 80, memory::atomics;
+    atomics: 80, atomics::atomics;
     asynchronous_copies: 80, memory::asynchronous_copies;
     shuffles: 80, warp::shuffles;
     votes: 80, warp::votes;

@@ -21,3 +21,10 @@ extern "C" __global__ void give_up(int n, const int *x) {
         __trap();
     }
 }
+
+// What printf returns, and numbers that are cut to their conversion.
+extern "C" __global__ void count_arguments(int *count) {
+    count[0] = printf("none\n");
+    count[1] = printf("%d of %s: %*d\n", 1, "two", 5, 3);
+    count[2] = printf("%hhd %hhu %hx %hd %hho\n", 300, -1, 0x12345, 40000, 0x1ff);
+}

@@ -1,6 +1,7 @@
 //! `mbarrier`: what it orders, when copies land that arrive at one, and what is not to be done with it.
 
 use ptx_emulator::settings::{Settings, Watch};
+use ptx_emulator::target::Target;
 use ptx_emulator::watch::FindingKind;
 
 use crate::{run_with, settings};
@@ -8,7 +9,7 @@ use crate::{run_with, settings};
 /// A barrier for `arrivals`, made by thread 0, at %r4; each thread's word of an array at %r5.
 fn with_barrier(arrivals: u32, body: &str) -> String {
     format!(
-        ".shared .align 8 .b64 bar; .shared .align 4 .b8 room[512]; mov.u32 %r4, bar; mov.u32 %r5, room; mad.lo.u32 %r5, %r0, 4, %r5;
+        ".shared .align 8 .b64 bar; .shared .align 16 .b8 room[512]; mov.u32 %r4, bar; mov.u32 %r5, room; mad.lo.u32 %r5, %r0, 4, %r5;
         setp.eq.u32 %p1, %r0, 0; @%p1 mbarrier.init.shared.b64 [%r4], {arrivals}; bar.sync 0; {body}"
     )
 }
@@ -145,4 +146,43 @@ fn what_is_not_to_be_done_with_a_barrier() {
     let unordered =
         with_barrier(64, &format!("setp.ge.u32 %p3, %r0, 32; @%p3 {ARRIVE} @%p1 mbarrier.inval.shared.b64 [%r4];"));
     finds(&unordered, 64, FindingKind::Race, "mbarrier");
+}
+
+/// As `sm_90`: one thread copies for all, and the barrier counts the bytes.
+#[test]
+fn bulk_copies_land_for_those_who_wait() {
+    let found = |body: &str| {
+        let settings = Settings { watch: Watch::Races, target: Target::Sm90, ..settings() };
+        let (report, _) = run_with("", &with_barrier(1, body), 1, 64, &settings);
+        report.findings.first().map(|finding| (finding.kind, finding.to_string()))
+    };
+    let fill = "st.global.u32 [%rd1], %r0; bar.sync 0; @!%p1 bra ALL;";
+    let copy = |bytes: u32| {
+        format!(
+            "mov.u32 %r9, {bytes}; cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r5], [%rd0], %r9, [%r4];"
+        )
+    };
+    let expect = |bytes: u32| format!("mbarrier.arrive.expect_tx.shared.b64 %rd2, [%r4], {bytes};");
+    let wait = "W: mbarrier.try_wait.parity.shared.b64 %p2, [%r4], 0; @!%p2 bra W;";
+    assert_eq!(found(&format!("{fill} {} {} ALL: {wait} {READ}", expect(256), copy(256))), None);
+    // The copy may come before what it is expected by.
+    assert_eq!(
+        found(&format!(
+            "{fill} mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r4], 0; {} {} ALL: {wait} {READ}",
+            copy(256),
+            expect(256)
+        )),
+        None
+    );
+    let kind = |body: String| found(&body).map(|(kind, _)| kind);
+    assert_eq!(
+        kind(format!("{fill} {} {} ALL: bar.sync 0; {READ}", expect(256), copy(256))),
+        Some(FindingKind::InFlight)
+    );
+    // Bytes that never come.
+    assert_eq!(kind(format!("{fill} {} {} ALL: {wait} {READ}", expect(272), copy(256))), Some(FindingKind::Runaway));
+    assert_eq!(kind(format!("{fill} {} {} ALL: {wait}", expect(24), copy(24))), Some(FindingKind::Undefined));
+    assert_eq!(kind(format!("{fill} {} {} ALL: {wait}", expect(272), copy(272))), Some(FindingKind::OutOfBounds));
+    let astray = format!("{fill} add.u64 %rd0, %rd0, 4; {} {} ALL: {wait}", expect(16), copy(16));
+    assert_eq!(kind(astray), Some(FindingKind::Misaligned));
 }

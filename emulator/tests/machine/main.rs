@@ -25,7 +25,7 @@ fn settings() -> Settings {
 /// Runs a body, in which %r0 is the thread, %r3 its number in the grid, %rd0 the output and %rd1 its own word there.
 fn run_with(outside: &str, body: &str, grid: u32, block: u32, settings: &Settings) -> (LaunchReport, Vec<u32>) {
     let text = format!("{HEAD}{outside}\n.visible .entry k(.param .u64 out) {{ {REGISTERS}\n{body}\n ret; }}");
-    let module = Arc::new(Module::load(&text, Target::Sm80).unwrap_or_else(|error| panic!("{error}\n{text}")));
+    let module = Arc::new(Module::load(&text, settings.target).unwrap_or_else(|error| panic!("{error}\n{text}")));
     let memory = GlobalMemory::new(1 << 24).unwrap();
     let loaded = LoadedModule::new(module.clone(), &memory).unwrap();
     let words = u64::from(grid * block);

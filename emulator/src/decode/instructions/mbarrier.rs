@@ -5,9 +5,11 @@ use super::{Reader, simple};
 use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{Action, NONE, Op};
 use crate::decode::types::Type;
+use crate::machine::bulk;
 use crate::machine::core::OpSpace;
 use crate::machine::lanes::unary;
-use crate::machine::mbarrier::{self, How, What};
+use crate::machine::mbarrier;
+use crate::machine::mbarrier_state::{How, What, pending_count};
 use crate::machine::modifiers::Order;
 use crate::ptx::Operand;
 
@@ -18,11 +20,14 @@ const SPACES: [(&str, OpSpace); 3] =
 pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     if r.has("pending_count") {
         r.only_type(b)?;
-        let op = simple(b, &r, unary(|_, token: u64| mbarrier::pending_count(token)), Type::B32, &[Type::B64])?;
+        let op = simple(b, &r, unary(|_, token: u64| pending_count(token)), Type::B32, &[Type::B64])?;
         b.emit(op);
         return Ok(());
     }
+    // `arrive.expect_tx` is one thing of its own.
+    let expects = r.has("expect_tx");
     let what = r.one_of(&[
+        ("complete_tx", What::Complete),
         ("init", What::Init),
         ("inval", What::Invalidate),
         ("arrive", What::Arrive),
@@ -30,8 +35,15 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         ("test_wait", What::Wait),
         ("try_wait", What::Wait),
     ]);
+    let what = match what {
+        None if expects => Some(What::Expect),
+        Some(What::Arrive) if expects => Some(What::ExpectArrive),
+        what if !expects => what,
+        _ => None,
+    };
     let Some(mut what) = what else { return r.refuse(b) };
-    let newer = r.instruction.opcode.contains(&"try_wait");
+    let bytes = matches!(what, What::Expect | What::ExpectArrive | What::Complete);
+    let newer = bytes || r.instruction.opcode.contains(&"try_wait");
     if what == What::Wait && r.has("parity") {
         what = What::WaitParity;
     }
@@ -44,7 +56,8 @@ pub fn decode<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     }
     r.done(b)?;
     let (result, extra) = match what {
-        What::Init => (false, 1..=1),
+        What::Init | What::Expect | What::Complete => (false, 1..=1),
+        What::ExpectArrive => (true, 1..=1),
         What::Invalidate => (false, 0..=0),
         What::Wait | What::WaitParity => (true, 1..=if newer { 2 } else { 1 }),
         _ => (true, usize::from(no_complete)..=1),
@@ -85,5 +98,28 @@ pub fn copy_arrive<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decode
     let how = How { what: What::CopyArrive, no_complete: false, no_increment, relaxed: false };
     let list = Builder::number(how.pack());
     b.emit(Op { a: at.base, x: at.offset as u64, y, list, ..Op::new(Action::Warp(mbarrier::run)) });
+    Ok(())
+}
+
+/// `cp.async.bulk` from global to shared memory: `[to], [from], bytes, [mbarrier]`.
+pub fn bulk_copy<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
+    let to_space = r.one_of(&SPACES[1..]);
+    let whole = to_space.is_some() && r.has("global") && r.has("mbarrier::complete_tx::bytes");
+    let cached = r.has("L2::cache_hint");
+    if !whole || b.sm < 90 {
+        return r.refuse(b);
+    }
+    r.done_with(b, 4 + usize::from(cached))?;
+    let to = address(b, r.operand(b, 0)?)?;
+    let from = address(b, r.operand(b, 1)?)?;
+    let c = b.source(r.operand(b, 2)?, Type::B32)?;
+    let barrier = address(b, r.operand(b, 3)?)?;
+    if barrier.base == NONE || barrier.offset != 0 {
+        return b.unknown("the mbarrier must be given by a register without an offset");
+    }
+    let x = u64::from(to.offset as i32 as u32) | (from.offset as u64) << 32;
+    let y = modifiers(b, OpSpace::Generic, &from, 1, Order::Weak);
+    let list = Builder::number(u32::from(to.wide) | u32::from(barrier.wide) << 1);
+    b.emit(Op { a: to.base, b: from.base, c, e: barrier.base, x, y, list, ..Op::new(Action::Warp(bulk::begin)) });
     Ok(())
 }

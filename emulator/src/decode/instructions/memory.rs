@@ -280,6 +280,9 @@ pub fn local_load(at: u32, t: Type, code: u32) -> Option<Op> {
 
 /// `cp.async`
 fn copies<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
+    if r.has("bulk") {
+        return super::mbarrier::bulk_copy(b, r);
+    }
     if r.has("mbarrier") {
         return super::mbarrier::copy_arrive(b, r);
     }

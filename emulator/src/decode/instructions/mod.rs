@@ -215,42 +215,30 @@ fn arithmetic<'a>(b: &mut Builder<'a, '_>, r: Reader<'a, '_>) -> Decoded {
     }
 }
 
+/// `$body` with two types named.
+macro_rules! with_types {
+    ($T:ident = $integer:ty, $L:ident = $lane:ty, $body:expr) => {{
+        type $T = $integer;
+        type $L = $lane;
+        $body
+    }};
+}
+use with_types;
+
 /// Runs `$body` with `$T` an integer type of [`crate::arith::integer`] and `$L` the lane that holds it.
 macro_rules! by_integer {
-    ($b:expr, $t:expr, ($T:ident, $L:ident) => $body:expr) => {
+    ($b:expr, $t:expr, ($T:ident, $L:ident) => $body:expr) => {{
+        use crate::decode::instructions::with_types;
+        use crate::decode::types::Type;
         match $t {
-            crate::decode::types::Type::U16 | crate::decode::types::Type::B16 => {
-                type $T = u16;
-                type $L = u32;
-                $body
-            }
-            crate::decode::types::Type::S16 => {
-                type $T = i16;
-                type $L = u32;
-                $body
-            }
-            crate::decode::types::Type::U32 | crate::decode::types::Type::B32 => {
-                type $T = u32;
-                type $L = u32;
-                $body
-            }
-            crate::decode::types::Type::S32 => {
-                type $T = i32;
-                type $L = u32;
-                $body
-            }
-            crate::decode::types::Type::U64 | crate::decode::types::Type::B64 => {
-                type $T = u64;
-                type $L = u64;
-                $body
-            }
-            crate::decode::types::Type::S64 => {
-                type $T = i64;
-                type $L = u64;
-                $body
-            }
+            Type::U16 | Type::B16 => with_types!($T = u16, $L = u32, $body),
+            Type::S16 => with_types!($T = i16, $L = u32, $body),
+            Type::U32 | Type::B32 => with_types!($T = u32, $L = u32, $body),
+            Type::S32 => with_types!($T = i32, $L = u32, $body),
+            Type::U64 | Type::B64 => with_types!($T = u64, $L = u64, $body),
+            Type::S64 => with_types!($T = i64, $L = u64, $body),
             other => return $b.error(format!(".{} is not a type of this instruction", other.name())),
         }
-    };
+    }};
 }
 use by_integer;

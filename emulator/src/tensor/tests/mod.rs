@@ -33,23 +33,19 @@ macro_rules! rows {
     };
 }
 
+/// The same for both kinds of halves.
+const HALVES_K16: Shape = Shape {
+    element: Element::Bf16,
+    k: 16,
+    counts: (8, 4),
+    a_row: rows!(i: i < 2 || (4..6).contains(&i)),
+    a_column: |_, t, i| if i < 4 { t * 2 + (i & 1) } else { t * 2 + (i & 1) + 8 },
+    b_row: |_, t, i| if i < 2 { t * 2 + (i & 1) } else { t * 2 + (i & 1) + 8 },
+};
+
 const SHAPES: [Shape; 8] = [
-    Shape {
-        element: Element::Bf16,
-        k: 16,
-        counts: (8, 4),
-        a_row: rows!(i: i < 2 || (4..6).contains(&i)),
-        a_column: |_, t, i| if i < 4 { t * 2 + (i & 1) } else { t * 2 + (i & 1) + 8 },
-        b_row: |_, t, i| if i < 2 { t * 2 + (i & 1) } else { t * 2 + (i & 1) + 8 },
-    },
-    Shape {
-        element: Element::F16,
-        k: 16,
-        counts: (8, 4),
-        a_row: rows!(i: i < 2 || (4..6).contains(&i)),
-        a_column: |_, t, i| if i < 4 { t * 2 + (i & 1) } else { t * 2 + (i & 1) + 8 },
-        b_row: |_, t, i| if i < 2 { t * 2 + (i & 1) } else { t * 2 + (i & 1) + 8 },
-    },
+    HALVES_K16,
+    Shape { element: Element::F16, ..HALVES_K16 },
     Shape {
         element: Element::Bf16,
         k: 8,

@@ -1,0 +1,107 @@
+// cuda::barrier: halves of a block that hand over to each other, copies that arrive, threads that leave.
+#include <cooperative_groups.h>
+#include <cuda/barrier>
+
+using barrier = cuda::barrier<cuda::thread_scope_block>;
+
+// One warp fills, the other empties; two buffers, and for each a barrier that it is ready and one that it is filled.
+extern "C" __global__ void hand_over(const int *in, int *out, int n) {
+    __shared__ barrier ready[2], filled[2];
+    __shared__ int buffer[2][32];
+    if (threadIdx.x < 2) {
+        init(&ready[threadIdx.x], 64);
+        init(&filled[threadIdx.x], 64);
+    }
+    __syncthreads();
+    int lane = threadIdx.x % 32;
+    if (threadIdx.x < 32) {
+        for (int i = 0; i < n; i++) {
+            ready[i % 2].arrive_and_wait();
+            buffer[i % 2][lane] = in[32 * i + lane];
+            barrier::arrival_token token = filled[i % 2].arrive();
+        }
+    } else {
+        barrier::arrival_token first = ready[0].arrive(), second = ready[1].arrive();
+        for (int i = 0; i < n; i++) {
+            filled[i % 2].arrive_and_wait();
+            out[32 * i + lane] = 2 * buffer[i % 2][31 - lane];
+            barrier::arrival_token token = ready[i % 2].arrive();
+        }
+    }
+}
+
+// A block copies a tile and waits for it.
+extern "C" __global__ void tiles(const int *in, int *out, int n) {
+    __shared__ barrier arrived;
+    __shared__ alignas(16) int tile[256];
+    auto block = cooperative_groups::this_thread_block();
+    if (threadIdx.x == 0) {
+        init(&arrived, blockDim.x);
+    }
+    block.sync();
+    for (int base = 0; base < n; base += 256) {
+        cuda::memcpy_async(block, tile, in + base, cuda::aligned_size_t<16>(sizeof(tile)), arrived);
+        arrived.arrive_and_wait();
+        for (int i = threadIdx.x; i < 256; i += blockDim.x) {
+            out[base + i] = tile[255 - i] + 1;
+        }
+        block.sync();
+    }
+}
+
+// Warp by warp leaves for good; those that stay go on without it.
+extern "C" __global__ void leave(int *count) {
+    __shared__ barrier step;
+    __shared__ int steps;
+    if (threadIdx.x == 0) {
+        init(&step, blockDim.x);
+        steps = 0;
+    }
+    __syncthreads();
+    for (int i = 0; i <= (int)threadIdx.x / 32; i++) {
+        atomicAdd(&steps, 1);
+        step.arrive_and_wait();
+    }
+    step.arrive_and_drop();
+    if (threadIdx.x == blockDim.x - 1) {
+        *count = steps;
+    }
+}
+
+// One warp counts, all others follow it by the parity of its phases.
+extern "C" __global__ void follow(int *out, int steps) {
+    __shared__ barrier done;
+    __shared__ int step;
+    if (threadIdx.x == 0) {
+        init(&done, 32);
+    }
+    __syncthreads();
+    for (int i = 0; i < steps; i++) {
+        if (threadIdx.x < 32) {
+            if (threadIdx.x == 0) {
+                step = i + 1;
+            }
+            __syncwarp();
+            (void)done.arrive();
+        }
+        done.wait_parity(i & 1);
+        out[i * blockDim.x + threadIdx.x] = step;
+        __syncthreads();
+    }
+}
+
+// Four threads arrive twice each.
+extern "C" __global__ void twice(int *out) {
+    __shared__ barrier done;
+    __shared__ int square[4];
+    if (threadIdx.x == 0) {
+        init(&done, 8);
+    }
+    __syncthreads();
+    if (threadIdx.x < 4) {
+        square[threadIdx.x] = threadIdx.x * threadIdx.x;
+        (void)done.arrive(2);
+    }
+    done.wait_parity(0);
+    out[threadIdx.x] = square[threadIdx.x % 4];
+}
