@@ -11,7 +11,7 @@ use super::clock::BlockClock;
 use super::groups::{Group, groups, neighbours};
 use super::order::{Releases, Strong};
 use super::page::{PAGE, Pages, Taken, Words};
-use super::quick::{Quick, Step};
+use super::quick::{Quick, Step, has_vectors};
 use super::race::{Access, Conflict, Judge, Kind, READ, Record, Stored, WRITE, certain};
 use super::tag::{SCOPE_SHIFT, Scope, Strength, Tag};
 use crate::memory::Shadow;
@@ -49,9 +49,27 @@ impl GlobalRaces {
 
     /// Judges an access of checked addresses, and records it. Memory of the host that kernels may address is not watched.
     pub fn access(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        #[cfg(target_arch = "x86_64")]
+        if has_vectors() {
+            // SAFETY: the processor has them.
+            return unsafe { self.access_by_vectors(clock, access, stored) };
+        }
+        self.any_access(clock, access, stored)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn access_by_vectors(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        self.any_access(clock, access, stored)
+    }
+
+    #[inline(always)]
+    fn any_access(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
         let quick = Quick::new(clock, access);
         let writes = access.kind != Kind::Read;
-        if self.neighbours(&quick) {
+        if let Some(first) = neighbours(access.mask, access.addresses, access.bytes)
+            && self.neighbours(&quick, first)
+        {
             return None;
         }
         let mut taken = None;
@@ -78,13 +96,11 @@ impl GlobalRaces {
     }
 
     /// An access of 32 lanes to neighbouring words, if that is enough to judge it by: whether it was, and is recorded.
-    #[inline]
-    fn neighbours(&self, quick: &Quick) -> bool {
+    #[inline(always)]
+    fn neighbours(&self, quick: &Quick, first: u64) -> bool {
         let Quick { clock, access, .. } = *quick;
-        let Some(first) = neighbours(access.mask, access.addresses, access.bytes) else { return false };
-        let (offset, lane_words) = ((first * 4).wrapping_sub(self.base), access.bytes as usize / 4);
+        let (offset, count) = ((first * 4).wrapping_sub(self.base), 8 * access.bytes as usize);
         let (number, index) = ((offset / 4) as usize / PAGE, (offset / 4) as usize % PAGE);
-        let count = 32 * lane_words;
         if offset >= self.length || index + count > PAGE {
             return false;
         }
@@ -96,20 +112,25 @@ impl GlobalRaces {
         }
         let range = index..index + count;
         let [read, write] = &mut words.plain;
-        let mut foreign = 0;
-        for (tags, blocks) in [(&read.tags, &read.blocks), (&write.tags, &write.blocks)] {
-            for (tag, block) in tags[range.clone()].iter().zip(&blocks[range.clone()]) {
-                // Touched, not by this block alone.
-                let many = *tag & GRID == GRID;
-                foreign |= u64::from(*tag != 0) & (u64::from(*block != clock.block) | u64::from(many));
-            }
-        }
         let writes = access.kind != Kind::Read;
-        if foreign != 0 || !quick.neighbours(&write.tags[range.clone()], &read.tags[range.clone()], lane_words) {
+        let (mut foreign, mut known) = (false, !writes && access.bytes >= 4);
+        let releases = self.released.load(Relaxed);
+        let tags = read.tags[range.clone()].iter().zip(&write.tags[range.clone()]);
+        for ((r, w), (of_r, of_w)) in tags.zip(read.blocks[range.clone()].iter().zip(&write.blocks[range.clone()])) {
+            // Touched, not by this block alone.
+            foreign |= (*r != 0) & ((*of_r != clock.block) | (*r & GRID == GRID));
+            foreign |= (*w != 0) & ((*of_w != clock.block) | (*w & GRID == GRID));
+            // Never written, and read by many blocks of late: nothing to add.
+            known &= (*w == 0) & quick.is_known_to_grid(Tag(*r), 0xf, releases);
+        }
+        if known || foreign {
+            return known;
+        }
+        let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
+        if !quick.neighbours(0, access.bytes, written, &mut read.tags[range.clone()], warps) {
             return false;
         }
         let into = if writes { write } else { read };
-        quick.put_neighbours(&mut into.tags[range.clone()], lane_words);
         into.blocks[range].fill(clock.block);
         if writes && let Some(shadow) = &self.undo {
             (0..count).for_each(|i| self.keep(words, index + i, offset + 4 * i as u64, 0xf, shadow));
@@ -133,7 +154,7 @@ impl GlobalRaces {
         let step = if !clear {
             Step::Unclear
         } else if mine(r, read.blocks[index]) {
-            if writes { quick.write(&group, w, r) } else { quick.read(&group, w, r, || read.warps(index)) }
+            if writes { quick.write(&group, w, r) } else { quick.read(&group, w, r, || read.warps_of(index)) }
         } else if !writes && quick.known_to_grid(&group, w, r, self.released.load(Relaxed)) {
             // Read by many blocks of late: nothing to add.
             Step::Keep

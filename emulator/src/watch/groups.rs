@@ -68,10 +68,10 @@ pub fn groups<T>(
     current.and_then(visit)
 }
 
-/// The first word, if all 32 lanes access neighbouring places, in order, of whole words.
+/// The first word, if all 32 lanes access neighbouring places, in order, that are whole words together.
 #[inline(always)]
 pub fn neighbours(mask: u32, addresses: &[u64; 32], bytes: u32) -> Option<u64> {
-    if mask != u32::MAX || bytes < 4 {
+    if mask != u32::MAX || addresses[0] % 4 != 0 || !bytes.is_power_of_two() {
         return None;
     }
     let mut differs = 0;
@@ -79,4 +79,16 @@ pub fn neighbours(mask: u32, addresses: &[u64; 32], bytes: u32) -> Option<u64> {
         differs |= address ^ addresses[0].wrapping_add(lane * u64::from(bytes));
     }
     (differs == 0).then_some(addresses[0] / 4)
+}
+
+/// Lanes that a quarter of an access has whose lanes touch a word each: neighbouring ones, from lane `first` on.
+pub const FOUR: usize = 4;
+
+/// The first word, if four lanes access a word each, next to each other.
+#[inline(always)]
+pub fn four(addresses: &[u64; 32], first: usize) -> Option<u64> {
+    let lanes = &addresses[first..first + FOUR];
+    let differs =
+        (0..).zip(lanes).fold(0, |differs, (lane, address)| differs | address ^ lanes[0].wrapping_add(4 * lane));
+    (differs == 0).then_some(lanes[0] / 4)
 }

@@ -28,7 +28,7 @@ pub(super) struct Words {
 pub(super) struct Records {
     pub tags: [u64; PAGE],
     /// [`Warps`], as one number.
-    warps: [u64; PAGE],
+    pub warps: [u64; PAGE],
     pub blocks: [u32; PAGE],
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Kept {
 
 impl Records {
     fn get(&self, index: usize) -> Record {
-        Record { tag: Tag(self.tags[index]), block: self.blocks[index], warps: self.warps(index) }
+        Record { tag: Tag(self.tags[index]), block: self.blocks[index], warps: self.warps_of(index) }
     }
 
     pub fn set(&mut self, index: usize, record: Record) {
@@ -50,7 +50,7 @@ impl Records {
         self.warps[index] = record.warps.pack();
     }
 
-    pub fn warps(&self, index: usize) -> Warps {
+    pub fn warps_of(&self, index: usize) -> Warps {
         Warps::unpack(self.warps[index])
     }
 }

@@ -124,9 +124,15 @@ impl<'a> Quick<'a> {
     /// Whether a load adds nothing to a record of reads by many blocks, of which the last came after `releases` releases.
     #[inline(always)]
     pub fn known_to_grid(&self, group: &Group, write: Tag, read: Tag, releases: u32) -> bool {
-        let same = read.scope() == Scope::Grid && read.tick() == releases && read.0 & CONSTANT >= self.constant;
         let unwritten = self.is_ordered(write, group) && (self.constant == 0 || write.is_empty());
-        self.possible && same && unwritten && read.bytes() & group.bytes == group.bytes
+        self.is_known_to_grid(read, group.bytes, releases) && unwritten
+    }
+
+    /// Whether a load of some bytes, which nothing else forbids, adds nothing to such a record.
+    #[inline(always)]
+    pub fn is_known_to_grid(&self, read: Tag, bytes: u8, releases: u32) -> bool {
+        let same = (read.scope() == Scope::Grid) & (read.tick() == releases) & (read.0 & CONSTANT >= self.constant);
+        self.possible & same & (read.bytes() & bytes == bytes)
     }
 
     /// A store, likewise.
@@ -139,56 +145,94 @@ impl<'a> Quick<'a> {
         Step::Put(self.tag(group) | u64::from(earlier))
     }
 
-    /// A load or store of 32 lanes of neighbouring words, `words` to a lane, whose records are all settled, or all of the
-    /// very lanes that access them now: whether that is so.
-    #[inline]
-    pub fn neighbours(&self, write: &[u64], read: &[u64], words: usize) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has it.
-            return self.possible && unsafe { self.neighbours_by_vectors(write, read, words) };
-        }
-        self.possible && self.all_clear(write, read, words)
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn neighbours_by_vectors(&self, write: &[u64], read: &[u64], words: usize) -> bool {
-        self.all_clear(write, read, words)
-    }
-
+    /// The record of a word of those that neighbouring lanes touch, from `lane` on: `BYTES` bytes each.
     #[inline(always)]
-    fn all_clear(&self, write: &[u64], read: &[u64], words: usize) -> bool {
-        match words {
-            1 => self.clear::<1>(write, read),
-            2 => self.clear::<2>(write, read),
-            4 => self.clear::<4>(write, read),
+    fn of_neighbours<const BYTES: u32>(&self, lane: u32, word: usize) -> u64 {
+        let (shared, each) =
+            (const { 4 / if BYTES < 4 { BYTES } else { 4 } }, const { if BYTES > 4 { BYTES / 4 } else { 1 } });
+        let rest = if shared > 1 { MIXED | (Scope::Warp as u64) << SCOPE_SHIFT } else { 0 };
+        self.base + rest + ((u64::from(lane) + (word as u64 / u64::from(each)) * u64::from(shared)) << THREAD_SHIFT)
+    }
+
+    /// A load or store by neighbouring lanes, from `lane` on, of neighbouring words, whose records these are. It is
+    /// recorded if all are settled, or were made by the very lanes that touch them now; or by a load, if several warps
+    /// have loaded all of them. Whether that is so.
+    #[inline(always)]
+    pub fn neighbours(&self, lane: u32, bytes: u32, write: &mut [u64], read: &mut [u64], warps: &mut [u64]) -> bool {
+        match bytes {
+            1 => self.any_neighbours::<1>(lane, write, read, warps),
+            2 => self.any_neighbours::<2>(lane, write, read, warps),
+            4 => self.any_neighbours::<4>(lane, write, read, warps),
+            8 => self.any_neighbours::<8>(lane, write, read, warps),
+            16 => self.any_neighbours::<16>(lane, write, read, warps),
             _ => false,
         }
     }
 
     #[inline(always)]
-    fn clear<const WORDS: usize>(&self, write: &[u64], read: &[u64]) -> bool {
-        let (write, read) = (&write[..32 * WORDS], &read[..32 * WORDS]);
-        let mut unclear = false;
+    fn any_neighbours<const BYTES: u32>(
+        &self,
+        lane: u32,
+        write: &mut [u64],
+        read: &mut [u64],
+        warps: &mut [u64],
+    ) -> bool {
+        let mut unclear = !self.possible;
         // What is read past the caches must never have been written, nor be.
         let (unwritten, unread) = (self.constant != 0, self.writes);
-        for at in 0..32 * WORDS {
-            let own = self.base + (((at / WORDS) as u64) << THREAD_SHIFT);
-            unclear |= (write[at] >= self.settled) & ((write[at] ^ own) & WHOSE != 0);
-            unclear |= (read[at] >= self.settled) & ((read[at] ^ own) & WHOSE != 0);
-            unclear |= unwritten & (write[at] != 0) | unread & (read[at] & CONSTANT != 0);
+        let mut recent = 0;
+        for (word, (write, read)) in write.iter().zip(&*read).enumerate() {
+            let own = self.of_neighbours::<BYTES>(lane, word);
+            unclear |= (*write >= self.settled) & ((*write ^ own) & (WHOSE | MIXED) != 0);
+            recent |= u64::from((*read >= self.settled) & ((*read ^ own) & (WHOSE | MIXED) != 0));
+            unclear |= unwritten & (*write != 0) | unread & (*read & CONSTANT != 0);
         }
-        !unclear
+        if unclear || recent != 0 && (BYTES < 4 || self.writes || !self.several(write, read, warps)) {
+            return false;
+        }
+        let block = if recent != 0 { (Scope::Block as u64) << SCOPE_SHIFT } else { 0 };
+        for (word, tag) in if self.writes { write } else { read }.iter_mut().enumerate() {
+            *tag = self.of_neighbours::<BYTES>(lane, word) | block | *tag & CONSTANT;
+        }
+        true
     }
 
-    /// Records an access of neighbouring words.
-    #[inline]
-    pub fn put_neighbours(&self, into: &mut [u64], words: usize) {
-        for (lane, tags) in (0..).zip(into.chunks_exact_mut(words)) {
-            tags.iter_mut().for_each(|tag| *tag = (self.base + (lane << THREAD_SHIFT)) | *tag & CONSTANT);
+    /// Whether all of these words have been loaded by several warps, or all by one other at one time. Then this warp is
+    /// added to their number.
+    #[inline(always)]
+    fn several(&self, write: &[u64], read: &[u64], warps: &mut [u64]) -> bool {
+        const BLOCK: u64 = (Scope::Block as u64) << SCOPE_SHIFT;
+        const SCOPE: u64 = 3 << SCOPE_SHIFT;
+        const KIND: u64 = SCOPE | MIXED | WHOLE as u64;
+        // The records of one warp at one time, whichever its lanes and operations.
+        const TIME: u64 = u64::MAX << TICK_SHIFT | (0x3ff & !31) << THREAD_SHIFT;
+        let first = Tag(read[0]);
+        let (mut many, mut one, mut written) = (true, true, false);
+        for (write, read) in write.iter().zip(read) {
+            many &= *read & KIND == BLOCK | u64::from(WHOLE);
+            one &= (*read ^ first.0) & TIME == 0;
+            one &= (*read & (MIXED | u64::from(WHOLE)) == u64::from(WHOLE)) & (*read & SCOPE < BLOCK);
+            written |= *write >= self.settled;
         }
+        let me = 1u64 << (32 + self.warp);
+        if many && !written {
+            warps.iter_mut().for_each(|warps| *warps |= me);
+            return true;
+        }
+        let other = first.warp();
+        if !one || written || other == self.warp || first.tick() < self.known[other as usize] {
+            return false;
+        }
+        warps.fill(Warps { mask: 1 << self.warp | 1 << other, since: first.tick() }.pack());
+        true
     }
+}
+
+/// Whether the processor can do what is compiled for more than any x86-64 can.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(super) fn has_vectors() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2")
 }
 
 /// A record of one group that stands for more; at the block's scope, of warps that each touched all bytes.

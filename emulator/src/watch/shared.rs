@@ -1,8 +1,8 @@
 //! The records of a block's shared memory.
 
 use super::clock::{BlockClock, Warps};
-use super::groups::{groups, neighbours};
-use super::quick::{Quick, Step};
+use super::groups::{FOUR, Group, four, groups, neighbours};
+use super::quick::{Quick, Step, has_vectors};
 use super::race::{Access, Cell, Conflict, Judge, Kind, READ, Record, Stored, WRITE, certain};
 use super::tag::{Strength, Tag};
 
@@ -54,29 +54,65 @@ impl SharedRaces {
 
     /// Judges an access of checked addresses, and records it. `stored` is asked only when two stores meet.
     pub fn access(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        #[cfg(target_arch = "x86_64")]
+        if has_vectors() {
+            // SAFETY: the processor has them.
+            return unsafe { self.access_by_vectors(clock, access, stored) };
+        }
+        self.any_access(clock, access, stored)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn access_by_vectors(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
+        self.any_access(clock, access, stored)
+    }
+
+    #[inline(always)]
+    fn any_access(&mut self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
         let quick = Quick::new(clock, access);
         #[cfg(test)]
         let quick = quick.unless(self.slow);
-        let writes = access.kind != Kind::Read;
         if access.strength != Strength::Weak && self.strong.is_none() {
             let words = self.plain[READ].tags.len();
             self.strong = Some(Box::new([Records::new(words), Records::new(words)]));
         }
-        if self.strong.is_none()
-            && !access.spread
-            && let Some(first) = neighbours(access.mask, access.addresses, access.bytes)
-        {
-            let words = access.bytes as usize / 4;
-            let range = first as usize..first as usize + 32 * words;
-            let [read, write] = &mut self.plain;
-            if quick.neighbours(&write.tags[range.clone()], &read.tags[range.clone()], words) {
-                let into = if writes { write } else { read };
-                quick.put_neighbours(&mut into.tags[range], words);
-                return None;
+        let mut mask = access.mask;
+        if self.strong.is_none() && !access.spread {
+            if let Some(first) = neighbours(mask, access.addresses, access.bytes) {
+                if self.neighbours(&quick, 0, first, 8 * access.bytes as usize) {
+                    return None;
+                }
+            }
+            if access.bytes == 4 {
+                for first in (0..32).step_by(FOUR).filter(|first| access.mask >> first & 0xf == 0xf) {
+                    if let Some(word) = four(access.addresses, first)
+                        && self.neighbours(&quick, first as u32, word, FOUR)
+                    {
+                        mask &= !(0xf << first);
+                    }
+                }
             }
         }
+        self.one_by_one(&quick, mask, stored)
+    }
+
+    /// An access of `count` neighbouring words, if that is enough to judge it by: whether it was, and is recorded.
+    #[inline(always)]
+    fn neighbours(&mut self, quick: &Quick, lane: u32, first: u64, count: usize) -> bool {
+        let range = first as usize..first as usize + count;
+        let [read, write] = &mut self.plain;
+        let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
+        quick.neighbours(lane, quick.access.bytes, written, &mut read.tags[range], warps)
+    }
+
+    /// Judges the lanes of `mask` word by word.
+    #[inline(always)]
+    fn one_by_one(&mut self, quick: &Quick, mask: u32, stored: Stored) -> Option<Conflict> {
+        let access = quick.access;
+        let writes = access.kind != Kind::Read;
         let mut kept = None;
-        groups(access.mask, access.addresses, access.bytes, writes, |mut group| {
+        groups(mask, access.addresses, access.bytes, writes, |mut group| {
             group.several |= access.spread;
             let index = group.word as usize;
             let [read, write] = &mut self.plain;
@@ -94,25 +130,29 @@ impl SharedRaces {
             };
             let into = if writes { write } else { read };
             match step {
-                Step::Keep => None,
-                Step::Put(tag) => {
-                    into.tags[index] = tag;
-                    None
-                }
-                Step::Widen(tag, warps) => {
-                    into.set(index, tag, warps);
-                    None
-                }
+                Step::Keep => {}
+                Step::Put(tag) => into.tags[index] = tag,
+                Step::Widen(tag, warps) => into.set(index, tag, warps),
                 Step::Unclear => {
-                    let mut cell = self.cell(index, clock.block);
-                    let judge = Judge { clock, access, group, releases: 0, shared: true, parallel: false };
-                    let found = judge.judge(&mut cell, stored);
-                    self.put(index, &cell, access);
-                    certain(access, found, &mut kept)
+                    let found = self.slowly(quick, group, stored);
+                    return certain(access, found, &mut kept);
                 }
             }
+            None
         })
         .or(kept)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn slowly(&mut self, quick: &Quick, group: Group, stored: Stored) -> Option<Conflict> {
+        let Quick { clock, access, .. } = *quick;
+        let index = group.word as usize;
+        let mut cell = self.cell(index, clock.block);
+        let judge = Judge { clock, access, group, releases: 0, shared: true, parallel: false };
+        let found = judge.judge(&mut cell, stored);
+        self.put(index, &cell, access);
+        found
     }
 
     fn cell(&self, index: usize, block: u32) -> Cell {
