@@ -71,7 +71,7 @@ pub fn groups<T>(
 /// The first word, if all 32 lanes access neighbouring places, in order, that are whole words together.
 #[inline(always)]
 pub fn neighbours(mask: u32, addresses: &[u64; 32], bytes: u32) -> Option<u64> {
-    if mask != u32::MAX || addresses[0] % 4 != 0 || !bytes.is_power_of_two() {
+    if mask != u32::MAX || !addresses[0].is_multiple_of(4) || !bytes.is_power_of_two() {
         return None;
     }
     let mut differs = 0;

@@ -79,10 +79,10 @@ impl SharedRaces {
         }
         let mut mask = access.mask;
         if self.strong.is_none() && !access.spread {
-            if let Some(first) = neighbours(mask, access.addresses, access.bytes) {
-                if self.neighbours(&quick, 0, first, 8 * access.bytes as usize) {
-                    return None;
-                }
+            if let Some(first) = neighbours(mask, access.addresses, access.bytes)
+                && self.neighbours(&quick, 0, first, 8 * access.bytes as usize)
+            {
+                return None;
             }
             if access.bytes == 4 {
                 for first in (0..32).step_by(FOUR).filter(|first| access.mask >> first & 0xf == 0xf) {
