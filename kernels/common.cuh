@@ -35,6 +35,7 @@ constexpr u32 ALL_LANES = 0xffffffffu;
 constexpr float LOG2_E = 1.4426950408889634f;
 constexpr float LN_2 = 0.6931471805599453f;
 #define MINUS_INFINITY __int_as_float(0xff800000)
+#define NOT_A_NUMBER __int_as_float(0x7fffffff)
 // Added to the variance (GPT-2).
 constexpr float EPSILON = 1e-5f;
 

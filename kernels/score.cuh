@@ -9,13 +9,15 @@ template <int lanes, int wide, int count>
 DEVICE void score_row(float (&row)[count], int target, const float* levels, float factor, float (&score)[4]) {
     const int lane = lane_id() % lanes;
     const auto level_of = [lane](int i) { return lanes * wide * (i / wide) + wide * lane + i % wide; };
-    float most = MINUS_INFINITY, hit = 0;
+    float most = MINUS_INFINITY, least = 0, hit = 0;
 #pragma unroll
     for (int i = 0; i < count; ++i) {
         most = fmaxf(most, row[i]);
+        if (Q == lanes * count || level_of(i) < Q) least = fminf(least, row[i]);
         if (level_of(i) == target) hit = row[i];
     }
     most = max_lanes<lanes>(most);
+    least = -max_lanes<lanes>(-least);
     // The other lanes add exactly zero.
     hit = sum_lanes<lanes>(hit);
 
@@ -37,11 +39,12 @@ DEVICE void score_row(float (&row)[count], int target, const float* levels, floa
         best = min(best, __shfl_xor_sync(ALL_LANES, best, bit));
     }
     sum = sum_lanes<lanes>(sum);
-    // Where no logit is a number there is no best, and the loss says so.
-    const float error = levels[min(best, Q - 1)] - levels[target];
-    score[0] += LN_2 * log2_approx(sum) + (most - hit);
-    score[1] += before == 0;
-    score[2] += before < 5;
+    // A NaN, or a logit of plus infinity, makes the sum a NaN. Such a row is no hit, and its loss and error say so.
+    const bool finite = sum == sum && least > MINUS_INFINITY;
+    const float error = finite ? levels[min(best, Q - 1)] - levels[target] : NOT_A_NUMBER;
+    score[0] += finite ? LN_2 * log2_approx(sum) + (most - hit) : NOT_A_NUMBER;
+    score[1] += finite && before == 0;
+    score[2] += finite && before < 5;
     score[3] += error * error;
 
     const float share = factor * reciprocal(sum);

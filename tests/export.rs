@@ -79,7 +79,7 @@ fn reference(config: &ModelConfig) -> Vec<Matrix> {
 /// Our logits of the same sequences.
 fn logits(config: &ModelConfig) -> Vec<f32> {
     let layout = ParamLayout::new(config);
-    let device = &mut *device::open(device::DeviceChoice::Cpu, Some(2)).unwrap();
+    let device = &mut *device::open(device::DeviceChoice::Cpu, Some(2), |_| ()).unwrap();
     let buffer = upload(device, Dtype::F32, &params(&layout));
     let levels = device.alloc(Dtype::F32, config.n_level).unwrap();
     let model = Gpt2 { config: config.clone(), params: layout.bind(buffer), levels };

@@ -212,7 +212,7 @@ fn by_library(series: Series, prompt_condition: Vec<u16>) -> Vec<Vec<f32>> {
         seed: 5,
         sampler: Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false },
     };
-    let mut device = open(DeviceChoice::Cpu, Some(2)).unwrap();
+    let mut device = open(DeviceChoice::Cpu, Some(2), |_| ()).unwrap();
     let layout = ParamLayout::new(&config());
     let buffer = device.alloc(Dtype::F32, layout.len()).unwrap();
     device.upload(buffer, bytemuck::cast_slice(&parameters())).unwrap();

@@ -116,7 +116,7 @@ fn arithmetic(flop: f64, peak: Option<f64>) -> String {
 
 fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
     let config = options.config()?;
-    let device = device::open(globals.device, globals.threads)?;
+    let device = globals.open_device()?;
     let name = device.name();
     let peak = register_rate(device.as_ref(), globals);
     let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;
@@ -149,7 +149,7 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
         "--hop {hop} is outside 1 to {}: one timestep of the window at least is the prompt",
         config.n_ctx - 1
     );
-    let device = device::open(globals.device, globals.threads)?;
+    let device = globals.open_device()?;
     let (name, n) = (device.name(), options.sequences.unwrap_or(306));
     let peak = register_rate(device.as_ref(), globals);
     let mut generation = Generation::new(device, &config, n)?;
@@ -180,7 +180,7 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
 
 fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     let config = options.config()?;
-    let device = device::open(globals.device, globals.threads)?;
+    let device = globals.open_device()?;
     let (name, slots) = (device.name(), device.grad_slots());
     let peak = register_rate(device.as_ref(), globals);
     let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;

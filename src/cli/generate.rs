@@ -4,7 +4,7 @@ mod making;
 mod summary;
 
 use super::{Exit, Globals, Overwrite, note, progress, shown};
-use crate::device::{self, Device, Dtype, Sampler};
+use crate::device::{Device, Dtype, Sampler};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::generate::conditions::Series;
@@ -165,7 +165,7 @@ impl Generate {
             output::check(output, n_byte, globals.force, begun.is_some().then_some(made))?;
         }
 
-        let mut device = device::open(globals.device, globals.threads)?;
+        let mut device = globals.open_device()?;
         let params = upload(&mut *device, &checkpoint)?;
         drop(checkpoint.params);
         // A new partial file comes after everything that may be refused: it empties an older one under --force.

@@ -15,7 +15,7 @@ mod train;
 mod verify;
 
 use crate::console::{note, say};
-use crate::device::DeviceChoice;
+use crate::device::{self, Device, DeviceChoice};
 use crate::ensure;
 use crate::error::{Kind, Result};
 use clap::{Args, Parser, Subcommand};
@@ -52,6 +52,17 @@ pub struct Globals {
     /// No progress, no notes.
     #[arg(short, long, global = true)]
     pub quiet: bool,
+}
+
+impl Globals {
+    /// Opens the device that was asked for.
+    fn open_device(&self) -> Result<Box<dyn Device>> {
+        device::open(self.device, self.threads, |note| {
+            if !self.quiet {
+                eprintln!("{note}");
+            }
+        })
+    }
 }
 
 #[derive(Subcommand)]

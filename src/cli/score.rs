@@ -126,7 +126,7 @@ impl Score {
         let mut conditions = vec![0; meta.model.n_ctx];
         windows.iter().try_for_each(|&window| numbering.read(&dataset, window, &mut conditions).map(drop))?;
 
-        let mut device = crate::device::open(globals.device, globals.threads)?;
+        let mut device = globals.open_device()?;
         let (gpt, _) = network(&mut *device, &meta.model, &meta.data.scheme, &checkpoint.params)?;
         let most = device.max_sequences();
         let work = gpt.workspace(&mut *device, most, false)?;

@@ -79,7 +79,7 @@ impl Train {
             None => self.fresh(&dataset, &data_path, globals)?,
         };
         // Everything that can be refused is, before a folder is made or an earlier run removed.
-        let mut device = crate::device::open(globals.device, globals.threads)?;
+        let mut device = globals.open_device()?;
         let announcement = announcement(&run, &dataset, &*device)?;
         let state = earlier.as_ref().map(|(_, folder)| checkpoint::load_state(folder.path())).transpose()?;
         let prepared = Prepared::new(&mut *device, &run, &dataset, state.flatten())?;

@@ -8,8 +8,9 @@
 //!    writes for one sequence has the same bits whichever other sequences are in the call.
 //! 2. **Gradients of parameters have fixed slots.** A gradient buffer holds [`Device::grad_slots`] copies of the flat
 //!    parameters. The sequence with index `i` within the step adds to slot `i % grad_slots`, in the order of `i`;
-//!    [`Device::update`] sums the slots in a fixed tree. No sum depends on the number of threads or on how a step is cut
-//!    into calls.
+//!    [`Device::update`] sums the slots in a fixed tree. No sum depends on the number of threads or multiprocessors, nor on
+//!    how a step is cut into calls of up to `grad_slots` sequences. Where a call may have more of them than there are slots,
+//!    a slot's sequences within a call are summed first.
 //! 3. **Activation gradients overwrite, parameter gradients accumulate.** The residual stream is updated in place,
 //!    forward and backward.
 //!
@@ -87,7 +88,7 @@ pub struct EmbedParams {
 
 /// The attention half-block: norm `[E]` + `[E]`, qkv `[E, 3E]` + `[3E]` (queries, keys, values; head h at columns h·D), proj
 /// `[E, E]` + `[E]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are GPT-2's")]
 pub struct AttentionParams {
     pub norm_weight: Tensor,
@@ -99,7 +100,7 @@ pub struct AttentionParams {
 }
 
 /// The MLP half-block: norm `[E]` + `[E]`, fc `[E, 4E]` + `[4E]`, proj `[4E, E]` + `[E]`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are GPT-2's")]
 pub struct MlpParams {
     pub norm_weight: Tensor,
@@ -110,14 +111,37 @@ pub struct MlpParams {
     pub proj_bias: Tensor,
 }
 
+impl AttentionParams {
+    /// All of them, in the order of their names.
+    pub fn tensors(&self) -> [Tensor; 6] {
+        let Self { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias } = *self;
+        [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias]
+    }
+}
+
+impl MlpParams {
+    /// All of them, in the order of their names.
+    pub fn tensors(&self) -> [Tensor; 6] {
+        let Self { norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias } = *self;
+        [norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias]
+    }
+}
+
 /// The head: final norm `[E]` + `[E]`, weight `[Q, E]` shared by all channels or `[C, Q, E]`; no bias.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the names are GPT-2's")]
 pub struct HeadParams {
     pub norm_weight: Tensor,
     pub norm_bias: Tensor,
     pub weight: Tensor,
     pub per_channel: bool,
+}
+
+impl HeadParams {
+    /// All of them, in the order of their names.
+    pub fn tensors(&self) -> [Tensor; 3] {
+        [self.norm_weight, self.norm_bias, self.weight]
+    }
 }
 
 /// What a batch of N sequences is made of.
@@ -186,16 +210,34 @@ impl Score {
 /// Where to compute.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best there is.
+    /// The first GPU if it can be used, otherwise the CPU.
     Auto,
     /// The CPU engine.
     Cpu,
+    /// The first GPU that NVIDIA's driver lists.
+    Cuda,
+    /// The GPU's kernels, run by the emulator: for tests, and very slow.
+    #[cfg(feature = "emulated")]
+    Emulated,
 }
 
-/// Opens a device. `threads` is for the CPU engine, and by default there is one for each core.
-pub fn open(choice: DeviceChoice, threads: Option<usize>) -> Result<Box<dyn Device>> {
+/// Opens a device. `threads` is for the CPU engine (and the emulator), and by default there is one for each core. `note` hears
+/// why a GPU that seems to be there is not used.
+pub fn open(choice: DeviceChoice, threads: Option<usize>, note: impl FnOnce(&str)) -> Result<Box<dyn Device>> {
+    let cpu = || -> Result<Box<dyn Device>> { Ok(Box::new(cpu::Cpu::new(threads)?)) };
     match choice {
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(Box::new(cpu::Cpu::new(threads)?)),
+        DeviceChoice::Cpu => cpu(),
+        DeviceChoice::Cuda => Ok(Box::new(cuda::open(0)?)),
+        DeviceChoice::Auto if !cuda::has_driver() => cpu(),
+        DeviceChoice::Auto => match cuda::open(0) {
+            Ok(gpu) => Ok(Box::new(gpu)),
+            Err(error) => {
+                note(&format!("The GPU is not used: {error}. The CPU computes instead."));
+                cpu()
+            }
+        },
+        #[cfg(feature = "emulated")]
+        DeviceChoice::Emulated => Ok(Box::new(cuda::emulated::open(threads)?)),
     }
 }
 
@@ -326,10 +368,15 @@ pub trait Device: Send {
     fn zero(&mut self, tensor: Tensor) -> Result<()>;
     /// Waits until everything asked for is done.
     fn sync(&mut self) -> Result<()>;
+    /// Bytes of the device's own memory that are free; none where it has none of its own.
+    fn free_memory(&self) -> Option<usize> {
+        None
+    }
 
     // ---- how a step is cut ------------------------------------------------------------------------------------------
 
-    /// Sequences that one call of a stage should take; never more than `grad_slots`.
+    /// Sequences that one call of a stage should take, and the most it may. Where that is more than `grad_slots`, it is a
+    /// constant of the device.
     fn max_sequences(&self) -> usize;
     /// Copies of the parameters in a gradient buffer: a constant of the device, whatever its threads.
     fn grad_slots(&self) -> usize;

@@ -6,7 +6,7 @@ use super::numbering::Numbering;
 use super::scoring::{Scored, Scorer, forward_backward};
 use crate::device::Dtype::F32;
 use crate::device::{AdamW, Device, OptimizerState, Score, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::config::ModelConfig;
 use crate::model::gpt2::{Backward, Gpt2, Workspace};
 use crate::model::layout::ParamLayout;
@@ -57,6 +57,21 @@ pub fn network(
 impl<'d> Trainer<'d> {
     /// Puts everything on the device, for steps of `n_window` windows from the data set whose `numbering` this is.
     pub fn new(
+        device: &'d mut dyn Device,
+        config: &ModelConfig,
+        scheme: &Scheme,
+        params: &[f32],
+        moments: &Moments,
+        n_window: usize,
+        numbering: &Numbering,
+    ) -> Result<Self> {
+        let room = Room::new(device, config, n_window);
+        Self::with_room(device, config, scheme, params, moments, n_window, numbering)
+            .map_err(|error| room.explain(error))
+    }
+
+    /// As [`Trainer::new`], with the device's own words where it has no room.
+    fn with_room(
         device: &'d mut dyn Device,
         config: &ModelConfig,
         scheme: &Scheme,
@@ -126,19 +141,65 @@ impl<'d> Trainer<'d> {
     }
 }
 
-/// Bytes that training a model takes: parameters, moments and their copies on the host for saving, the gradients' slots,
-/// the activations of as many sequences as the device takes at once, and the batch.
+/// Bytes that training a model takes: what is on the device, and on the host the copies of parameters and moments for saving,
+/// and of the batch.
 pub fn n_byte(device: &dyn Device, config: &ModelConfig, n_window: usize) -> usize {
+    let on_host = 12 * ParamLayout::new(config).len() + batch_bytes(config, n_window);
+    device_bytes(device, config, n_window).saturating_add(on_host)
+}
+
+/// Bytes on the device: parameters, moments, the gradients' slots, the activations of as many sequences as the device takes at
+/// once, and the batch.
+fn device_bytes(device: &dyn Device, config: &ModelConfig, n_window: usize) -> usize {
     use crate::device::{Call, HalfBlock};
     let (n_time, d_model) = (config.n_ctx, config.d_model);
     let n = device.max_sequences();
-    let layout = ParamLayout::new(config);
     let mut per_sequence = 2 * n_time * d_model;
     for layer in 0..config.n_layer {
         let from = if layer + 1 == config.n_layer { config.first_target() } else { 0 };
         let call = Call { first: 0, n, n_time, d_model, n_head: config.n_head, from };
         per_sequence += device.saved_len(HalfBlock::Attention, &call) + device.saved_len(HalfBlock::Mlp, &call);
     }
-    let batch = n_window * config.n_channel * (3 * n_time + 1 + 4 * Score::LEN);
-    4 * (layout.len() * (6 + device.grad_slots()) + n * per_sequence) + 2 * batch
+    let state = 4 * (ParamLayout::new(config).len() * (3 + device.grad_slots()) + n * per_sequence);
+    state.saturating_add(batch_bytes(config, n_window))
+}
+
+/// Bytes of a batch: tokens, conditions and scores.
+fn batch_bytes(config: &ModelConfig, n_window: usize) -> usize {
+    n_window.saturating_mul(config.n_channel * (3 * config.n_ctx + 1 + 4 * Score::LEN))
+}
+
+/// What training takes on a device with memory of its own, and what there was before anything was allocated.
+struct Room {
+    needed: usize,
+    /// Without any windows.
+    fixed: usize,
+    per_window: usize,
+    free: Option<usize>,
+}
+
+impl Room {
+    fn new(device: &dyn Device, config: &ModelConfig, n_window: usize) -> Self {
+        Self {
+            needed: device_bytes(device, config, n_window),
+            fixed: device_bytes(device, config, 0),
+            per_window: batch_bytes(config, 1),
+            free: device.free_memory(),
+        }
+    }
+
+    /// Says of a device that has too little room how much is needed and what would fit.
+    fn explain(&self, error: Error) -> Error {
+        let Self { needed, fixed, per_window, free: Some(free) } = *self else { return error };
+        if error.kind() != Kind::DeviceUnavailable || needed <= free {
+            return error;
+        }
+        let gb = |bytes: usize| bytes as f64 / 1e9;
+        let what = format!("training takes {:.1} GB on the device, where {:.1} GB are free", gb(needed), gb(free));
+        let hint = match free.saturating_sub(fixed) / per_window {
+            0 => "No batch fits: choose a smaller model, a shorter context, or --device cpu".to_string(),
+            n => format!("A batch of up to {n} windows fits: --windows-per-step {n}"),
+        };
+        Error::new(Kind::DeviceUnavailable, what).hint(hint)
+    }
 }

@@ -1,5 +1,7 @@
 //! What the kernels' tests share: the machine, data, cases, and comparing.
 
+pub use crate::gpu::judge;
+use crate::gpu::{self, assert_clean};
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, HalfBlock};
 use cudarc::driver::{CudaSlice, DeviceRepr};
@@ -7,11 +9,8 @@ use gpt2meg::device::cuda::kernel::Pointer;
 use gpt2meg::device::cuda::{GRAD_SLOTS, Gpu, Part, Shape};
 use ptx_emulator::machine::LaunchReport;
 use ptx_emulator::settings::{Rounding, Settings};
-use ptx_emulator::standin::{self, StandIn};
+use ptx_emulator::standin::StandIn;
 use ptx_emulator::target::Target;
-use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
-use std::io::Write as _;
-use std::sync::OnceLock;
 
 /// How the machine runs: what it poses as, and how it rounds what the manual leaves open.
 pub struct Run {
@@ -28,23 +27,6 @@ pub const RUNS: &[Run] = &[
     Run { target: Target::Sm90, rounding: Rounding::Exact, seed: 3 },
 ];
 
-/// The compiler, with NVRTC opened; if there is none, that has been said. Where it was installed on purpose, not to find it is
-/// a failure.
-pub fn toolkit() -> Option<&'static Toolkit> {
-    static FOUND: OnceLock<Result<Toolkit, String>> = OnceLock::new();
-    let found = FOUND.get_or_init(|| {
-        let toolkit = Toolkit::find().map_err(|error| error.to_string())?;
-        toolkit.open_nvrtc().map_err(|error| error.to_string())?;
-        Ok(toolkit)
-    });
-    if let Err(reason) = found {
-        assert!(std::env::var_os(REQUIRED_VARIABLE).is_none(), "{REQUIRED_VARIABLE} is set, but {reason}");
-        // Written to the stream itself: what goes through `eprintln` is shown of failed tests only.
-        writeln!(std::io::stderr(), "SKIPPED: {reason}").expect("standard error is open");
-    }
-    found.as_ref().ok()
-}
-
 /// A GPU in one way of running.
 pub struct Bench {
     pub gpu: Gpu,
@@ -55,11 +37,9 @@ pub struct Bench {
 impl Bench {
     /// The GPU of a run; none where there is no compiler.
     pub fn new(run: &Run) -> Option<Self> {
-        toolkit()?;
         let settings =
             Settings { target: run.target, rounding: run.rounding, seed: run.seed, threads: 2, ..Settings::default() };
-        let standin = standin::open(&Settings::default()).unwrap();
-        standin.configure_thread(Some(&settings)).unwrap();
+        let standin = gpu::emulator(&settings)?;
         let name = format!("{:?}, {:?}, seed {}", run.target, run.rounding, run.seed);
         Some(Self { gpu: Gpu::open(0).unwrap(), standin, name })
     }
@@ -84,17 +64,7 @@ impl Bench {
 
     /// Fails with what the machine found in what has run; the reports.
     pub fn check(&self) -> Vec<LaunchReport> {
-        let reports = self.standin.take_thread_reports();
-        for report in &reports {
-            if let Some(fault) = &report.fault {
-                panic!("{} on {}: {}", report.kernel, self.name, fault.message);
-            }
-            assert!(report.findings.is_empty(), "{} on {}: {}", report.kernel, self.name, report.findings[0]);
-            if std::env::var_os("GPT2MEG_COUNTERS").is_some() {
-                println!("{}: {}", report.kernel, serde_json::to_string(&report.counters).unwrap());
-            }
-        }
-        reports
+        assert_clean(&self.standin)
     }
 
     /// The addresses of parts that lie one after another.
@@ -248,34 +218,6 @@ pub fn oracle_half_block(parts: &[Vec<f32>], e: usize, wide: usize, inner: usize
 
 pub fn values(matrix: &Matrix) -> Vec<f64> {
     matrix.data.iter().map(|number| number.v).collect()
-}
-
-/// One unit in the last place of bf16 at `x`.
-fn bf16_ulp(x: f64) -> f64 {
-    if x == 0.0 { 0.0 } else { 2f64.powi(x.abs().log2().floor() as i32 - 7) }
-}
-
-/// Asserts the bound, for the largest error and for the root of the mean square.
-pub fn judge(what: &str, actual: &[f64], truth: &[f64], unfused: &[f64]) {
-    assert_eq!((actual.len(), unfused.len()), (truth.len(), truth.len()), "{what}");
-    let errors = |of: &[f64]| -> (f64, f64) {
-        let errors = of.iter().zip(truth).map(|(x, truth)| (x - truth).abs());
-        // A NaN must not pass: `max` would drop it.
-        let most = errors.clone().fold(0.0, |most, error| if error <= most { most } else { error });
-        (most, (errors.map(|error| error * error).sum::<f64>() / truth.len() as f64).sqrt())
-    };
-    let (most, mean) = errors(actual);
-    let (unfused_most, unfused_mean) = errors(unfused);
-    let ulp = bf16_ulp(truth.iter().fold(0.0, |most, x| x.abs().max(most)));
-    if std::env::var_os("GPT2MEG_ERRORS").is_some() {
-        println!("{what}: most {most:.2e} of {unfused_most:.2e} + {ulp:.2e}, mean {mean:.2e} of {unfused_mean:.2e}");
-    }
-    assert!(most <= 2.0 * unfused_most + ulp, "{what}: error {most:e}, unfused {unfused_most:e}, ulp {ulp:e}");
-    // Of a few numbers the unfused computation may by chance have none wrong.
-    assert!(
-        truth.len() < 64 || mean <= 2.0 * unfused_mean + ulp / 16.0,
-        "{what}: mean {mean:e}, unfused {unfused_mean:e}"
-    );
 }
 
 /// `a − b`, in f64: what a half-block adds to its input.

@@ -1,6 +1,7 @@
 //! The head with its loss.
 
 use crate::bench::{Bench, CASES, Case, Data, GENERAL, Gradients, Kind, judge, judge_slots, part};
+use crate::gpu::assert_measures;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
 use crate::unfused;
@@ -148,11 +149,12 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
         let [norm_weight, norm_bias, weight] = bench.bind(&buffer, &parts);
         let params = Params { norm_weight, norm_bias, weight, matrices };
         let (passes, _rooms) = Passes::new(&mut bench, &shape, n, &params);
-        let (xs, levels, token, channel) = (bench.put(&x), bench.put(&levels), bench.put(&token), bench.put(&channel));
+        let xs = bench.put(&x);
+        let read = (bench.put(&token), bench.put(&channel), bench.put(&levels));
         let inputs = Inputs {
-            token: bench.gpu.address(&token),
-            channel: bench.gpu.address(&channel),
-            levels: bench.gpu.address(&levels),
+            token: bench.gpu.address(&read.0),
+            channel: bench.gpu.address(&read.1),
+            levels: bench.gpu.address(&read.2),
         };
         let scores = bench.put(&vec![f32::NAN; n * 4]);
         let dx = bench.put(&vec![f32::NAN; n * t * e]);
@@ -180,38 +182,11 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
             judge(&format!("{what}, nats {i}"), &wide(&got[4 * i..][..1]), &[truth.nats.v], &[unfused.nats]);
             let rows = &dx[(i * t + from) * e..(i + 1) * t * e];
             judge(&format!("{what}, dx {i}"), &wide(rows), &numbers(&truth.dx), &unfused.dx);
-            measures(
-                &what,
-                rows_of(&bare, i, t - from, q),
-                &got[4 * i..][..4],
-                &token_of(&bench.get(&token), i, t, from),
-                &bench.get(&levels),
-            );
+            let rows = &bare[i * (t - from) * q..][..(t - from) * q];
+            let targets = &token[i * (t + 1) + from + 1..][..t - from];
+            assert_measures(&what, rows, &got[4 * i..][..4], targets, &levels);
         }
     }
-}
-
-fn rows_of(logits: &[f32], i: usize, rows: usize, q: usize) -> Vec<&[f32]> {
-    logits[i * rows * q..][..rows * q].chunks_exact(q).collect()
-}
-
-fn token_of(token: &[u8], i: usize, t: usize, from: usize) -> Vec<u8> {
-    token[i * (t + 1) + from + 1..][..t - from].to_vec()
-}
-
-/// Measures of order follow exactly from the kernel's own logits, which are judged above.
-fn measures(what: &str, logits: Vec<&[f32]>, score: &[f32], targets: &[u8], levels: &[f32]) {
-    let (mut top1, mut top5, mut squared) = (0.0f32, 0.0f32, 0.0f64);
-    for (row, &target) in logits.iter().zip(targets) {
-        let target = usize::from(target);
-        let before = (0..row.len()).filter(|&l| row[l] > row[target] || (row[l] == row[target] && l < target)).count();
-        let best = (1..row.len()).fold(0, |best, l| if row[l] > row[best] { l } else { best });
-        top1 += f32::from(u8::from(before < 1));
-        top5 += f32::from(u8::from(before < 5));
-        squared += f64::from(levels[best] - levels[target]).powi(2);
-    }
-    assert_eq!(score[1..3], [top1, top5], "{what}");
-    assert!((f64::from(score[3]) - squared).abs() <= 1e-5 * squared, "{what}: {} for {squared}", score[3]);
 }
 
 #[test]

@@ -9,11 +9,15 @@ mod oracle;
 #[macro_use]
 mod passes;
 
+#[path = "../support/gpu.rs"]
+mod gpu;
+
 mod attention;
 mod bench;
 mod embed;
 mod head;
 mod mlp;
+mod model;
 mod resources;
 mod rollout;
 mod sampler;

@@ -3,7 +3,7 @@
 //! A kernel that needs more registers than it did, spills more, or is made of other instructions, fails here until the file is changed on purpose: run with
 //! `GPT2MEG_RECORD=1` to write it anew.
 
-use crate::bench;
+use crate::gpu;
 use gpt2meg::device::cuda::kernel::{SOURCES, Source};
 use gpt2meg::device::cuda::{Shape, compile};
 use ptx_emulator::sass::Mix;
@@ -65,7 +65,7 @@ fn row(name: &str, architecture: &str, needs: &Resources, mix: &Mix) -> String {
 
 #[test]
 fn resources_are_as_recorded() {
-    let Some(toolkit) = bench::toolkit() else { return };
+    let Some(toolkit) = gpu::toolkit() else { return };
     let jobs: Vec<_> =
         SOURCES.iter().flat_map(|source| ARCHITECTURES.map(|architecture| (source, architecture))).collect();
     let rows: Vec<Vec<String>> = jobs

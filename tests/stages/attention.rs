@@ -1,9 +1,12 @@
 //! The attention half-block against the oracle.
 
-use crate::bench::{Data, call, compare, compare_slots, devices, flatten, floats, get};
+use crate::bench::{
+    Data, Expected, Gradient, call, compare_slots, compare_with, devices_for, flatten, floats, get, gradients_before,
+};
 use crate::cases::{CASES, Case};
 use crate::oracle::number::Matrix;
 use crate::oracle::{attention, attention_backward};
+use crate::unfused;
 use gpt2meg::device::{AttentionParams, HalfBlock, Tensor};
 
 fn bind([norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias]: [Tensor; 6]) -> AttentionParams {
@@ -19,16 +22,23 @@ fn try_case(number: usize, case: &Case) {
 
     let oracle = params.half_block(e, 3 * e, e);
     let (mut outs, mut dxs, mut d_params) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut outs_unfused, mut dxs_unfused) = (Vec::new(), Vec::new());
     for (x, dx) in x.chunks_exact(t * e).zip(dx.chunks_exact(t * e)) {
         let forward = attention(&oracle, &Matrix::exact(t, e, x), h, from);
         let dout = Matrix::exact(t - from, e, &dx[from * e..]);
-        let (dx, grads) = attention_backward(&oracle, &forward, &dout, h, from);
+        let (dx_truth, grads) = attention_backward(&oracle, &forward, &dout, h, from);
         outs.push(forward.out);
-        dxs.extend(dx.data);
-        d_params.push(flatten(grads));
+        dxs.extend(dx_truth.data);
+        outs_unfused.push(unfused::attention(&params.parts, x, e, h, from));
+        let (added, unfused) = unfused::attention_backward(&params.parts, x, dx, e, h, from);
+        dxs_unfused.extend(added);
+        d_params.push(Gradient { truth: flatten(grads), unfused });
     }
+    // Rows before `from` have no gradient yet, whatever lies there.
+    let dx_base: Vec<f32> =
+        dx.iter().enumerate().map(|(i, &dx)| if i % (t * e) < from * e { 0.0 } else { dx }).collect();
 
-    for mut device in devices() {
+    for mut device in devices_for(case) {
         let device = &mut *device;
         let what = format!("{case:?} on {}", device.name());
         let call = call(case);
@@ -40,17 +50,24 @@ fn try_case(number: usize, case: &Case) {
         device.attention(&call, &handles, xs, Some(saved)).unwrap();
         let out = get(device, xs);
         for (i, expected) in outs.iter().enumerate() {
-            compare(&format!("{what}, x {i}"), case, &out[(i * t + from) * e..(i + 1) * t * e], &expected.data);
+            let rows = (i * t + from) * e..(i + 1) * t * e;
+            let expected = Expected { truth: &expected.data, base: &x[rows.clone()], unfused: &outs_unfused[i] };
+            compare_with(&format!("{what}, x {i}"), case, device, &out[rows], &expected);
         }
         let unsaved = floats(device, &x);
         device.attention(&call, &handles, unsaved, None).unwrap();
-        assert_eq!(get(device, unsaved), out, "{what}: keeping nothing changes nothing");
+        let needed = |out: &[f32]| out.chunks_exact(t * e).flat_map(|x| x[from * e..].to_vec()).collect::<Vec<_>>();
+        assert_eq!(needed(&get(device, unsaved)), needed(&out), "{what}: keeping nothing changes nothing");
 
+        let grads = gradients_before(device, &grads, params.len());
         let grad_buffer = floats(device, &grads);
         let dx_tensor = floats(device, &dx);
         device.attention_backward(&call, &handles, &bind(params.bind(grad_buffer)), saved, dx_tensor).unwrap();
-        compare(&format!("{what}, dx"), case, &get(device, dx_tensor), &dxs);
-        compare_slots(&what, case, &grads, &get(device, grad_buffer), &d_params);
+        let expected = Expected { truth: &dxs, base: &dx_base, unfused: &dxs_unfused };
+        let got = get(device, dx_tensor);
+        compare_with(&format!("{what}, dx"), case, device, &got, &expected);
+        let after = get(device, grad_buffer);
+        compare_slots(&what, case, device, &grads, &after, &d_params);
     }
 }
 

@@ -1,13 +1,31 @@
 //! What the stage tests share: the devices, data, moving it, and comparing.
 
 use crate::cases::{Case, Kind};
+use crate::gpu;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, HalfBlock};
 use gpt2meg::device::cpu::Cpu;
+use gpt2meg::device::cuda;
 use gpt2meg::device::{Call, Device, Dtype, Tensor};
 
-/// Every device, and the CPU with every instruction set, that this machine has.
+/// Every device: the CPU with every instruction set that this machine has, and the emulated GPU where there is a compiler.
 pub fn devices() -> Vec<Box<dyn Device>> {
+    let gpu = gpu::emulator(&gpu::adversarial()).map(|_| Box::new(cuda::open(0).unwrap()) as Box<dyn Device>);
+    cpus().into_iter().chain(gpu).collect()
+}
+
+/// Whether a device multiplies in bf16.
+pub fn is_bf16(device: &dyn Device) -> bool {
+    device.name().starts_with("CUDA")
+}
+
+/// The devices that know the shape of a case.
+pub fn devices_for(case: &Case) -> Vec<Box<dyn Device>> {
+    let fused = case.e == 8 * case.h && case.e.is_multiple_of(32) && case.e <= 128;
+    if fused { devices() } else { cpus() }
+}
+
+fn cpus() -> Vec<Box<dyn Device>> {
     let mut sets = vec![pulp::Arch::Scalar];
     #[cfg(target_arch = "x86_64")]
     sets.extend(pulp::x86::V3::try_new().map(pulp::Arch::V3));
@@ -127,11 +145,37 @@ pub fn floats(device: &mut dyn Device, data: &[f32]) -> Tensor {
 
 pub fn get(device: &mut dyn Device, tensor: Tensor) -> Vec<f32> {
     let mut data = vec![0.0f32; tensor.len];
-    device.download(tensor, bytemuck::cast_slice_mut(&mut data)).unwrap();
+    let downloaded = device.download(tensor, bytemuck::cast_slice_mut(&mut data));
+    // What was found in a kernel says more than that the download failed.
+    if is_bf16(device) {
+        gpu::assert_clean(&gpu::emulator(&gpu::adversarial()).unwrap());
+    }
+    downloaded.unwrap();
     data
 }
 
-/// Asserts that every value is as near as its arithmetic says, and that this says something: together the deviations that
+/// Values as they should be: the oracle's, and those of an unfused computation in bf16, of which both add something to `base`.
+pub struct Expected<'a> {
+    pub truth: &'a [Number],
+    pub base: &'a [f32],
+    /// What is added.
+    pub unfused: &'a [f64],
+}
+
+/// Asserts that a device's results are as near to the truth as its arithmetic lets them be.
+pub fn compare_with(what: &str, case: &Case, device: &dyn Device, actual: &[f32], expected: &Expected) {
+    let Expected { truth, base, unfused } = *expected;
+    if !is_bf16(device) {
+        return compare(what, case, actual, truth);
+    }
+    assert_eq!((actual.len(), base.len()), (truth.len(), truth.len()), "{what}");
+    let added = |value: f64, i: usize| value - f64::from(base[i]);
+    let actual: Vec<f64> = actual.iter().enumerate().map(|(i, &x)| added(f64::from(x), i)).collect();
+    let truth: Vec<f64> = truth.iter().enumerate().map(|(i, x)| added(x.v, i)).collect();
+    gpu::judge(what, &actual, &truth, unfused);
+}
+
+/// Asserts that every value is as near as the arithmetic of f32 says, and that this says something: together the deviations that
 /// are allowed must be below a thousandth of the values, or the case's slack times that.
 pub fn compare(what: &str, case: &Case, actual: &[f32], expected: &[Number]) {
     assert_eq!(actual.len(), expected.len(), "{what}");
@@ -152,19 +196,46 @@ pub fn compare(what: &str, case: &Case, actual: &[f32], expected: &[Number]) {
     );
 }
 
+/// A sequence's gradients, one parameter after another: the oracle's, and those of an unfused computation in bf16, which may
+/// be left out of a stage that multiplies nothing.
+pub struct Gradient {
+    pub truth: Vec<Number>,
+    pub unfused: Vec<Vec<f64>>,
+}
+
 /// Asserts that gradient slots hold what they held before plus each sequence's gradient.
-pub fn compare_slots(what: &str, case: &Case, before: &[f32], after: &[f32], grads: &[Vec<Number>]) {
-    let slots = 16;
+pub fn compare_slots(what: &str, case: &Case, device: &dyn Device, before: &[f32], after: &[f32], grads: &[Gradient]) {
+    let slots = device.grad_slots();
     let len = after.len() / slots;
     for slot in 0..slots {
         let (before, after) = (&before[slot * len..][..len], &after[slot * len..][..len]);
-        match (0..case.n).find(|i| (case.first + i) % slots == slot) {
-            None => assert_eq!(before, after, "{what}: slot {slot} is nobody's"),
-            Some(i) => {
-                // What was there is one more term of each sum, and the sum is rounded once more.
-                let sum: Vec<_> = before.iter().zip(&grads[i]).map(|(&b, &g)| Number::from(b) + g).collect();
-                compare(&format!("{what}, sequence {i}"), case, after, &sum);
-            }
+        let Some(i) = (0..case.n).find(|i| (case.first + i) % slots == slot) else {
+            assert_eq!(before, after, "{what}: slot {slot} is nobody's");
+            continue;
+        };
+        // What was there is one more term of each sum, and the sum is rounded once more.
+        let sum: Vec<_> = before.iter().zip(&grads[i].truth).map(|(&b, &g)| Number::from(b) + g).collect();
+        if !is_bf16(device) || grads[i].unfused.is_empty() {
+            compare(&format!("{what}, sequence {i}"), case, after, &sum);
+            continue;
+        }
+        let mut offset = 0;
+        for (k, unfused) in grads[i].unfused.iter().enumerate() {
+            let range = offset..offset + unfused.len();
+            let expected = Expected { truth: &sum[range.clone()], base: &before[range.clone()], unfused };
+            compare_with(
+                &format!("{what}, sequence {i}, parameter {k}"),
+                case,
+                device,
+                &after[range.clone()],
+                &expected,
+            );
+            offset = range.end;
         }
     }
+}
+
+/// What a device's buffer of gradients holds before a stage, for so many parameters.
+pub fn gradients_before(device: &dyn Device, data: &[f32], len: usize) -> Vec<f32> {
+    data.iter().copied().cycle().take(device.grad_slots() * len).collect()
 }

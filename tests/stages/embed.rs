@@ -1,6 +1,6 @@
 //! The embedding against the oracle.
 
-use crate::bench::{Data, Flat, call, compare, compare_slots, devices, floats, get, put};
+use crate::bench::{Data, Flat, Gradient, call, compare, compare_slots, devices, floats, get, gradients_before, put};
 use crate::cases::{CASES, Case};
 use crate::oracle::number::Number;
 use gpt2meg::device::{Device, Dtype, EmbedParams, Inputs, Tensor};
@@ -43,7 +43,8 @@ fn try_case(number: usize, case: &Case) {
                 }
             }
         }
-        d_params.push(terms.concat().into_iter().map(|terms| terms.into_iter().sum()).collect());
+        let truth = terms.concat().into_iter().map(|terms| terms.into_iter().sum()).collect();
+        d_params.push(Gradient { truth, unfused: Vec::new() });
     }
 
     for mut device in devices() {
@@ -59,10 +60,12 @@ fn try_case(number: usize, case: &Case) {
         let x = floats(device, &vec![f32::NAN; n * t * e]);
         device.embed(&call(case), &bind(params.bind(buffer)), &inputs, x).unwrap();
         compare(&what, case, &get(device, x), &xs);
+        let grads = gradients_before(device, &grads, params.len());
         let grad_buffer = floats(device, &grads);
         let dx = floats(device, &dx);
         device.embed_backward(&call(case), &bind(params.bind(grad_buffer)), &inputs, dx).unwrap();
-        compare_slots(&what, case, &grads, &get(device, grad_buffer), &d_params);
+        let after = get(device, grad_buffer);
+        compare_slots(&what, case, device, &grads, &after, &d_params);
     }
 }
 

@@ -1,9 +1,14 @@
 //! The head against the oracle: loss, measures, gradients, bare logits.
 
-use crate::bench::{Data, Flat, call, compare, compare_slots, devices, floats, get, put};
+use crate::bench::{
+    Data, Expected, Flat, Gradient, call, compare_slots, compare_with, devices_for, floats, get, gradients_before,
+    is_bf16, put,
+};
 use crate::cases::{CASES, Case, Kind};
+use crate::gpu::assert_measures;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
+use crate::unfused;
 use gpt2meg::device::{Device, Dtype, HeadBackward, HeadParams, Inputs, Tensor};
 
 const CHANNELS: usize = 3;
@@ -34,52 +39,69 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
     let parts = &params.parts;
     let bias = parts[1].iter().map(|&x| Number::from(x)).collect();
     let norm = Affine { weight: Matrix::exact(1, e, &parts[0]), bias };
-    let (mut expected, mut d_params) = (Vec::new(), Vec::new());
+    let (mut expected, mut unfused, mut d_params) = (Vec::new(), Vec::new(), Vec::new());
     for i in 0..n {
         let matrix = if per_channel { channel[i] as usize } else { 0 };
-        let weight = Matrix::exact(q, e, &parts[2][matrix * q * e..][..q * e]);
-        let x = Matrix::exact(t - from, e, &x[(i * t + from) * e..(i + 1) * t * e]);
-        let result = head(&norm, &weight, &x, &token[i * (t + 1) + from + 1..][..t - from], &levels, factor);
+        let weight = &parts[2][matrix * q * e..][..q * e];
+        let rows = &x[(i * t + from) * e..(i + 1) * t * e];
+        let targets = &token[i * (t + 1) + from + 1..][..t - from];
+        let x = Matrix::exact(t - from, e, rows);
+        let result = head(&norm, &Matrix::exact(q, e, weight), &x, targets, &levels, factor);
         let mut d_weight = vec![Number::default(); matrices * q * e];
         d_weight[matrix * q * e..][..q * e].copy_from_slice(&result.weight.data);
-        d_params.push([result.norm.weight.data.clone(), result.norm.bias.clone(), d_weight].concat());
+        let truth = [result.norm.weight.data.clone(), result.norm.bias.clone(), d_weight].concat();
         expected.push(result);
+        let plain = unfused::head([&parts[0], &parts[1]], weight, rows, targets, factor);
+        let mut d_weight = vec![0.0; matrices * q * e];
+        d_weight[matrix * q * e..][..q * e].copy_from_slice(&plain.weight);
+        let [norm_weight, norm_bias] = plain.norm.clone();
+        d_params.push(Gradient { truth, unfused: vec![norm_weight, norm_bias, d_weight] });
+        unfused.push(plain);
     }
 
-    for mut device in devices() {
+    for mut device in devices_for(case) {
         let device = &mut *device;
         let what = format!("{case:?}, {q} levels, per channel {per_channel} on {}", device.name());
         let buffer = floats(device, &params.parts.concat());
         let handles = bind(params.bind(buffer));
         let inputs = inputs(device, &token, &channel);
-        let (x, levels) = (floats(device, &x), floats(device, &levels));
+        let (x, values) = (floats(device, &x), floats(device, &levels));
         let scores = floats(device, &vec![f32::NAN; n * 4]);
         let dx = floats(device, &vec![f32::NAN; n * t * e]);
+        let grads = gradients_before(device, &grads, params.len());
         let grad_buffer = floats(device, &grads);
         let backward = HeadBackward { grads: bind(params.bind(grad_buffer)), dx, weight: factor };
-        device.head_loss(&call(case), &handles, &inputs, levels, x, scores, Some(backward)).unwrap();
+        device.head_loss(&call(case), &handles, &inputs, values, x, scores, Some(backward)).unwrap();
+        let logits = floats(device, &vec![f32::NAN; n * (t - from) * q]);
+        device.head_logits(&call(case), &handles, &inputs, x, logits).unwrap();
 
-        let (got, dx) = (get(device, scores), get(device, dx));
+        let (got, dx, logits) = (get(device, scores), get(device, dx), get(device, logits));
         for (i, (expected, score)) in expected.iter().zip(got.chunks_exact(4)).enumerate() {
-            compare(&format!("{what}, nats {i}"), case, &score[..1], &[expected.nats]);
-            for (value, (least, most)) in score[1..].iter().zip([expected.top1, expected.top5, expected.squared]) {
+            let compare = |name: &str, actual: &[f32], truth: &[Number], unfused: &[f64]| {
+                let base = vec![0.0; truth.len()];
+                let expected = Expected { truth, base: &base, unfused };
+                compare_with(&format!("{what}, {name} {i}"), case, device, actual, &expected);
+            };
+            compare("nats", &score[..1], &[expected.nats], &[unfused[i].nats]);
+            let rows = &dx[(i * t + from) * e..(i + 1) * t * e];
+            compare("dx", rows, &expected.dx.data, &unfused[i].dx);
+            let rows = &logits[i * (t - from) * q..][..(t - from) * q];
+            compare("logits", rows, &expected.logits.data, &unfused[i].logits);
+            let targets = &token[i * (t + 1) + from + 1..][..t - from];
+            assert_measures(&what, rows, score, targets, &levels);
+            let in_f32 = [expected.top1, expected.top5, expected.squared];
+            for (value, (least, most)) in score[1..].iter().zip(in_f32).filter(|_| !is_bf16(device)) {
                 // Whole numbers are exact; a sum of squares is rounded to f32, and so is each difference of levels.
                 let room = 1e-6 * most;
                 assert!((least - room..=most + room).contains(&f64::from(*value)), "{what}, sequence {i}: {score:?}");
             }
-            let rows = &dx[(i * t + from) * e..(i + 1) * t * e];
-            compare(&format!("{what}, dx {i}"), case, rows, &expected.dx.data);
         }
-        compare_slots(&what, case, &grads, &get(device, grad_buffer), &d_params);
+        let after = get(device, grad_buffer);
+        compare_slots(&what, case, device, &grads, &after, &d_params);
 
         let forward = floats(device, &vec![f32::NAN; n * 4]);
-        device.head_loss(&call(case), &handles, &inputs, levels, x, forward, None).unwrap();
+        device.head_loss(&call(case), &handles, &inputs, values, x, forward, None).unwrap();
         assert_eq!(get(device, forward), got, "{what}: the backward pass changes no score");
-
-        let logits = floats(device, &vec![f32::NAN; n * (t - from) * q]);
-        device.head_logits(&call(case), &handles, &inputs, x, logits).unwrap();
-        let expected: Vec<_> = expected.iter().flat_map(|head| head.logits.data.clone()).collect();
-        compare(&format!("{what}, logits"), case, &get(device, logits), &expected);
     }
 }
 
@@ -93,19 +115,22 @@ fn head_is_the_oracles() {
     try_case(99, &CASES[3], 2, false);
 }
 
+/// One sequence of a small model.
+const SMALL: Case = Case { n: 1, first: 0, t: 8, e: 32, h: 4, from: 0, kind: Kind::Normal };
+
 #[test]
 fn ties_count_by_the_lower_level() {
     // All logits are equal: level 0 is the most probable, 0 to 4 are the first five, and the loss is ln(Q).
     let q = 8;
-    for mut device in devices() {
+    let (case, e) = (SMALL, SMALL.e);
+    for mut device in devices_for(&case) {
         let device = &mut *device;
-        let case = Case { n: 1, first: 0, t: 8, e: 8, h: 1, from: 0, kind: Kind::Normal };
-        let params = Flat::new(vec![vec![1.0; 8], vec![0.0; 8], vec![0.0; q * 8]]);
+        let params = Flat::new(vec![vec![1.0; e], vec![0.0; e], vec![0.0; q * e]]);
         let buffer = floats(device, &params.parts.concat());
         let [norm_weight, norm_bias, weight] = params.bind(buffer);
         let handles = HeadParams { norm_weight, norm_bias, weight, per_channel: false };
         let inputs = inputs(device, &[3, 0, 1, 2, 3, 4, 5, 6, 7], &[0]);
-        let x = floats(device, &Data::new(1).floats(64, 1.0));
+        let x = floats(device, &Data::new(1).floats(8 * e, 1.0));
         let (levels, scores) = (floats(device, &[0., 1., 2., 3., 4., 5., 6., 7.]), floats(device, &[0.0; 4]));
         device.head_loss(&call(&case), &handles, &inputs, levels, x, scores, None).unwrap();
         let scores = get(device, scores);
@@ -116,20 +141,20 @@ fn ties_count_by_the_lower_level() {
 
 #[test]
 fn a_row_that_is_not_finite_is_no_hit() {
-    // One weight is bad, so that one logit of every row is: whichever level it is, the target or another one.
-    let q = 8;
-    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-        for mut device in devices() {
+    // One weight is bad, or all of a level, so that one logit of every row is: whichever level it is, the target or another one.
+    let (q, case, e) = (8, SMALL, SMALL.e);
+    let bad = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+    for (bad, count) in bad.into_iter().flat_map(|bad| [(bad, 1), (bad, e)]) {
+        for mut device in devices_for(&case) {
             let device = &mut *device;
-            let case = Case { n: 1, first: 0, t: 8, e: 8, h: 1, from: 0, kind: Kind::Normal };
-            let mut weight = vec![0.0; q * 8];
-            weight[2 * 8..3 * 8].fill(bad);
-            let params = Flat::new(vec![vec![1.0; 8], vec![0.0; 8], weight]);
+            let mut weight = vec![0.0; q * e];
+            weight[2 * e..][..count].fill(bad);
+            let params = Flat::new(vec![vec![1.0; e], vec![1.0; e], weight]);
             let buffer = floats(device, &params.parts.concat());
             let [norm_weight, norm_bias, weight] = params.bind(buffer);
             let handles = HeadParams { norm_weight, norm_bias, weight, per_channel: false };
             let inputs = inputs(device, &[3, 0, 1, 2, 3, 4, 5, 6, 7], &[0]);
-            let x = floats(device, &Data::new(1).floats(64, 1.0));
+            let x = floats(device, &Data::new(1).floats(8 * e, 1.0));
             let (levels, scores) = (floats(device, &[0., 1., 2., 3., 4., 5., 6., 7.]), floats(device, &[0.0; 4]));
             device.head_loss(&call(&case), &handles, &inputs, levels, x, scores, None).unwrap();
             let scores = get(device, scores);

@@ -3,6 +3,12 @@
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
+#[path = "../support/gpu.rs"]
+mod gpu;
+
+#[path = "../cuda/unfused.rs"]
+mod unfused;
+
 mod attention;
 mod bench;
 mod cases;

@@ -35,6 +35,11 @@ impl<T> Pointer<T> {
         Self(address, PhantomData)
     }
 
+    /// The address as a number.
+    pub fn address(self) -> u64 {
+        self.0
+    }
+
     /// The address `elements` further on.
     pub fn offset(self, elements: usize) -> Self {
         Self::new(self.0 + (elements * size_of::<T>()) as u64)

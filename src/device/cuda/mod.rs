@@ -4,25 +4,39 @@
 //! The driver and NVRTC are opened at run time. Kernels need no CUDA header: NVRTC alone compiles them.
 
 pub mod attention;
+mod cache;
+mod copies;
+mod device;
 pub mod embed;
+#[cfg(feature = "emulated")]
+pub mod emulated;
+mod failure;
 pub mod general;
 pub mod head;
 pub mod kernel;
+mod memory;
 pub mod mlp;
+pub mod nvrtc;
+mod resolve;
 pub mod rollout;
+mod scratch;
 pub mod update;
 pub mod weights;
 pub mod working;
 
-use crate::ensure;
 use crate::error::{Error, Kind, Result};
-use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::sys::CUfunction_attribute as FunctionAttribute;
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
-use cudarc::nvrtc::{CompileError, CompileOptions, Ptx, compile_ptx_with_opts};
+use cudarc::nvrtc::Ptx;
+use failure::failed;
 use kernel::{Kernel, Pointer, Source};
+use nvrtc::Nvrtc;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::hash_map::Entry;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use device::{Cuda, MAX_SEQUENCES, Watch};
 
 /// Copies of the parameters in a gradient buffer. A constant: the sums, and with them the bits of a run, must not depend on the
 /// machine. As many as give every multiprocessor of a large card work, when the gradients of weights are cut into rows of 32.
@@ -64,6 +78,17 @@ impl Shape {
     }
 }
 
+/// Whether there is a CUDA driver.
+pub fn has_driver() -> bool {
+    // SAFETY: looks for the driver's library by its name, and calls nothing of it.
+    unsafe { sys::is_culib_present() }
+}
+
+/// Opens the GPU of this number as a device.
+pub fn open(ordinal: usize) -> Result<Cuda> {
+    Ok(Cuda::new(Gpu::open(ordinal)?))
+}
+
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy)]
 pub struct Grid {
@@ -91,38 +116,61 @@ pub struct Gpu {
     shared_limit: u32,
     /// Streaming multiprocessors.
     multiprocessors: u32,
+    nvrtc: &'static Nvrtc,
+    /// The folder of kernels that have been compiled before.
+    cache: Option<PathBuf>,
+    card: String,
     modules: HashMap<(&'static str, Shape), Module>,
 }
 
 struct Module {
     module: Arc<CudaModule>,
-    functions: HashMap<&'static str, CudaFunction>,
+    functions: HashMap<&'static str, Function>,
+    constants: HashMap<&'static str, u32>,
 }
 
-/// What went wrong, in the driver's words.
-fn failed(doing: &str, error: DriverError) -> Error {
-    Error::new(Kind::DeviceUnavailable, format!("CUDA cannot {doing}: {error}"))
+struct Function {
+    function: CudaFunction,
+    /// Bytes of shared memory that the kernel itself declares.
+    static_shared: u32,
+    /// Bytes of dynamic shared memory that it may be launched with.
+    dynamic_shared: u32,
 }
 
 impl Gpu {
-    /// Opens a GPU by its number.
+    /// Opens a GPU by its number, and the compiler.
     pub fn open(ordinal: usize) -> Result<Self> {
+        // Asked first because every other call of cudarc panics without.
+        if !has_driver() {
+            return Err(failure::no_driver());
+        }
         let unavailable = |error| failed(&format!("open device {ordinal}"), error);
+        let mut number = 0;
+        // SAFETY: writes one number, and may be called before anything else.
+        unsafe { sys::cuDriverGetVersion(&mut number) }.result().map_err(unavailable)?;
+        let driver = failure::check_driver(number)?;
         let context = CudaContext::new(ordinal).map_err(unavailable)?;
         let (major, minor) = context.compute_capability().map_err(unavailable)?;
-        ensure!(
-            (major, minor) >= (8, 0),
-            Kind::DeviceUnavailable,
-            "the GPU has compute capability {major}.{minor}, and kernels need at least 8.0"
-        );
+        let card = context.name().map_err(unavailable)?;
+        failure::check_card(&card, (major as u32, minor as u32))?;
+        let nvrtc = nvrtc::open(Some(driver))?;
         let attribute = |attribute| context.attribute(attribute).map(|value| value as u32).map_err(unavailable);
         Ok(Self {
-            architecture: (10 * major + minor) as u32,
+            // PTX of an older architecture runs on a newer card.
+            architecture: nvrtc.architecture_for((10 * major + minor) as u32).unwrap_or(80),
             shared_limit: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             stream: context.default_stream(),
+            nvrtc,
+            cache: cache::folder(),
+            card,
             modules: HashMap::new(),
         })
+    }
+
+    /// The driver's name of the card.
+    pub fn card(&self) -> &str {
+        &self.card
     }
 
     /// The stream that everything runs on.
@@ -135,12 +183,37 @@ impl Gpu {
         self.multiprocessors
     }
 
+    /// Uses so many multiprocessors and no more. That changes how work is spread, but no result.
+    pub fn limit_multiprocessors(&mut self, most: u32) {
+        self.multiprocessors = self.multiprocessors.min(most.max(1));
+    }
+
+    /// Bytes of memory that are free.
+    pub fn free_memory(&self) -> Result<usize> {
+        let asked = self.stream.context().mem_get_info();
+        asked.map(|(free, _)| free).map_err(|error| failed("tell how much memory is free", error))
+    }
+
     /// Memory of `len` elements, all zero.
     pub fn zeros<T: cudarc::driver::DeviceRepr + cudarc::driver::ValidAsZeroBits>(
         &self,
         len: usize,
     ) -> Result<CudaSlice<T>> {
-        self.stream.alloc_zeros(len).map_err(|error| failed(&format!("allocate {len} elements"), error))
+        let n_byte = len.saturating_mul(size_of::<T>());
+        self.stream.alloc_zeros(len).map_err(|error| self.no_room(n_byte, error))
+    }
+
+    /// Why memory of `n_byte` bytes could not be had.
+    fn no_room(&self, n_byte: usize, error: DriverError) -> Error {
+        match (error.0, self.stream.context().mem_get_info()) {
+            (sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY, Ok(left)) => failure::out_of_memory(n_byte, left),
+            _ => failed(&format!("allocate {n_byte} bytes"), error),
+        }
+    }
+
+    /// Waits until everything asked for is done.
+    pub fn sync(&self) -> Result<()> {
+        self.stream.synchronize().map_err(|error| failed("finish what it was asked for", error))
     }
 
     /// The address of a slice, for kernels on this GPU's stream.
@@ -155,20 +228,23 @@ impl Gpu {
     /// kernel's comment says.
     pub unsafe fn launch<K: Kernel>(&mut self, shape: &Shape, kernel: &K, grid: Grid) -> Result<()> {
         let stream = self.stream.clone();
+        let doing = || format!("launch {} for {shape:?}", K::NAME);
+        // Whichever thread has the device now.
+        stream.context().bind_to_thread().map_err(|error| failed(&doing(), error))?;
         let function = self.function(K::SOURCE, shape, K::NAME)?;
-        let doing = format!("launch {} for {shape:?}", K::NAME);
         // More than 48 KiB, what the kernel itself declares included, must be asked for.
-        let own = function.shared_size_bytes().map_err(|error| failed(&doing, error))?;
-        if grid.shared_bytes + own as u32 > 48 << 10 {
+        if grid.shared_bytes > function.dynamic_shared && grid.shared_bytes + function.static_shared > 48 << 10 {
             let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, grid.shared_bytes as i32).map_err(|error| failed(&doing, error))?;
+            let set = function.function.set_attribute(attribute, grid.shared_bytes as i32);
+            set.map_err(|error| failed(&doing(), error))?;
+            function.dynamic_shared = grid.shared_bytes;
         }
         let mut arguments: Vec<_> = kernel.arguments().iter().map(|argument| argument.0.cast_mut()).collect();
         // SAFETY: the arguments have the kernel's types, for the struct was made from its signature; their pointers are the
         // caller's promise.
         unsafe {
             cudarc::driver::result::launch_kernel(
-                function.cu_function(),
+                function.function.cu_function(),
                 (grid.blocks.0, grid.blocks.1, 1),
                 (grid.threads, 1, 1),
                 grid.shared_bytes,
@@ -176,61 +252,66 @@ impl Gpu {
                 &mut arguments,
             )
         }
-        .map_err(|error| failed(&doing, error))
+        .map_err(|error| failed(&doing(), error))
     }
 
-    /// A number that a source computes from its shape, such as the shared memory that its kernels need.
-    pub fn constant(&mut self, source: &'static Source, shape: &Shape, name: &str) -> Result<u32> {
+    /// A number that a source computes from its shape, such as the shared memory that its kernels need. Only the first call
+    /// asks the GPU.
+    pub fn constant(&mut self, source: &'static Source, shape: &Shape, name: &'static str) -> Result<u32> {
         let stream = self.stream.clone();
-        let module = self.module(source, shape)?.module.clone();
+        let module = self.module(source, shape)?;
+        if let Some(&value) = module.constants.get(name) {
+            return Ok(value);
+        }
         let doing = format!("read {name} of {}", source.name);
-        let bytes = module.get_global(name, &stream).map_err(|error| failed(&doing, error))?;
+        let bytes = module.module.get_global(name, &stream).map_err(|error| failed(&doing, error))?;
         let mut value = [0u8; 4];
         stream.memcpy_dtoh(&bytes, &mut value).map_err(|error| failed(&doing, error))?;
         stream.synchronize().map_err(|error| failed(&doing, error))?;
-        Ok(u32::from_le_bytes(value))
+        drop(bytes);
+        let value = u32::from_le_bytes(value);
+        module.constants.insert(name, value);
+        Ok(value)
     }
 
-    fn function(&mut self, source: &'static Source, shape: &Shape, name: &'static str) -> Result<&CudaFunction> {
+    fn function(&mut self, source: &'static Source, shape: &Shape, name: &'static str) -> Result<&mut Function> {
         let module = self.module(source, shape)?;
-        if !module.functions.contains_key(name) {
-            let function = module.module.load_function(name).map_err(|error| failed(&format!("find {name}"), error))?;
-            module.functions.insert(name, function);
+        match module.functions.entry(name) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let unusable = |error| failed(&format!("find {name}"), error);
+                let function = module.module.load_function(name).map_err(unusable)?;
+                let static_shared = function.shared_size_bytes().map_err(unusable)? as u32;
+                Ok(entry.insert(Function { function, static_shared, dynamic_shared: 0 }))
+            }
         }
-        Ok(&module.functions[name])
     }
 
     fn module(&mut self, source: &'static Source, shape: &Shape) -> Result<&mut Module> {
-        let key = (source.name, *shape);
-        if !self.modules.contains_key(&key) {
-            let ptx = compile(source, shape, &self.architecture.to_string(), self.shared_limit)?;
-            let module = self.stream.context().load_module(ptx);
-            let module = module.map_err(|error| failed(&format!("load {}", source.name), error))?;
-            self.modules.insert(key, Module { module, functions: HashMap::new() });
+        match self.modules.entry((source.name, *shape)) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let options = options(shape, &self.architecture.to_string(), self.shared_limit);
+                let (major, minor) = self.nvrtc.version;
+                let key = format!("{} {:x}, NVRTC {major}.{minor}, {}", source.name, source.hash, options.join(" "));
+                let ptx = cache::cached(self.cache.as_deref(), &key, || compiled(self.nvrtc, source, &options))?;
+                let module = self.stream.context().load_module(Ptx::from_src(ptx));
+                let module = module.map_err(|error| failed(&format!("load {}", source.name), error))?;
+                Ok(entry.insert(Module { module, functions: HashMap::new(), constants: HashMap::new() }))
+            }
         }
-        Ok(self.modules.get_mut(&key).expect("inserted above"))
     }
 }
 
-/// What kernels are compiled to, by source, shape, architecture and shared memory.
-type Compiled = HashMap<(u128, Shape, String, u32), Ptx>;
-
-/// Compiles a source for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory; once in a
-/// process.
+/// Compiles a source for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory.
 pub fn compile(source: &Source, shape: &Shape, architecture: &str, shared_limit: u32) -> Result<Ptx> {
-    static COMPILED: OnceLock<Mutex<Compiled>> = OnceLock::new();
-    let compiled = || COMPILED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (source.hash, *shape, architecture.to_owned(), shared_limit);
-    if let Some(ptx) = compiled().get(&key) {
-        return Ok(ptx.clone());
-    }
-    let ptx = compile_anew(source, shape, architecture, shared_limit)?;
-    compiled().insert(key, ptx.clone());
-    Ok(ptx)
+    let options = options(shape, architecture, shared_limit);
+    compiled(nvrtc::open(None)?, source, &options).map(Ptx::from_src)
 }
 
-fn compile_anew(source: &Source, shape: &Shape, architecture: &str, shared_limit: u32) -> Result<Ptx> {
-    let options = vec![
+/// The compiler's options.
+fn options(shape: &Shape, architecture: &str, shared_limit: u32) -> Vec<String> {
+    vec![
         format!("--gpu-architecture=compute_{architecture}"),
         "--std=c++17".to_owned(),
         "-lineinfo".to_owned(),
@@ -241,13 +322,10 @@ fn compile_anew(source: &Source, shape: &Shape, architecture: &str, shared_limit
         format!("-DN_LEVEL={}", shape.n_level),
         format!("-DSHARED_LIMIT={shared_limit}"),
         format!("-DGRAD_SLOTS={GRAD_SLOTS}"),
-    ];
-    let options = CompileOptions { name: Some(source.name.to_owned()), options, ..Default::default() };
-    compile_ptx_with_opts(source.text, options).map_err(|error| {
-        let log = match &error {
-            CompileError::CompileError { log, .. } => log.to_string_lossy().into_owned(),
-            other => format!("{other:?}"),
-        };
-        Error::new(Kind::Internal, format!("NVRTC refuses {} for {shape:?}: {log}", source.name))
-    })
+    ]
+}
+
+fn compiled(nvrtc: &Nvrtc, source: &Source, options: &[String]) -> Result<String> {
+    let refused = |log| Error::new(Kind::Internal, format!("NVRTC refuses {} with {options:?}: {log}", source.name));
+    nvrtc.compile(source.name, source.text, options).map_err(refused)
 }

@@ -2,7 +2,6 @@
 
 use super::kernel::Pointer;
 use super::kernel::decode::{Decode, SOURCE};
-use super::kernel::working::WorkingBias;
 use super::working::{self, Matrix, Places, blocks};
 use super::{Gpu, Grid, Shape, attention, failed, head, mlp};
 use crate::device::{Rollout, Sampler};
@@ -51,36 +50,6 @@ fn matrix(w: Pointer<f32>, len: (usize, usize), norm: Pointer<f32>) -> Matrix {
     Matrix { w, len, strides: (len.1, 1), scale: (norm, Pointer::NULL), count: 1, next: 0 }
 }
 
-/// Fills `out`: bias + Wᵀ·(the norm's bias), the first columns times a factor.
-fn fill_bias(
-    gpu: &mut Gpu,
-    shape: &Shape,
-    out: Pointer<f32>,
-    matrix: &Matrix,
-    norm_bias: Pointer<f32>,
-    bias: Pointer<f32>,
-    (scaled, factor): (usize, f32),
-) -> Result<()> {
-    let kernel = WorkingBias {
-        out,
-        w: matrix.w,
-        norm_bias,
-        bias,
-        // Without a norm there is nothing to add up.
-        k_len: if norm_bias == Pointer::NULL { 0 } else { matrix.len.0 as u32 },
-        n_len: matrix.len.1 as u32,
-        k_stride: matrix.strides.0 as u32,
-        n_stride: matrix.strides.1 as u32,
-        scaled: scaled as u32,
-        factor,
-        w_next: matrix.next as u32,
-    };
-    let mut grid = Grid::over(matrix.len.1);
-    grid.blocks.1 = matrix.count as u32;
-    // SAFETY: callers give matrices and memory of the sizes that they state.
-    unsafe { gpu.launch(shape, &kernel, grid) }
-}
-
 impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
@@ -127,7 +96,7 @@ impl Working {
                 let (k, n) = (blocks(matrix.len.0), blocks(matrix.len.1));
                 let places = Places { place: (1, k), interleaved: (true, false), next: 0 };
                 working::matrix(gpu, shape, weight, &matrix, &places)?;
-                fill_bias(gpu, shape, bias, &matrix, norm_bias, own_bias, scaled)?;
+                working::bias(gpu, shape, bias, &matrix, norm_bias, own_bias, scaled)?;
                 weight = weight.offset(32 * k * n);
                 bias = bias.offset(matrix.len.1);
             }
@@ -139,7 +108,7 @@ impl Working {
         let places = Places { place: (1, blocks(e)), interleaved: (true, false), next: blocks(e) * blocks(q) };
         let (to, bias) = (gpu.address(&self.head).cast(), gpu.address(&self.head_bias));
         working::matrix(gpu, shape, to, &head, &places)?;
-        fill_bias(gpu, shape, bias, &head, norm_bias, Pointer::NULL, (0, 1.0))
+        working::bias(gpu, shape, bias, &head, norm_bias, Pointer::NULL, (0, 1.0))
     }
 }
 

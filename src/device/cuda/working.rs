@@ -78,8 +78,8 @@ pub fn scaled_matrix(
     unsafe { gpu.launch(shape, &kernel, grid) }
 }
 
-/// Fills `out` [matrices, columns] with what a norm's bias adds to each column of a product with `matrix`, plus `bias`; the
-/// first `scaled` times `factor`.
+/// Fills `out` [matrices, columns] with what a norm's bias (or null) adds to each column of a product with `matrix`, plus `bias`
+/// (or null); the first `scaled` times `factor`.
 pub fn bias(
     gpu: &mut Gpu,
     shape: &Shape,
@@ -94,7 +94,8 @@ pub fn bias(
         w: matrix.w,
         norm_bias,
         bias,
-        k_len: matrix.len.0 as u32,
+        // Without a norm there is nothing to add up.
+        k_len: if norm_bias == Pointer::NULL { 0 } else { matrix.len.0 as u32 },
         n_len: matrix.len.1 as u32,
         k_stride: matrix.strides.0 as u32,
         n_stride: matrix.strides.1 as u32,

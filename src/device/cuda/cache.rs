@@ -1,0 +1,107 @@
+//! Compiled kernels on disk, so that only the first start with a model's shape has to wait for the compiler.
+//!
+//! A file holds what it was compiled from, as text, then a checksum and the PTX. It is used only if all of that is right;
+//! otherwise the kernel is compiled again. Files are written under another name and renamed, so processes may share the
+//! folder. That it cannot be written is no failure: kernels are then compiled at every start.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The folder of compiled kernels: `gpt2meg/kernels` in the user's cache folder, if there is one.
+pub fn folder() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("gpt2meg/kernels"))
+}
+
+/// The kernel of this `key` (one line of text that says what it is compiled from), from `folder` or from the compiler.
+pub fn cached<E>(folder: Option<&Path>, key: &str, compile: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
+    let path = folder.map(|folder| folder.join(format!("{:032x}.ptx", hash(key))));
+    if let Some(ptx) = path.as_ref().and_then(|path| read(path, key)) {
+        return Ok(ptx);
+    }
+    let ptx = compile()?;
+    if let Some(path) = path {
+        // The user is not to be bothered with a cache.
+        let _ = write(&path, key, &ptx);
+    }
+    Ok(ptx)
+}
+
+/// FNV-1a of 128 bits, for the file's name.
+fn hash(text: &str) -> u128 {
+    text.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |hash, byte| {
+        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
+    })
+}
+
+/// The first line of a file, before the PTX.
+fn header(key: &str, ptx: &str) -> String {
+    format!("// {key}; crc32c {:08x}\n", crc32c::crc32c(ptx.as_bytes()))
+}
+
+fn read(path: &Path, key: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (first, ptx) = text.split_at(text.find('\n')? + 1);
+    (first == header(key, ptx)).then(|| ptx.to_owned())
+}
+
+fn write(path: &Path, key: &str, ptx: &str) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(header(key, ptx).as_bytes())?;
+    file.write_all(ptx.as_bytes())?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel of a key, and whether it was compiled.
+    fn get(folder: &Path, key: &str) -> (String, bool) {
+        let mut compiled = false;
+        let ptx = cached(Some(folder), key, || {
+            compiled = true;
+            Ok::<_, ()>(format!("ptx of {key}\n"))
+        });
+        (ptx.unwrap(), compiled)
+    }
+
+    #[test]
+    fn a_kernel_is_compiled_once_and_damage_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("not/yet/there");
+        assert_eq!(get(&folder, "a"), ("ptx of a\n".into(), true));
+        assert_eq!(get(&folder, "a"), ("ptx of a\n".into(), false));
+        assert_eq!(get(&folder, "b"), ("ptx of b\n".into(), true));
+
+        for damage in [0, 5, 30] {
+            let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+            assert_eq!(files.len(), 2, "nothing else is left behind");
+            for path in files {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[damage] ^= 1;
+                std::fs::write(path, bytes).unwrap();
+            }
+            assert_eq!(get(&folder, "a"), ("ptx of a\n".into(), true));
+            assert_eq!(get(&folder, "b"), ("ptx of b\n".into(), true));
+        }
+        for path in std::fs::read_dir(&folder).unwrap() {
+            let path = path.unwrap().path();
+            std::fs::write(&path, "").unwrap();
+        }
+        assert_eq!(get(&folder, "a"), ("ptx of a\n".into(), true));
+        assert_eq!(get(&folder, "a"), ("ptx of a\n".into(), false));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(get(&file.join("kernels"), "a"), ("ptx of a\n".into(), true));
+    }
+}

@@ -1,0 +1,367 @@
+//! The GPU as a [`Device`]: handles are resolved and checked, working copies kept fresh, and the stages' launchers called.
+
+use super::copies::Copies;
+use super::kernel::embed::{EmbedBackward, EmbedForward};
+use super::memory::Memory;
+use super::resolve::{Indices, attention_saved, channels, mlp_saved, part, saved_of_attention, saved_of_mlp};
+use super::scratch::Scratch;
+use super::update::State;
+use super::{GRAD_SLOTS, Gpu, Shape, attention, embed, head, mlp, update};
+use crate::device::{
+    AdamW, AttentionParams, Call, Device, Dtype, EmbedParams, HalfBlock, HeadBackward, HeadParams, Inputs, MlpParams,
+    OptimizerState, Rollout, Score, Tensor, UpdateOutcome,
+};
+use crate::ensure;
+use crate::error::{Error, Kind, Result};
+use crate::model::config::ModelConfig;
+use crate::model::layout::Parameters;
+
+/// Sequences of one call: a window of a whole-head MEG at once, so that every multiprocessor of a large card has work. A
+/// constant, whatever the card, for the sums of a slot's gradients depend on how a step is cut.
+pub const MAX_SEQUENCES: usize = 8 * GRAD_SLOTS;
+
+/// A GPU as a device.
+pub struct Cuda {
+    gpu: Gpu,
+    memory: Memory,
+    copies: Copies,
+    scratch: Scratch,
+    watch: Option<Watch>,
+}
+
+/// Looks, whenever the GPU has been waited for, whether what ran there was in order.
+pub type Watch = Box<dyn FnMut() -> Result<()> + Send>;
+
+impl Cuda {
+    /// This GPU as a device.
+    pub fn new(gpu: Gpu) -> Self {
+        let (memory, copies, scratch) = (Memory::default(), Copies::default(), Scratch::default());
+        Self { gpu, memory, copies, scratch, watch: None }
+    }
+
+    /// The same with a watch over it.
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self }
+    }
+
+    /// What the watch says of work that has been waited for, and if nothing, how the work ended.
+    fn waited<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.watch.as_mut().map_or(Ok(()), |watch| watch())?;
+        result
+    }
+}
+
+/// What kernels of a call are specialised for, checked. Half-blocks know nothing of levels and get the most there can be, so
+/// that they are compiled once.
+fn shape(call: &Call, n_level: usize) -> Result<Shape> {
+    let &Call { n, n_time, d_model, n_head, from, .. } = call;
+    let divided = n_head > 0 && d_model > 0 && d_model.is_multiple_of(n_head);
+    ensure!(
+        (1..=MAX_SEQUENCES).contains(&n) && from < n_time && divided && (1..=256).contains(&n_level),
+        Kind::Internal,
+        "a call that makes no sense: {call:?}"
+    );
+    Ok(Shape { d_model, n_head, n_time, n_level })
+}
+
+/// As [`shape`], for kernels that know certain shapes only.
+fn fused(call: &Call, n_level: usize) -> Result<Shape> {
+    let shape = shape(call, n_level)?;
+    ensure!(
+        shape.is_fused(),
+        Kind::DeviceUnavailable,
+        "the GPU's kernels know heads of eight, widths of 32, 64, 96 and 128, and up to 256 timesteps, not {shape:?}"
+    );
+    Ok(shape)
+}
+
+/// Levels of an attention or MLP half-block, which has none.
+const NO_LEVEL: usize = 256;
+
+impl Device for Cuda {
+    fn name(&self) -> String {
+        format!("CUDA ({})", self.gpu.card())
+    }
+
+    fn free_memory(&self) -> Option<usize> {
+        self.gpu.free_memory().ok()
+    }
+
+    fn alloc(&mut self, dtype: Dtype, len: usize) -> Result<Tensor> {
+        self.memory.alloc(&self.gpu, dtype, len)
+    }
+
+    fn free(&mut self, tensor: Tensor) {
+        self.copies.forget(tensor.buffer);
+        self.memory.free(tensor);
+    }
+
+    fn upload(&mut self, to: Tensor, from: &[u8]) -> Result<()> {
+        self.memory.upload(&self.gpu, to, from)
+    }
+
+    fn download(&mut self, from: Tensor, to: &mut [u8]) -> Result<()> {
+        let downloaded = self.memory.download(&self.gpu, from, to);
+        self.waited(downloaded)
+    }
+
+    fn zero(&mut self, tensor: Tensor) -> Result<()> {
+        self.memory.zero(&self.gpu, tensor)
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let done = self.gpu.sync();
+        self.waited(done)
+    }
+
+    fn max_sequences(&self) -> usize {
+        MAX_SEQUENCES
+    }
+
+    fn grad_slots(&self) -> usize {
+        GRAD_SLOTS
+    }
+
+    fn saved_len(&self, half: HalfBlock, call: &Call) -> usize {
+        let one = &Call { n: 1, ..*call };
+        match half {
+            HalfBlock::Attention => attention_saved(one).iter().sum(),
+            HalfBlock::Mlp => mlp_saved(one).iter().sum(),
+        }
+    }
+
+    fn embed(&mut self, call: &Call, params: &EmbedParams, inputs: &Inputs, x: Tensor) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, .. } = call;
+        let shape = shape(call, params.token.len / e.max(1))?;
+        let mut stage = self.memory.stage();
+        let Indices { tokens, conditions, channels, subjects } = Indices::new(&mut stage, call, params, inputs)?;
+        let mut table = |table: Tensor| stage.read(table, table.len);
+        let kernel = EmbedForward {
+            token: table(params.token)?,
+            position: table(params.position)?,
+            channel: table(params.channel)?,
+            subject: table(params.subject)?,
+            condition: table(params.condition)?,
+            tokens,
+            conditions,
+            channels,
+            subjects,
+            x: stage.first_mut(x, n * t * e)?,
+            n: n as u32,
+        };
+        // SAFETY: every length and index has been checked.
+        unsafe { embed::forward(&mut self.gpu, &shape, &kernel) }
+    }
+
+    fn embed_backward(&mut self, call: &Call, grads: &EmbedParams, inputs: &Inputs, dx: Tensor) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, .. } = call;
+        let shape = shape(call, grads.token.len / e.max(1))?;
+        let mut stage = self.memory.stage();
+        let Indices { tokens, conditions, channels, subjects } = Indices::new(&mut stage, call, grads, inputs)?;
+        let dx = stage.first(dx, n * t * e)?;
+        let slots = stage.slots(grads.token)?;
+        let table = |table: Tensor| slots.part(table, table.len);
+        let kernel = EmbedBackward {
+            token: table(grads.token)?,
+            position: table(grads.position)?,
+            channel: table(grads.channel)?,
+            subject: table(grads.subject)?,
+            condition: table(grads.condition)?,
+            tokens,
+            conditions,
+            channels,
+            subjects,
+            dx,
+            n: n as u32,
+            first: call.first as u32,
+            slots: GRAD_SLOTS as u32,
+            slot_len: slots.len as u64,
+        };
+        // SAFETY: every length and index has been checked.
+        unsafe { embed::backward(&mut self.gpu, &shape, &kernel) }
+    }
+
+    fn attention(&mut self, call: &Call, params: &AttentionParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, n_head, from, .. } = call;
+        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * self.saved_len(HalfBlock::Attention, call);
+        let Self { gpu, memory, copies, .. } = self;
+        let mut stage = memory.stage();
+        let pointers = attention::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let x = stage.first_mut(x, n * t * e)?;
+        let saved = saved.map(|saved| stage.first_mut(saved, kept)).transpose()?;
+        let saved = saved.map(|start| saved_of_attention(call, start));
+        let (new, refresh) = (attention::Working::new, attention::Working::refresh);
+        let working = copies.attention.get(gpu, &shape, (*params, n_head), written, &pointers, new, refresh)?;
+        // SAFETY: every length has been checked.
+        unsafe { attention::forward(gpu, &shape, (n, from), &pointers, working, x, saved) }
+    }
+
+    fn attention_backward(
+        &mut self,
+        call: &Call,
+        params: &AttentionParams,
+        grads: &AttentionParams,
+        saved: Tensor,
+        dx: Tensor,
+    ) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, n_head, .. } = call;
+        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * self.saved_len(HalfBlock::Attention, call);
+        let Self { gpu, memory, copies, scratch, .. } = self;
+        let mut stage = memory.stage();
+        let pointers = attention::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let saved = saved_of_attention(call, stage.first(saved, kept)?);
+        let slots = stage.slots(grads.norm_weight)?;
+        let to = attention::Params::of(grads, e, |tensor, len| slots.part(tensor, len))?;
+        let dx = stage.first_mut(dx, n * t * e)?;
+        let [dqkv, dout] = scratch.split(gpu, [n * t * 3 * e / 2, n * t * e / 2])?;
+        let (new, refresh) = (attention::Working::new, attention::Working::refresh);
+        let working = copies.attention.get(gpu, &shape, (*params, n_head), written, &pointers, new, refresh)?;
+        let (part, scratch) = (part(call, &slots), attention::Scratch { dqkv, dout });
+        // SAFETY: every length has been checked.
+        unsafe { attention::backward(gpu, &shape, &part, &pointers, &to, working, &saved, &scratch, dx) }
+    }
+
+    fn mlp(&mut self, call: &Call, params: &MlpParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, from, .. } = call;
+        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * self.saved_len(HalfBlock::Mlp, call);
+        let Self { gpu, memory, copies, .. } = self;
+        let mut stage = memory.stage();
+        let pointers = mlp::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let x = stage.first_mut(x, n * t * e)?;
+        let saved = saved.map(|saved| stage.first_mut(saved, kept)).transpose()?;
+        let saved = saved.map(|start| saved_of_mlp(call, start));
+        let (new, refresh) = (mlp::Working::new, mlp::Working::refresh);
+        let working = copies.mlp.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
+        // SAFETY: every length has been checked.
+        unsafe { mlp::forward(gpu, &shape, (n, from), &pointers, working, x, saved) }
+    }
+
+    fn mlp_backward(
+        &mut self,
+        call: &Call,
+        params: &MlpParams,
+        grads: &MlpParams,
+        saved: Tensor,
+        dx: Tensor,
+    ) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, .. } = call;
+        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * self.saved_len(HalfBlock::Mlp, call);
+        let Self { gpu, memory, copies, scratch, .. } = self;
+        let mut stage = memory.stage();
+        let pointers = mlp::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let saved = saved_of_mlp(call, stage.first(saved, kept)?);
+        let slots = stage.slots(grads.norm_weight)?;
+        let to = mlp::Params::of(grads, e, |tensor, len| slots.part(tensor, len))?;
+        let dx = stage.first_mut(dx, n * t * e)?;
+        let rows = n * t;
+        let [active, dhidden, dout] = scratch.split(gpu, [rows * 2 * e, rows * 2 * e, rows * e / 2])?;
+        let (new, refresh) = (mlp::Working::new, mlp::Working::refresh);
+        let working = copies.mlp.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
+        let (part, scratch) = (part(call, &slots), mlp::Scratch { active, dhidden, dout });
+        // SAFETY: every length has been checked.
+        unsafe { mlp::backward(gpu, &shape, &part, &pointers, &to, working, &saved, &scratch, dx) }
+    }
+
+    fn head_loss(
+        &mut self,
+        call: &Call,
+        params: &HeadParams,
+        inputs: &Inputs,
+        levels: Tensor,
+        x: Tensor,
+        scores: Tensor,
+        backward: Option<HeadBackward>,
+    ) -> Result<()> {
+        let (&Call { n, n_time: t, d_model: e, from, .. }, q) = (call, levels.len);
+        let (shape, written) = (fused(call, q)?, self.memory.written(&params.tensors())?);
+        let Self { gpu, memory, copies, scratch, .. } = self;
+        let mut stage = memory.stage();
+        let pointers = head::Params::of(params, (q, e), |tensor, len| stage.read(tensor, len))?;
+        let (token, most) = stage.indices(inputs.token, n * (t + 1))?;
+        ensure!(most < q, Kind::Internal, "token {most} of a vocabulary of {q}");
+        let channel = channels(&mut stage, inputs, n, &pointers)?;
+        let levels = stage.read(levels, q)?;
+        let (x, scores) = (stage.first(x, n * t * e)?, stage.write(scores, n * Score::LEN)?);
+        let backward = backward.map(|backward| -> Result<_> {
+            let slots = stage.slots(backward.grads.weight)?;
+            let to = head::Params::of(&backward.grads, (q, e), |tensor, len| slots.part(tensor, len))?;
+            let dx = stage.first_mut(backward.dx, n * t * e)?;
+            let rows = n * (t - from);
+            let [dlogits, normals] = scratch.split(gpu, [rows * 8 * q.div_ceil(16), rows * e / 2])?;
+            Ok((slots, to, head::Backward { factor: backward.weight, dx, dlogits, normals }))
+        });
+        let backward = backward.transpose()?;
+        let (new, refresh) = (head::Working::new, head::Working::refresh);
+        let working = copies.head.get(gpu, &shape, (*params, q), written, &pointers, new, refresh)?;
+        let (read, back) = (head::Inputs { token, channel, levels }, backward.map(|(_, _, back)| back));
+        // SAFETY: every length and index has been checked.
+        unsafe { head::loss(gpu, &shape, (n, from), working, &read, x, scores, back) }?;
+        match backward {
+            None => Ok(()),
+            // SAFETY: as above.
+            Some((slots, to, back)) => unsafe {
+                head::gradients(gpu, &shape, &part(call, &slots), &pointers, &to, channel, &back)
+            },
+        }
+    }
+
+    fn head_logits(
+        &mut self,
+        call: &Call,
+        params: &HeadParams,
+        inputs: &Inputs,
+        x: Tensor,
+        logits: Tensor,
+    ) -> Result<()> {
+        let &Call { n, n_time: t, d_model: e, from, .. } = call;
+        let rows = n * t.saturating_sub(from);
+        let q = logits.len / rows.max(1);
+        let (shape, written) = (fused(call, q)?, self.memory.written(&params.tensors())?);
+        let Self { gpu, memory, copies, .. } = self;
+        let mut stage = memory.stage();
+        let pointers = head::Params::of(params, (q, e), |tensor, len| stage.read(tensor, len))?;
+        let channel = channels(&mut stage, inputs, n, &pointers)?;
+        let (x, logits) = (stage.first(x, n * t * e)?, stage.write(logits, rows * q)?);
+        let (new, refresh) = (head::Working::new, head::Working::refresh);
+        let working = copies.head.get(gpu, &shape, (*params, q), written, &pointers, new, refresh)?;
+        // SAFETY: every length and index has been checked.
+        unsafe { head::logits(gpu, &shape, (n, from), working, channel, x, logits) }
+    }
+
+    fn update(&mut self, state: &OptimizerState, hyper: &AdamW, scores: Tensor) -> Result<UpdateOutcome> {
+        let len = state.params.len;
+        let aligned = [state.params, state.grads, state.m, state.v].iter().all(|t| t.offset.is_multiple_of(4));
+        ensure!(aligned && len > 0 && state.n_decayed <= len, Kind::Internal, "a state that makes no sense: {state:?}");
+        let mut stage = self.memory.stage();
+        let on_gpu = State {
+            len,
+            n_decayed: state.n_decayed,
+            params: stage.write(state.params, len)?,
+            grads: stage.write(state.grads, GRAD_SLOTS * len)?,
+            m: stage.write(state.m, len)?,
+            v: stage.write(state.v, len)?,
+        };
+        let scores = (stage.read(scores, scores.len)?, scores.len);
+        // The kernels know no shape.
+        let shape = Shape { d_model: 8, n_head: 1, n_time: 1, n_level: 1 };
+        // SAFETY: every length has been checked.
+        let outcome = unsafe { update::update(&mut self.gpu, &shape, &on_gpu, hyper, scores) };
+        self.waited(outcome)
+    }
+
+    fn rollout(
+        &mut self,
+        _config: &ModelConfig,
+        _params: &Parameters,
+        _rollout: &Rollout,
+        _tokens: &mut [u8],
+        _logits: Option<&mut [f32]>,
+    ) -> Result<()> {
+        let what = "generation does not run on the GPU yet";
+        Err(Error::new(Kind::DeviceUnavailable, what).hint("Use --device cpu"))
+    }
+}

@@ -1,0 +1,138 @@
+//! From a stage's handles to what its launcher takes: pointers of checked length, indices within their tables, and where in
+//! a half-block's tensor each thing it keeps lies.
+
+use super::kernel::Pointer;
+use super::memory::{Slots, Stage};
+use super::{GRAD_SLOTS, Part, attention, head, mlp};
+use crate::device::{AttentionParams, Call, EmbedParams, HeadParams, Inputs, MlpParams, Tensor};
+use crate::ensure;
+use crate::error::{Kind, Result};
+
+impl attention::Params {
+    /// The pointers that `part` finds for handles and their lengths.
+    pub(super) fn of(
+        params: &AttentionParams,
+        e: usize,
+        mut part: impl FnMut(Tensor, usize) -> Resolved,
+    ) -> Result<Self> {
+        Ok(Self {
+            norm_weight: part(params.norm_weight, e)?,
+            norm_bias: part(params.norm_bias, e)?,
+            qkv_weight: part(params.qkv_weight, 3 * e * e)?,
+            qkv_bias: part(params.qkv_bias, 3 * e)?,
+            proj_weight: part(params.proj_weight, e * e)?,
+            proj_bias: part(params.proj_bias, e)?,
+        })
+    }
+}
+
+impl mlp::Params {
+    /// The pointers that `part` finds for handles and their lengths.
+    pub(super) fn of(params: &MlpParams, e: usize, mut part: impl FnMut(Tensor, usize) -> Resolved) -> Result<Self> {
+        Ok(Self {
+            norm_weight: part(params.norm_weight, e)?,
+            norm_bias: part(params.norm_bias, e)?,
+            fc_weight: part(params.fc_weight, 4 * e * e)?,
+            fc_bias: part(params.fc_bias, 4 * e)?,
+            proj_weight: part(params.proj_weight, 4 * e * e)?,
+            proj_bias: part(params.proj_bias, e)?,
+        })
+    }
+}
+
+impl head::Params {
+    /// The pointers that `part` finds for handles and their lengths, for `q` levels of width `e`.
+    pub(super) fn of(
+        params: &HeadParams,
+        (q, e): (usize, usize),
+        mut part: impl FnMut(Tensor, usize) -> Resolved,
+    ) -> Result<Self> {
+        let matrices = if params.per_channel { params.weight.len / (q * e) } else { 1 };
+        Ok(Self {
+            norm_weight: part(params.norm_weight, e)?,
+            norm_bias: part(params.norm_bias, e)?,
+            weight: part(params.weight, matrices.max(1) * q * e)?,
+            matrices: matrices.max(1),
+        })
+    }
+}
+
+/// What a handle is resolved to.
+type Resolved = Result<Pointer<f32>>;
+
+/// The part of the gradients' buffer that a call adds to.
+pub(super) fn part(call: &Call, slots: &Slots) -> Part {
+    Part { n: call.n, first: call.first, from: call.from, slots: GRAD_SLOTS, slot_len: slots.len }
+}
+
+/// Words that an attention half-block keeps, in the order in which they lie: normalised rows, answers, norms' factors, sums of
+/// exponentials.
+pub(super) fn attention_saved(call: &Call) -> [usize; 4] {
+    let rows = call.n * call.n_time;
+    [rows * call.d_model / 2, rows * call.d_model / 2, rows, rows * call.n_head]
+}
+
+/// Words that an MLP half-block keeps: normalised rows, norms' factors.
+pub(super) fn mlp_saved(call: &Call) -> [usize; 2] {
+    let rows = call.n * call.n_time;
+    [rows * call.d_model / 2, rows]
+}
+
+/// Where stretches of these lengths begin, one after another from `start` on.
+fn cut<const N: usize>(start: Pointer<f32>, lens: [usize; N]) -> [Pointer<f32>; N] {
+    let mut next = start;
+    lens.map(|len| {
+        let here = next;
+        next = next.offset(len);
+        here
+    })
+}
+
+/// Where what an attention half-block keeps lies.
+pub(super) fn saved_of_attention(call: &Call, start: Pointer<f32>) -> attention::Saved {
+    let [normal, answer, scale, lse] = cut(start, attention_saved(call));
+    attention::Saved { normal: normal.cast(), scale, answer: answer.cast(), lse }
+}
+
+/// Where what an MLP half-block keeps lies.
+pub(super) fn saved_of_mlp(call: &Call, start: Pointer<f32>) -> mlp::Saved {
+    let [normal, scale] = cut(start, mlp_saved(call));
+    mlp::Saved { normal: normal.cast(), scale }
+}
+
+/// What an embedding reads besides its tables.
+pub(super) struct Indices {
+    pub tokens: Pointer<u8>,
+    pub conditions: Pointer<u16>,
+    pub channels: Pointer<u32>,
+    pub subjects: Pointer<u32>,
+}
+
+impl Indices {
+    /// Checks that every index is within its table.
+    pub fn new(stage: &mut Stage, call: &Call, tables: &EmbedParams, inputs: &Inputs) -> Result<Self> {
+        let &Call { n, n_time: t, d_model: e, .. } = call;
+        let (tokens, token) = stage.indices(inputs.token, n * (t + 1))?;
+        let (conditions, condition) = stage.indices(inputs.condition, n * t)?;
+        let (channels, channel) = stage.indices(inputs.channel, n)?;
+        let (subjects, subject) = stage.indices(inputs.subject, n)?;
+        for (name, table, most) in [
+            ("token", tables.token, token),
+            ("position", tables.position, t - 1),
+            ("condition", tables.condition, condition),
+            ("channel", tables.channel, channel),
+            ("subject", tables.subject, subject),
+        ] {
+            ensure!(most < table.len / e, Kind::Internal, "{name} {most} is beyond its table");
+        }
+        Ok(Self { tokens, conditions, channels, subjects })
+    }
+}
+
+/// The channels of a call, each of which must have a matrix where each has its own.
+pub(super) fn channels(stage: &mut Stage, inputs: &Inputs, n: usize, params: &head::Params) -> Result<Pointer<u32>> {
+    let (channel, most) = stage.indices(inputs.channel, n)?;
+    let inside = params.matrices == 1 || most < params.matrices;
+    ensure!(inside, Kind::Internal, "channel {most} has no head among {}", params.matrices);
+    Ok(channel)
+}

@@ -1,0 +1,224 @@
+//! The whole network on the emulated GPU: ten steps of training beside the CPU's, learning, and what must not change a bit.
+
+use crate::gpu::{self, adversarial, assert_clean};
+use gpt2meg::device::cpu::Cpu;
+use gpt2meg::device::cuda::{Cuda, Gpu};
+use gpt2meg::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Score, Tensor};
+use gpt2meg::model::config::{Head, ModelConfig};
+use gpt2meg::model::gpt2::{Backward, Gpt2, Workspace};
+use gpt2meg::model::layout::ParamLayout;
+use gpt2meg::train::init;
+use ptx_emulator::settings::{Rounding, Settings, Watch};
+use ptx_emulator::target::Target;
+
+/// A whole-head model's shape, with fewer layers, channels and timesteps.
+fn paper() -> ModelConfig {
+    ModelConfig { n_layer: 2, n_ctx: 32, ..ModelConfig::single(3, 2, 3) }
+}
+
+/// The smallest that the fused kernels know.
+fn small() -> ModelConfig {
+    ModelConfig { n_layer: 1, n_ctx: 16, n_level: 16, head: Head::PerChannel, ..ModelConfig::tiny(3, 1, 2) }
+}
+
+/// Parameters and both moments.
+type State = [Vec<f32>; 3];
+
+fn fresh(config: &ModelConfig) -> State {
+    let layout = ParamLayout::new(config);
+    [init::parameters(&layout, 5), vec![0.0; layout.len()], vec![0.0; layout.len()]]
+}
+
+/// A training run in the small, on one batch of `n` sequences.
+struct Run<'a> {
+    device: &'a mut dyn Device,
+    model: Gpt2,
+    work: Workspace,
+    backward: Backward,
+    inputs: Inputs,
+    scores: Tensor,
+    state: OptimizerState,
+    n: usize,
+    step: u64,
+}
+
+fn put<T: bytemuck::Pod>(device: &mut dyn Device, dtype: Dtype, data: &[T]) -> Tensor {
+    let tensor = device.alloc(dtype, data.len()).unwrap();
+    device.upload(tensor, bytemuck::cast_slice(data)).unwrap();
+    tensor
+}
+
+fn get(device: &mut dyn Device, tensor: Tensor) -> Vec<f32> {
+    let mut data = vec![0.0f32; tensor.len];
+    device.download(tensor, bytemuck::cast_slice_mut(&mut data)).unwrap();
+    data
+}
+
+/// Every sequence is a walk whose steps follow from where it is, so that there is something to learn.
+fn walks(config: &ModelConfig, n: usize) -> Vec<u8> {
+    let (q, t) = (config.n_level, config.n_ctx);
+    let walk = |i: usize| {
+        let mut at = 7 * i + 1;
+        (0..=t).map(move |_| {
+            at = (5 * at + 3) % q;
+            at as u8
+        })
+    };
+    (0..n).flat_map(walk).collect()
+}
+
+impl<'a> Run<'a> {
+    fn new(device: &'a mut dyn Device, config: &ModelConfig, n: usize, start: &State) -> Self {
+        let layout = ParamLayout::new(config);
+        let t = config.n_ctx;
+        let [params, m, v] = start.each_ref().map(|data| put(device, Dtype::F32, data));
+        let grads = device.alloc(Dtype::F32, device.grad_slots() * layout.len()).unwrap();
+        let values: Vec<f32> = (0..config.n_level).map(|level| level as f32 / config.n_level as f32).collect();
+        let levels = put(device, Dtype::F32, &values);
+        let condition: Vec<u16> = (0..n * t).map(|i| (i / 5 % (config.n_condition + 1)) as u16).collect();
+        let channel: Vec<u32> = (0..n).map(|i| (i % config.n_channel) as u32).collect();
+        let subject: Vec<u32> = (0..n).map(|i| (i % config.n_subject) as u32).collect();
+        let inputs = Inputs {
+            token: put(device, Dtype::U8, &walks(config, n)),
+            condition: put(device, Dtype::U16, &condition),
+            channel: put(device, Dtype::U32, &channel),
+            subject: put(device, Dtype::U32, &subject),
+        };
+        let scores = device.alloc(Dtype::F32, n * Score::LEN).unwrap();
+        let weight = 1.0 / (n * (t - config.first_target())) as f32;
+        let backward = Backward { grads: layout.bind(grads), weight };
+        let model = Gpt2 { params: layout.bind(params), levels, config: config.clone() };
+        let work = model.workspace(device, n, true).unwrap();
+        let state = OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() };
+        Self { device, model, work, backward, inputs, scores, state, n, step: 0 }
+    }
+
+    /// Scores, and with `backward` gradients, in calls of at most `cut` sequences; the mean loss.
+    fn loss(&mut self, cut: usize, backward: bool) -> f64 {
+        let t = self.model.config.n_ctx;
+        for first in (0..self.n).step_by(cut) {
+            let n = cut.min(self.n - first);
+            let (call, inputs) = (self.model.call(first, n), self.inputs.sequences(first, n, t));
+            let scores = self.scores.slice(first * Score::LEN, n * Score::LEN);
+            let backward = backward.then_some(&self.backward);
+            self.model.loss(self.device, &call, &inputs, &self.work, scores, backward).unwrap();
+        }
+        let nats: f64 = get(self.device, self.scores).chunks_exact(Score::LEN).map(|row| f64::from(row[0])).sum();
+        nats / (self.n * (t - self.model.config.first_target())) as f64
+    }
+
+    /// One step of training; the loss before it.
+    fn step(&mut self, cut: usize, lr: f32) -> f64 {
+        let loss = self.loss(cut, true);
+        self.step += 1;
+        let (eps, weight_decay, max_norm) = (1e-8, 0.01, 1.0);
+        let hyper = AdamW { lr, beta1: 0.9, beta2: 0.99, eps, weight_decay, max_norm, step: self.step };
+        assert!(self.device.update(&self.state, &hyper, self.scores).unwrap().applied);
+        loss
+    }
+
+    /// As it is now, on the host.
+    fn read(&mut self) -> State {
+        [self.state.params, self.state.m, self.state.v].map(|tensor| get(self.device, tensor))
+    }
+}
+
+/// The emulated GPU with these settings, as if it had so many multiprocessors at most.
+fn emulated(settings: &Settings, multiprocessors: u32) -> Option<Cuda> {
+    let standin = gpu::emulator(settings)?;
+    let mut gpu = Gpu::open(0).unwrap();
+    gpu.limit_multiprocessors(multiprocessors);
+    Some(Cuda::new(gpu).watched(Box::new(move || {
+        assert_clean(&standin);
+        Ok(())
+    })))
+}
+
+#[test]
+fn ten_steps_follow_the_cpus() {
+    let (config, n) = (paper(), 3);
+    let Some(mut cuda) = emulated(&adversarial(), u32::MAX) else { return };
+    let mut cpu = Cpu::new(Some(2)).unwrap();
+    let mut gpu = Run::new(&mut cuda, &config, n, &fresh(&config));
+    let mut cpu = Run::new(&mut cpu, &config, n, &fresh(&config));
+    let losses: Vec<(f64, f64)> = (0..10).map(|_| (gpu.step(n, 1e-3), cpu.step(n, 1e-3))).collect();
+    let learned = losses[0].1 - losses[9].1;
+    assert!(learned > 0.5, "ten steps that learn nothing prove nothing: {losses:?}");
+    for (step, (gpu, cpu)) in losses.iter().enumerate() {
+        // Half a unit in the last place of bf16, of the loss: its targets' errors are as likely up as down.
+        assert!((gpu - cpu).abs() <= cpu / 512.0, "step {step}: {gpu} for the CPU's {cpu}; {losses:?}");
+    }
+}
+
+#[test]
+fn a_small_model_learns() {
+    // Checks off: they have been on for every kernel.
+    let settings = Settings { watch: Watch::Off, ..Settings::default() };
+    let Some(mut cuda) = emulated(&settings, u32::MAX) else { return };
+    let (config, n) = (small(), 3);
+    let mut run = Run::new(&mut cuda, &config, n, &fresh(&config));
+    let first = run.step(n, 3e-3);
+    let last = (0..200).map(|_| run.step(n, 3e-3)).last().unwrap();
+    assert!((first - (config.n_level as f64).ln()).abs() < 0.1, "it starts by knowing nothing: {first}");
+    assert!(last < 0.05, "what follows from where it is has been learnt: {last}");
+}
+
+#[test]
+fn neither_card_nor_order_nor_cut_nor_resuming_changes_a_bit() {
+    let (config, n, steps) = (small(), 9, 3);
+    let exact = |target, seed| Settings { target, seed, rounding: Rounding::Exact, threads: 2, ..Settings::default() };
+    let Some(mut device) = emulated(&exact(Target::Sm80, 0), u32::MAX) else { return };
+    let mut run = Run::new(&mut device, &config, n, &fresh(&config));
+    (0..2 * steps).for_each(|_| _ = run.step(n, 1e-2));
+    let expected = run.read();
+
+    let others = [(Target::Sm80, u32::MAX, n), (Target::Sm86, 1, n), (Target::Sm90, u32::MAX, 4)];
+    for (seed, (target, multiprocessors, cut)) in others.into_iter().enumerate() {
+        let settings = exact(target, seed as u64 + 1);
+        let mut state = fresh(&config);
+        // Two processes: the second goes on from what the first left.
+        for part in 0..2 {
+            let mut device = emulated(&settings, multiprocessors).unwrap();
+            let mut run = Run::new(&mut device, &config, n, &state);
+            run.step = part * steps as u64;
+            (0..steps).for_each(|_| _ = run.step(cut, 1e-2));
+            state = run.read();
+        }
+        assert!(state == expected, "{target}, {multiprocessors} multiprocessors, calls of {cut}");
+    }
+}
+
+#[test]
+fn working_copies_are_never_stale() {
+    let (config, n) = (small(), 2);
+    let Some(mut device) = emulated(&adversarial(), u32::MAX) else { return };
+    let loss_of = |params: &[f32]| {
+        let mut device = emulated(&adversarial(), u32::MAX).unwrap();
+        let [_, m, v] = fresh(&config);
+        Run::new(&mut device, &config, n, &[params.to_vec(), m, v]).loss(n, false)
+    };
+    let mut run = Run::new(&mut device, &config, n, &fresh(&config));
+    let first = run.loss(n, false);
+    run.step(n, 1e-2);
+    let [params, ..] = run.read();
+    let after_update = run.loss(n, false);
+    assert_ne!(after_update, first);
+    assert_eq!(after_update, loss_of(&params), "after an update");
+
+    let halved: Vec<f32> = params.iter().map(|x| x / 2.0).collect();
+    run.device.upload(run.state.params, bytemuck::cast_slice(&halved)).unwrap();
+    assert_eq!(run.loss(n, false), loss_of(&halved), "after an upload");
+
+    // One parameter alone, through a handle of its own.
+    let bias = run.model.params.blocks[0].1.fc_bias;
+    let mut changed = halved.clone();
+    changed[bias.offset..][..bias.len].fill(0.5);
+    run.device.upload(bias, bytemuck::cast_slice(&vec![0.5f32; bias.len])).unwrap();
+    assert_eq!(run.loss(n, false), loss_of(&changed), "after an upload of one");
+
+    // A buffer that is given back, and another one in its place.
+    run.device.free(run.state.params);
+    let params = put(run.device, Dtype::F32, &params);
+    assert_eq!(params.buffer, run.state.params.buffer, "the test is of a number used again");
+    assert_eq!(run.loss(n, false), after_update, "after a new allocation");
+}

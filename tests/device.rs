@@ -1,0 +1,152 @@
+//! Choosing a device: what the program says where CUDA is not, or not whole, and the emulated one from end to end.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Exit code where a device cannot be had.
+const UNAVAILABLE: i32 = 69;
+
+/// A folder with some data in `data`.
+fn world() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    support::write_recording(&data, "a", 2, [200, 60, 60], |channel, time| {
+        ((time * 7919 + channel * 31) % 101) as f64 / 101.0 - 0.5
+    });
+    folder
+}
+
+/// The smallest model that fused kernels know.
+const SMALL: &str = "data --layers 1 --heads 4 --d-model 32 --context 16 --validation-windows 1";
+
+/// `gpt2meg train` in a folder, with these flags more.
+fn train(folder: &Path, flags: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+    command.arg("train").args(flags.split(' '));
+    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    command
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Whether this machine has a CUDA driver: the tests are of machines without.
+fn has_driver() -> bool {
+    gpt2meg::device::cuda::has_driver()
+}
+
+#[test]
+fn without_a_driver_auto_is_the_cpu_and_cuda_one_clear_error() {
+    if has_driver() {
+        return;
+    }
+    let world = world();
+    let auto = train(world.path(), &format!("{SMALL} --device auto --out auto --steps 3")).output().unwrap();
+    assert!(auto.status.success(), "{}", text(&auto));
+    let said = text(&auto);
+    assert!(said.contains("on CPU") && !said.contains("CUDA") && !said.contains("GPU"), "{said}");
+    let cuda = train(world.path(), &format!("{SMALL} --device cuda --out cuda --steps 3")).output().unwrap();
+    assert_eq!(cuda.status.code(), Some(UNAVAILABLE), "{}", text(&cuda));
+    let said = text(&cuda);
+    assert!(said.contains("no CUDA driver") && said.contains("--device cpu") && said.lines().count() == 1, "{said}");
+    assert!(!world.path().join("cuda").exists(), "nothing is left behind");
+}
+
+#[cfg(feature = "emulated")]
+mod emulated {
+    use super::*;
+    use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
+
+    /// The compiler's folder of libraries, for the loader; none is a failure where it was installed on purpose.
+    fn compiler() -> Option<std::path::PathBuf> {
+        let found = Toolkit::find();
+        assert!(found.is_ok() || std::env::var_os(REQUIRED_VARIABLE).is_none(), "{}", found.unwrap_err());
+        Some(found.ok()?.nvrtc().parent().unwrap().to_path_buf())
+    }
+
+    /// As [`train`], on the emulator, with the compiler where the loader finds it.
+    fn emulated(folder: &Path, compiler: &Path, flags: &str) -> Output {
+        let flags = format!("--device emulated {flags}");
+        train(folder, &flags).env("LD_LIBRARY_PATH", compiler).output().unwrap()
+    }
+
+    /// The training losses of a run.
+    fn losses(run: &Path) -> Vec<f64> {
+        let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+        let loss = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["nats"].as_f64().unwrap();
+        log.lines().map(loss).collect()
+    }
+
+    #[test]
+    fn a_run_on_the_emulator_is_a_run() {
+        let Some(compiler) = compiler() else { return };
+        let world = world();
+        let folder = world.path();
+        let whole = emulated(folder, &compiler, &format!("{SMALL} --out whole --steps 3"));
+        assert!(whole.status.success(), "{}", text(&whole));
+        assert!(text(&whole).contains("on CUDA (PTX emulator"), "{}", text(&whole));
+        let kernels = folder.join("cache/gpt2meg/kernels");
+        let n_kernel = std::fs::read_dir(&kernels).unwrap().count();
+        assert!(n_kernel > 5, "compiled kernels are kept");
+
+        let cpu = train(folder, &format!("{SMALL} --device cpu --out cpu --steps 3")).output().unwrap();
+        assert!(cpu.status.success(), "{}", text(&cpu));
+        for (gpu, cpu) in losses(&folder.join("whole")).iter().zip(losses(&folder.join("cpu"))) {
+            assert!((gpu - cpu).abs() <= cpu / 512.0, "{gpu} for the CPU's {cpu}");
+        }
+
+        // Stopped after two steps and resumed, with the kernels of the first run: the same bytes.
+        let part = emulated(folder, &compiler, &format!("{SMALL} --out part --steps 2"));
+        assert!(part.status.success(), "{}", text(&part));
+        let resumed = emulated(folder, &compiler, "--out part --steps 3 --resume");
+        assert!(resumed.status.success(), "{}", text(&resumed));
+        let step = |run: &str| {
+            let path = folder.join(run).join("checkpoints");
+            let last = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+            let container = std::fs::read(last).unwrap();
+            let tensors = safetensors::SafeTensors::deserialize(&container).unwrap();
+            let mut all: Vec<_> = tensors.tensors().into_iter().map(|(name, t)| (name, t.data().to_vec())).collect();
+            all.sort();
+            all
+        };
+        assert!(step("part") == step("whole"), "resumed, it is another model");
+        assert_eq!(std::fs::read_dir(&kernels).unwrap().count(), n_kernel, "and nothing had to be compiled");
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
+        let Some(compiler) = compiler() else { return };
+        let world = world();
+        let output =
+            emulated(world.path(), &compiler, &format!("{SMALL} --out run --steps 1 --windows-per-step 200000000"));
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(UNAVAILABLE), "{said}");
+        let fits = said.trim_end().rsplit("--windows-per-step ").next().unwrap().parse::<f64>().unwrap();
+        // 16 GiB of it, at two channels of 16 tokens, conditions and a row of scores for each.
+        let per_window = 2.0 * (3.0 * 16.0 + 1.0 + 16.0);
+        assert!(said.contains("on the device, where 17.2 GB are free"), "{said}");
+        assert!((0.9..1.0).contains(&(fits * per_window / 2f64.powi(34))), "{said}");
+        assert!(!world.path().join("run").exists(), "nothing is left behind");
+    }
+
+    #[test]
+    fn without_a_compiler_there_is_one_clear_error() {
+        let elsewhere = ["/usr/local/cuda", "/usr/lib/x86_64-linux-gnu/libnvrtc.so.12"];
+        if elsewhere.iter().any(|path| Path::new(path).exists()) {
+            return;
+        }
+        let world = world();
+        let mut command = train(world.path(), &format!("{SMALL} --device emulated --out run --steps 1"));
+        let keep = std::env::vars().filter(|(name, _)| name.starts_with("CARGO"));
+        command.env_clear().envs(keep).env("PATH", world.path()).env("HOME", world.path());
+        let output = command.output().unwrap();
+        let said = text(&output);
+        assert_eq!(output.status.code(), Some(UNAVAILABLE), "{said}");
+        assert!(said.contains("no CUDA compiler") && said.contains("pip install"), "{said}");
+        assert!(said.lines().count() == 1 && !world.path().join("run").exists(), "{said}");
+    }
+}
