@@ -22,12 +22,16 @@ fn world() -> tempfile::TempDir {
 /// The smallest model that fused kernels know.
 const SMALL: &str = "data --layers 1 --heads 4 --d-model 32 --context 16 --validation-windows 1";
 
-/// `gpt2meg train` in a folder, with these flags more.
-fn train(folder: &Path, flags: &str) -> Command {
+/// A command in a folder.
+fn command(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
-    command.arg("train").args(flags.split(' '));
-    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command
+}
+
+/// `gpt2meg train` in a folder, with these flags.
+fn train(folder: &Path, flags: &str) -> Command {
+    command(folder, &format!("train {flags}"))
 }
 
 fn text(output: &Output) -> String {
@@ -70,8 +74,12 @@ mod emulated {
 
     /// As [`train`], on the emulator, with the compiler where the loader finds it.
     fn emulated(folder: &Path, compiler: &Path, flags: &str) -> Output {
-        let flags = format!("--device emulated {flags}");
-        train(folder, &flags).env("LD_LIBRARY_PATH", compiler).output().unwrap()
+        run(folder, compiler, &format!("train --device emulated {flags}"))
+    }
+
+    /// A command in a folder, with the compiler where the loader finds it.
+    fn run(folder: &Path, compiler: &Path, line: &str) -> Output {
+        command(folder, line).env("LD_LIBRARY_PATH", compiler).output().unwrap()
     }
 
     /// The training losses of a run.
@@ -98,6 +106,10 @@ mod emulated {
         for (gpu, cpu) in losses(&folder.join("whole")).iter().zip(losses(&folder.join("cpu"))) {
             assert!((gpu - cpu).abs() <= cpu / 512.0, "{gpu} for the CPU's {cpu}");
         }
+
+        let generate = "generate whole --data data --out made.npy --timesteps 20 --device emulated";
+        let made = run(folder, &compiler, generate);
+        assert!(made.status.success() && folder.join("made.npy").exists(), "{}", text(&made));
 
         // Stopped after two steps and resumed, with the kernels of the first run: the same bytes.
         let part = emulated(folder, &compiler, &format!("{SMALL} --out part --steps 2"));

@@ -28,4 +28,4 @@ else
     echo "the CUDA compiler could not be set up in target/cuda: tests that compile kernels will say that they are skipped" >&2
 fi
 
-exec cargo test --workspace --features python-tests "$@"
+exec cargo test --workspace --features python-tests,emulated "$@"

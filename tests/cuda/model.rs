@@ -3,7 +3,7 @@
 use crate::gpu::{self, adversarial, assert_clean};
 use gpt2meg::device::cpu::Cpu;
 use gpt2meg::device::cuda::{Cuda, Gpu};
-use gpt2meg::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Score, Tensor};
+use gpt2meg::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Rollout, Sampler, Score, Tensor};
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::gpt2::{Backward, Gpt2, Workspace};
 use gpt2meg::model::layout::ParamLayout;
@@ -117,6 +117,29 @@ impl<'a> Run<'a> {
         loss
     }
 
+    /// The logits from which a few tokens are drawn, and the tokens.
+    fn rollout(&mut self) -> (Vec<f32>, Vec<u8>) {
+        let (n_prompt, n_new, q) = (3, 4, self.model.config.n_level);
+        let sampler = Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false };
+        let rollout = Rollout {
+            n: 1,
+            n_prompt,
+            n_new,
+            prompt: &[1, 2, 3],
+            condition: &[0; 6],
+            channel: &[2],
+            subject: &[0],
+            key: &[9],
+            timestep: 0,
+            seed: 3,
+            sampler,
+        };
+        let (mut tokens, mut logits) = (vec![0; n_new], vec![f32::NAN; n_new * q]);
+        let Gpt2 { config, params, .. } = &self.model;
+        self.device.rollout(config, params, &rollout, &mut tokens, Some(&mut logits)).unwrap();
+        (logits, tokens)
+    }
+
     /// As it is now, on the host.
     fn read(&mut self) -> State {
         [self.state.params, self.state.m, self.state.v].map(|tensor| get(self.device, tensor))
@@ -192,33 +215,35 @@ fn neither_card_nor_order_nor_cut_nor_resuming_changes_a_bit() {
 fn working_copies_are_never_stale() {
     let (config, n) = (small(), 2);
     let Some(mut device) = emulated(&adversarial(), u32::MAX) else { return };
-    let loss_of = |params: &[f32]| {
+    let results = |run: &mut Run| (run.loss(n, false), run.rollout());
+    // What a device that has seen nothing else makes of parameters.
+    let anew = |params: &[f32]| {
         let mut device = emulated(&adversarial(), u32::MAX).unwrap();
         let [_, m, v] = fresh(&config);
-        Run::new(&mut device, &config, n, &[params.to_vec(), m, v]).loss(n, false)
+        results(&mut Run::new(&mut device, &config, n, &[params.to_vec(), m, v]))
     };
     let mut run = Run::new(&mut device, &config, n, &fresh(&config));
-    let first = run.loss(n, false);
+    let first = results(&mut run);
     run.step(n, 1e-2);
     let [params, ..] = run.read();
-    let after_update = run.loss(n, false);
+    let after_update = results(&mut run);
     assert_ne!(after_update, first);
-    assert_eq!(after_update, loss_of(&params), "after an update");
+    assert_eq!(after_update, anew(&params), "after an update");
 
     let halved: Vec<f32> = params.iter().map(|x| x / 2.0).collect();
     run.device.upload(run.state.params, bytemuck::cast_slice(&halved)).unwrap();
-    assert_eq!(run.loss(n, false), loss_of(&halved), "after an upload");
+    assert_eq!(results(&mut run), anew(&halved), "after an upload");
 
     // One parameter alone, through a handle of its own.
     let bias = run.model.params.blocks[0].1.fc_bias;
     let mut changed = halved.clone();
     changed[bias.offset..][..bias.len].fill(0.5);
     run.device.upload(bias, bytemuck::cast_slice(&vec![0.5f32; bias.len])).unwrap();
-    assert_eq!(run.loss(n, false), loss_of(&changed), "after an upload of one");
+    assert_eq!(results(&mut run), anew(&changed), "after an upload of one");
 
     // A buffer that is given back, and another one in its place.
     run.device.free(run.state.params);
     let params = put(run.device, Dtype::F32, &params);
     assert_eq!(params.buffer, run.state.params.buffer, "the test is of a number used again");
-    assert_eq!(run.loss(n, false), after_update, "after a new allocation");
+    assert_eq!(results(&mut run), after_update, "after a new allocation");
 }

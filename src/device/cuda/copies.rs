@@ -3,7 +3,7 @@
 //! Nothing has to be told that parameters change: whatever writes a buffer (an upload, an update) passes through
 //! [`super::memory`], which notes when; a copy that is older than what it was made from is stale.
 
-use super::{Gpu, Shape, attention, head, mlp};
+use super::{Gpu, Shape, attention, head, mlp, rollout};
 use crate::device::{AttentionParams, HeadParams, MlpParams, Tensor};
 use crate::error::Result;
 use std::collections::HashMap;
@@ -19,6 +19,8 @@ pub struct Copies {
     pub mlp: Cache<MlpParams, mlp::Working>,
     /// Of heads, by the number of levels.
     pub head: Cache<(HeadParams, usize), head::Working>,
+    /// Of whole networks, for generation, by the number of heads.
+    pub network: Cache<(Vec<Tensor>, usize), rollout::Working>,
 }
 
 impl Copies {
@@ -28,6 +30,7 @@ impl Copies {
         self.attention.0.retain(|(params, _), _| !params.tensors().into_iter().any(lies));
         self.mlp.0.retain(|params, _| !params.tensors().into_iter().any(lies));
         self.head.0.retain(|(params, _), _| !params.tensors().into_iter().any(lies));
+        self.network.0.retain(|(tensors, _), _| !tensors.iter().copied().any(lies));
     }
 }
 

@@ -3,16 +3,18 @@
 use super::copies::Copies;
 use super::kernel::embed::{EmbedBackward, EmbedForward};
 use super::memory::Memory;
-use super::resolve::{Indices, attention_saved, channels, mlp_saved, part, saved_of_attention, saved_of_mlp};
+use super::resolve::{
+    Indices, attention_saved, channels, mlp_saved, network, part, saved_of_attention, saved_of_mlp, tensors,
+};
 use super::scratch::Scratch;
 use super::update::State;
-use super::{GRAD_SLOTS, Gpu, Shape, attention, embed, head, mlp, update};
+use super::{GRAD_SLOTS, Gpu, Shape, attention, embed, head, mlp, rollout, update};
 use crate::device::{
     AdamW, AttentionParams, Call, Device, Dtype, EmbedParams, HalfBlock, HeadBackward, HeadParams, Inputs, MlpParams,
     OptimizerState, Rollout, Score, Tensor, UpdateOutcome,
 };
 use crate::ensure;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::model::config::ModelConfig;
 use crate::model::layout::Parameters;
 
@@ -355,13 +357,20 @@ impl Device for Cuda {
 
     fn rollout(
         &mut self,
-        _config: &ModelConfig,
-        _params: &Parameters,
-        _rollout: &Rollout,
-        _tokens: &mut [u8],
-        _logits: Option<&mut [f32]>,
+        config: &ModelConfig,
+        params: &Parameters,
+        rollout: &Rollout,
+        tokens: &mut [u8],
+        logits: Option<&mut [f32]>,
     ) -> Result<()> {
-        let what = "generation does not run on the GPU yet";
-        Err(Error::new(Kind::DeviceUnavailable, what).hint("Use --device cpu"))
+        let handles = tensors(params);
+        let written = self.memory.written(&handles)?;
+        let Self { gpu, memory, copies, .. } = self;
+        let pointers = network(&mut memory.stage(), config, params)?;
+        let (shape, new, refresh) = (rollout::shape(config), rollout::Working::new, rollout::Working::fill);
+        let working = copies.network.get(gpu, &shape, (handles, config.n_head), written, &pointers, new, refresh)?;
+        // SAFETY: every length has been checked.
+        let done = unsafe { rollout::rollout(gpu, config, &pointers, working, rollout, None, tokens, logits) };
+        self.waited(done)
     }
 }

@@ -3,10 +3,12 @@
 
 use super::kernel::Pointer;
 use super::memory::{Slots, Stage};
-use super::{GRAD_SLOTS, Part, attention, head, mlp};
+use super::{GRAD_SLOTS, Part, attention, head, mlp, rollout};
 use crate::device::{AttentionParams, Call, EmbedParams, HeadParams, Inputs, MlpParams, Tensor};
 use crate::ensure;
 use crate::error::{Kind, Result};
+use crate::model::config::ModelConfig;
+use crate::model::layout::Parameters;
 
 impl attention::Params {
     /// The pointers that `part` finds for handles and their lengths.
@@ -59,6 +61,34 @@ impl head::Params {
 
 /// What a handle is resolved to.
 type Resolved = Result<Pointer<f32>>;
+
+/// Every handle of a network, in the order of its parts.
+pub(super) fn tensors(params: &Parameters) -> Vec<Tensor> {
+    let EmbedParams { token, position, channel, subject, condition } = params.embed;
+    let blocks = params.blocks.iter().flat_map(|(attention, mlp)| [attention.tensors(), mlp.tensors()].concat());
+    [token, position, channel, subject, condition].into_iter().chain(blocks).chain(params.head.tensors()).collect()
+}
+
+/// The parameters of a network of this configuration, to read.
+pub(super) fn network(stage: &mut Stage, config: &ModelConfig, params: &Parameters) -> Result<rollout::Params> {
+    let (e, q) = (config.d_model, config.n_level);
+    let mut read = |tensor, len| stage.read(tensor, len);
+    let tables = rollout::Tables {
+        token: read(params.embed.token, q * e)?,
+        position: read(params.embed.position, config.n_ctx * e)?,
+        channel: read(params.embed.channel, config.n_channel * e)?,
+        subject: read(params.embed.subject, config.n_subject * e)?,
+        condition: read(params.embed.condition, (config.n_condition + 1) * e)?,
+    };
+    let blocks = params.blocks.iter().map(|(attention, mlp)| {
+        Ok((attention::Params::of(attention, e, &mut read)?, mlp::Params::of(mlp, e, &mut read)?))
+    });
+    let blocks = blocks.collect::<Result<Vec<_>>>()?;
+    let head = head::Params::of(&params.head, (q, e), &mut read)?;
+    let enough = !params.head.per_channel || head.matrices == config.n_channel;
+    ensure!(blocks.len() == config.n_layer && enough, Kind::Internal, "parameters of another network than {config:?}");
+    Ok(rollout::Params { tables, blocks, head })
+}
 
 /// The part of the gradients' buffer that a call adds to.
 pub(super) fn part(call: &Call, slots: &Slots) -> Part {
