@@ -373,6 +373,11 @@ pub trait Device: Send {
         None
     }
 
+    /// Makes the calls of stages that `step` makes on the device it is given, and no other calls; says what `step` says, which is
+    /// whether it came to its end. Usually they are the same calls each time: a device may then ask for all that follows from
+    /// them at once, and to find out that they are not, it may call `step` twice.
+    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool>;
+
     // ---- how a step is cut ------------------------------------------------------------------------------------------
 
     /// Sequences that one call of a stage should take, and the most it may. Where that is more than `grad_slots`, it is a

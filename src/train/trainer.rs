@@ -112,8 +112,9 @@ impl<'d> Trainer<'d> {
         hyper: &AdamW,
     ) -> Result<Option<Step>> {
         let n = self.batch.fill(self.device, dataset, windows)?;
-        let backward = Some(&self.backward);
-        if !forward_backward(self.device, &self.gpt, &self.work, &self.batch, n, self.scores, backward)? {
+        let (gpt, work, batch, scores, backward) = (&self.gpt, &self.work, &self.batch, self.scores, &self.backward);
+        let mut step = |device: &mut dyn Device| forward_backward(device, gpt, work, batch, n, scores, Some(backward));
+        if !self.device.repeated(&mut step)? {
             return Ok(None);
         }
         let outcome = self.device.update(&self.state, hyper, self.scores)?;

@@ -136,6 +136,10 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
+        step(self)
+    }
+
     fn max_sequences(&self) -> usize {
         GRAD_SLOTS.min(2 * self.team.threads())
     }

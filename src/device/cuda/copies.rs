@@ -32,6 +32,14 @@ impl Copies {
         self.head.0.retain(|(params, _), _| !params.tensors().into_iter().any(lies));
         self.network.0.retain(|(tensors, _), _| !tensors.iter().copied().any(lies));
     }
+
+    /// Takes all of them for stale.
+    pub fn expire(&mut self) {
+        self.attention.expire();
+        self.mlp.expire();
+        self.head.expire();
+        self.network.expire();
+    }
 }
 
 /// Copies of one kind, each with when its parameters were last written as it was made.
@@ -44,6 +52,11 @@ impl<K, W> Default for Cache<K, W> {
 }
 
 impl<K: Eq + Hash, W> Cache<K, W> {
+    fn expire(&mut self) {
+        // No write is that late.
+        self.0.values_mut().for_each(|(made, _)| *made = u64::MAX);
+    }
+
     /// The copy of `key`, whose parameters were last written at `written`: as it is, made anew, or new.
     #[expect(clippy::too_many_arguments, reason = "a copy, what it is made from, and how")]
     pub fn get<P>(

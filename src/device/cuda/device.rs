@@ -1,6 +1,7 @@
 //! The GPU as a [`Device`]: handles are resolved and checked, working copies kept fresh, and the stages' launchers called.
 
 use super::copies::Copies;
+use super::graph::Steps;
 use super::kernel::embed::{EmbedBackward, EmbedForward};
 use super::memory::Memory;
 use super::resolve::{
@@ -24,11 +25,12 @@ pub const MAX_SEQUENCES: usize = 8 * GRAD_SLOTS;
 
 /// A GPU as a device.
 pub struct Cuda {
-    gpu: Gpu,
+    pub(super) gpu: Gpu,
     memory: Memory,
-    copies: Copies,
+    pub(super) copies: Copies,
     scratch: Scratch,
     watch: Option<Watch>,
+    pub(super) steps: Steps,
 }
 
 /// Looks, whenever the GPU has been waited for, whether what ran there was in order.
@@ -38,7 +40,7 @@ impl Cuda {
     /// This GPU as a device.
     pub fn new(gpu: Gpu) -> Self {
         let (memory, copies, scratch) = (Memory::default(), Copies::default(), Scratch::default());
-        Self { gpu, memory, copies, scratch, watch: None }
+        Self { gpu, memory, copies, scratch, watch: None, steps: Steps::default() }
     }
 
     /// The same with a watch over it.
@@ -114,6 +116,10 @@ impl Device for Cuda {
     fn sync(&mut self) -> Result<()> {
         let done = self.gpu.sync();
         self.waited(done)
+    }
+
+    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
+        self.make_step(step)
     }
 
     fn max_sequences(&self) -> usize {
@@ -335,6 +341,7 @@ impl Device for Cuda {
     }
 
     fn update(&mut self, state: &OptimizerState, hyper: &AdamW, scores: Tensor) -> Result<UpdateOutcome> {
+        self.gpu.outside_step()?;
         let len = state.params.len;
         let aligned = [state.params, state.grads, state.m, state.v].iter().all(|t| t.offset.is_multiple_of(4));
         ensure!(aligned && len > 0 && state.n_decayed <= len, Kind::Internal, "a state that makes no sense: {state:?}");
@@ -363,6 +370,7 @@ impl Device for Cuda {
         tokens: &mut [u8],
         logits: Option<&mut [f32]>,
     ) -> Result<()> {
+        self.gpu.outside_step()?;
         let handles = tensors(params);
         let written = self.memory.written(&handles)?;
         let Self { gpu, memory, copies, .. } = self;

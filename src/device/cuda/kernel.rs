@@ -67,12 +67,22 @@ unsafe impl Plain for u64 {}
 
 /// Where one argument is read from.
 #[derive(Debug, Clone, Copy)]
-pub struct Argument<'a>(pub(super) *const std::ffi::c_void, PhantomData<&'a ()>);
+pub struct Argument<'a> {
+    pub(super) at: *const std::ffi::c_void,
+    len: usize,
+    life: PhantomData<&'a ()>,
+}
 
 impl<'a> Argument<'a> {
     /// The argument with the bytes of `value`.
     pub fn of<T: Plain>(value: &'a T) -> Self {
-        Self(std::ptr::from_ref(value).cast(), PhantomData)
+        Self { at: std::ptr::from_ref(value).cast(), len: size_of::<T>(), life: PhantomData }
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        // SAFETY: these are the bytes of a value that is plain, so without gaps, and lives as long.
+        unsafe { std::slice::from_raw_parts(self.at.cast(), self.len) }
     }
 }
 

@@ -108,6 +108,7 @@ impl Memory {
 
     /// Copies bytes in.
     pub fn upload(&mut self, gpu: &Gpu, to: Tensor, from: &[u8]) -> Result<()> {
+        gpu.outside_step()?;
         let range = bytes_of(to, from.len())?;
         let buffer = self.buffer_mut(to)?;
         if let Some(host) = buffer.host.get_mut(range.clone()) {
@@ -123,6 +124,7 @@ impl Memory {
 
     /// Copies bytes out, after everything that was asked for before is done.
     pub fn download(&mut self, gpu: &Gpu, from: Tensor, to: &mut [u8]) -> Result<()> {
+        gpu.outside_step()?;
         let range = bytes_of(from, to.len())?;
         let buffer = self.buffer(from)?;
         let copied = match range.is_empty() {
@@ -137,6 +139,7 @@ impl Memory {
 
     /// Sets every element to zero.
     pub fn zero(&mut self, gpu: &Gpu, tensor: Tensor) -> Result<()> {
+        gpu.outside_step()?;
         let buffer = self.buffer_mut(tensor)?;
         let range = bytes_of(tensor, tensor.len * tensor.dtype.size())?;
         if let Some(host) = buffer.host.get_mut(range.clone()) {

@@ -12,6 +12,7 @@ pub mod embed;
 pub mod emulated;
 mod failure;
 pub mod general;
+mod graph;
 pub mod head;
 pub mod kernel;
 mod memory;
@@ -29,6 +30,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attr
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
 use cudarc::nvrtc::Ptx;
 use failure::failed;
+use graph::Launches;
 use kernel::{Kernel, Pointer, Source};
 use nvrtc::Nvrtc;
 use std::collections::HashMap;
@@ -120,6 +122,7 @@ pub struct Gpu {
     /// The folder of kernels that have been compiled before.
     cache: Option<PathBuf>,
     card: String,
+    launches: Launches,
     modules: HashMap<(&'static str, Shape), Module>,
 }
 
@@ -154,16 +157,21 @@ impl Gpu {
         let card = context.name().map_err(unavailable)?;
         failure::check_card(&card, (major as u32, minor as u32))?;
         let nvrtc = nvrtc::open(Some(driver))?;
+        // SAFETY: everything runs on one stream, in its order, so nobody need wait for events.
+        unsafe { context.disable_event_tracking() };
+        // The default stream cannot be captured.
+        let stream = context.new_stream().map_err(unavailable)?;
         let attribute = |attribute| context.attribute(attribute).map(|value| value as u32).map_err(unavailable);
         Ok(Self {
             // PTX of an older architecture runs on a newer card.
             architecture: nvrtc.architecture_for((10 * major + minor) as u32).unwrap_or(80),
             shared_limit: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
-            stream: context.default_stream(),
+            stream,
             nvrtc,
             cache: cache::folder(),
             card,
+            launches: Launches::default(),
             modules: HashMap::new(),
         })
     }
@@ -199,6 +207,7 @@ impl Gpu {
         &self,
         len: usize,
     ) -> Result<CudaSlice<T>> {
+        self.outside_step()?;
         let n_byte = len.saturating_mul(size_of::<T>());
         self.stream.alloc_zeros(len).map_err(|error| self.no_room(n_byte, error))
     }
@@ -239,12 +248,16 @@ impl Gpu {
             set.map_err(|error| failed(&doing(), error))?;
             function.dynamic_shared = grid.shared_bytes;
         }
-        let mut arguments: Vec<_> = kernel.arguments().iter().map(|argument| argument.0.cast_mut()).collect();
+        let (function, arguments) = (function.function.cu_function(), kernel.arguments());
+        if !self.launches.note(function, &grid, &arguments) {
+            return Ok(());
+        }
+        let mut arguments: Vec<_> = arguments.iter().map(|argument| argument.at.cast_mut()).collect();
         // SAFETY: the arguments have the kernel's types, for the struct was made from its signature; their pointers are the
         // caller's promise.
         unsafe {
             cudarc::driver::result::launch_kernel(
-                function.function.cu_function(),
+                function,
                 (grid.blocks.0, grid.blocks.1, 1),
                 (grid.threads, 1, 1),
                 grid.shared_bytes,

@@ -19,6 +19,7 @@ impl Scratch {
     pub fn split<const N: usize>(&mut self, gpu: &Gpu, lens: [usize; N]) -> Result<[Pointer<u32>; N]> {
         let total: usize = lens.iter().map(|len| len.next_multiple_of(ALIGNMENT)).sum();
         if self.room.as_ref().is_none_or(|room| room.len() < total) {
+            gpu.outside_step()?;
             // The old room goes first: both at once may not fit.
             self.room = None;
             // SAFETY: who asks for scratch writes it before it is read.
