@@ -200,10 +200,9 @@ impl<'a> Session<'a> {
         let (training, progress) = (&self.meta.training, &mut self.meta.progress);
         let per_step = training.windows_per_step as u64;
         let first = progress.step * per_step;
-        // A range of usize, which knows its length; the index itself counts over all passes.
-        let windows = (0..training.windows_per_step).map(|i| self.windows.drawn(training.seed, first + i as u64));
+        let drawn = |first: u64| (first..first + per_step).map(|i| self.windows.drawn(training.seed, i)).collect::<Vec<_>>();
         let hyper = training.adamw(progress.step + 1, progress.n_update + 1);
-        let Some(step) = self.trainer.step(self.dataset, windows, &hyper)? else {
+        let Some(step) = self.trainer.step(self.dataset, &drawn(first), drawn(first + per_step), &hyper)? else {
             return Ok(None);
         };
         progress.step += 1;

@@ -33,6 +33,8 @@ pub struct Trainer<'d> {
     state: OptimizerState,
     backward: Backward,
     batch: Batch,
+    /// What the batch has been filled with for the step to come.
+    ready: Option<Vec<Window>>,
     scores: Tensor,
     rows: Vec<f32>,
     scorer: Scorer,
@@ -94,6 +96,7 @@ impl<'d> Trainer<'d> {
             backward: Backward { grads: layout.bind(grads), weight: 1.0 / n_target as f32 },
             state: OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() },
             batch: Batch::new(device, config, n_window, numbering)?,
+            ready: None,
             scores: device.alloc(F32, n * Score::LEN)?,
             rows: vec![0.0; n * Score::LEN],
             scorer: Scorer::new(device, &gpt, numbering)?,
@@ -104,19 +107,27 @@ impl<'d> Trainer<'d> {
     }
 
     /// Forward, backward and update over `windows`; none if a signal asked to stop before the update, in which case the
-    /// parameters and moments are those of the step before, and the trainer is not to be stepped again.
+    /// parameters and moments are those of the step before, and the trainer is not to be stepped again. `next` are those of the
+    /// step after, which are read while the device computes.
     pub fn step(
         &mut self,
         dataset: &Dataset,
-        windows: impl ExactSizeIterator<Item = Window>,
+        windows: &[Window],
+        next: Vec<Window>,
         hyper: &AdamW,
     ) -> Result<Option<Step>> {
-        let n = self.batch.fill(self.device, dataset, windows)?;
+        let n = windows.len() * self.gpt.config.n_channel;
+        if self.ready.take().is_none_or(|ready| ready != windows) {
+            self.batch.fill(self.device, dataset, windows.iter().copied())?;
+        }
         let (gpt, work, batch, scores, backward) = (&self.gpt, &self.work, &self.batch, self.scores, &self.backward);
         let mut step = |device: &mut dyn Device| forward_backward(device, gpt, work, batch, n, scores, Some(backward));
         if !self.device.repeated(&mut step)? {
             return Ok(None);
         }
+        // The device has been asked for the step and takes the next batch after it. That this one cannot be read is said in its turn.
+        let filled = self.batch.fill(self.device, dataset, next.iter().copied());
+        self.ready = filled.is_ok().then_some(next);
         let outcome = self.device.update(&self.state, hyper, self.scores)?;
         self.device.download(self.scores, bytemuck::cast_slice_mut(&mut self.rows))?;
         let nats: f64 = self.rows.chunks_exact(Score::LEN).map(|row| f64::from(row[0])).sum();

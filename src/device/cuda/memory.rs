@@ -6,6 +6,7 @@
 //! gets an error, as on the CPU.
 
 use super::kernel::Pointer;
+use super::staging::Staging;
 use super::{GRAD_SLOTS, Gpu, failed};
 use crate::device::{Dtype, Tensor};
 use crate::ensure;
@@ -48,6 +49,7 @@ pub struct Memory {
     buffers: Vec<Option<Buffer>>,
     /// Counts writes, to whichever buffer.
     clock: u64,
+    staging: Staging,
 }
 
 impl Memory {
@@ -117,9 +119,9 @@ impl Memory {
         if range.is_empty() {
             return Ok(());
         }
-        gpu.stream()
-            .memcpy_htod(from, &mut buffer.bytes.slice_mut(range))
-            .map_err(|error| failed(&format!("copy {} bytes to the GPU", from.len()), error))
+        let to = buffer.address + range.start as u64;
+        // SAFETY: the range is inside the buffer.
+        unsafe { self.staging.upload(gpu, to, from) }
     }
 
     /// Copies bytes out, after everything that was asked for before is done.

@@ -21,6 +21,7 @@ pub mod nvrtc;
 mod resolve;
 pub mod rollout;
 mod scratch;
+mod staging;
 pub mod update;
 pub mod weights;
 pub mod working;
