@@ -200,7 +200,8 @@ impl<'a> Session<'a> {
         let (training, progress) = (&self.meta.training, &mut self.meta.progress);
         let per_step = training.windows_per_step as u64;
         let first = progress.step * per_step;
-        let drawn = |first: u64| (first..first + per_step).map(|i| self.windows.drawn(training.seed, i)).collect::<Vec<_>>();
+        let drawn =
+            |first: u64| (first..first + per_step).map(|i| self.windows.drawn(training.seed, i)).collect::<Vec<_>>();
         let hyper = training.adamw(progress.step + 1, progress.n_update + 1);
         let Some(step) = self.trainer.step(self.dataset, &drawn(first), drawn(first + per_step), &hyper)? else {
             return Ok(None);

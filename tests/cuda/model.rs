@@ -16,6 +16,11 @@ fn paper() -> ModelConfig {
     ModelConfig { n_layer: 2, n_ctx: 32, ..ModelConfig::single(3, 2, 3) }
 }
 
+/// Heads of the group model's width, which the fused kernels do not know.
+fn general() -> ModelConfig {
+    ModelConfig { n_head: 2, d_model: 40, n_ctx: 18, n_level: 50, head: Head::PerChannel, ..paper() }
+}
+
 /// The smallest that the fused kernels know.
 fn small() -> ModelConfig {
     ModelConfig { n_layer: 1, n_ctx: 16, n_level: 16, head: Head::PerChannel, ..ModelConfig::tiny(3, 1, 2) }
@@ -169,14 +174,19 @@ fn emulated(settings: &Settings, multiprocessors: u32) -> Option<Cuda> {
 
 #[test]
 fn ten_steps_follow_the_cpus() {
-    let (config, n) = (paper(), 3);
+    try_ten_steps(&paper());
+    try_ten_steps(&general());
+}
+
+fn try_ten_steps(config: &ModelConfig) {
+    let n = 3;
     let Some(mut cuda) = emulated(&adversarial(), u32::MAX) else { return };
     let mut cpu = Cpu::new(Some(2)).unwrap();
-    let mut gpu = Run::new(&mut cuda, &config, n, &fresh(&config));
-    let mut cpu = Run::new(&mut cpu, &config, n, &fresh(&config));
+    let mut gpu = Run::new(&mut cuda, config, n, &fresh(config));
+    let mut cpu = Run::new(&mut cpu, config, n, &fresh(config));
     let losses: Vec<(f64, f64)> = (0..10).map(|_| (gpu.step(n, 1e-3), cpu.step(n, 1e-3))).collect();
     let learned = losses[0].1 - losses[9].1;
-    assert!(learned > 0.5, "ten steps that learn nothing prove nothing: {losses:?}");
+    assert!(learned > losses[0].1 / 20.0, "ten steps that learn nothing prove nothing: {losses:?}");
     for (step, (gpu, cpu)) in losses.iter().enumerate() {
         // Half a unit in the last place of bf16, of the loss: its targets' errors are as likely up as down.
         assert!((gpu - cpu).abs() <= cpu / 512.0, "step {step}: {gpu} for the CPU's {cpu}; {losses:?}");

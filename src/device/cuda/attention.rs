@@ -44,6 +44,21 @@ pub struct Saved {
     pub lse: Pointer<f32>,
 }
 
+/// Words that one sequence's [`Saved`] takes.
+pub fn saved_len(shape: &Shape) -> usize {
+    shape.n_time * (shape.d_model + 1 + shape.n_head)
+}
+
+impl Saved {
+    /// What `n` sequences keep in `n` · [`saved_len`] words from `start` on.
+    pub fn at(start: Pointer<u32>, shape: &Shape, n: usize) -> Self {
+        let rows = n * shape.n_time;
+        let answer = start.offset(rows * shape.d_model / 2);
+        let scale = answer.offset(rows * shape.d_model / 2);
+        Self { normal: start, answer, scale: scale.cast(), lse: scale.offset(rows).cast() }
+    }
+}
+
 impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
@@ -136,6 +151,18 @@ pub struct Scratch {
     pub dqkv: Pointer<u32>,
     /// The gradient of the output, bf16 [N, T, E] in pairs.
     pub dout: Pointer<u32>,
+}
+
+/// Words that one sequence's [`Scratch`] takes.
+pub fn scratch_len(shape: &Shape) -> usize {
+    shape.n_time * 2 * shape.d_model
+}
+
+impl Scratch {
+    /// Of `n` sequences, in `n` · [`scratch_len`] words from `start` on.
+    pub fn at(start: Pointer<u32>, shape: &Shape, n: usize) -> Self {
+        Self { dqkv: start, dout: start.offset(n * shape.n_time * 3 * shape.d_model / 2) }
+    }
 }
 
 /// dx [N, T, E] (in: gradient of the output, rows from `from` on; out: of the input, all rows); adds to `grads`, the slots'

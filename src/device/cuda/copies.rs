@@ -3,24 +3,25 @@
 //! Nothing has to be told that parameters change: whatever writes a buffer (an upload, an update) passes through
 //! [`super::memory`], which notes when; a copy that is older than what it was made from is stale.
 
-use super::{Gpu, Shape, attention, head, mlp, rollout};
+use super::either::{attention, head, mlp};
+use super::{Gpu, Shape, rollout};
 use crate::device::{AttentionParams, HeadParams, MlpParams, Tensor};
 use crate::error::Result;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
 
-/// Copies by the handles of the parameters they were made from, and what else decides their form.
+/// Copies by the handles of the parameters they were made from.
 #[derive(Default)]
 pub struct Copies {
-    /// Of attention half-blocks, by the number of heads.
-    pub attention: Cache<(AttentionParams, usize), attention::Working>,
+    /// Of attention half-blocks.
+    pub attention: Cache<AttentionParams, attention::Working>,
     /// Of MLP half-blocks.
     pub mlp: Cache<MlpParams, mlp::Working>,
-    /// Of heads, by the number of levels.
-    pub head: Cache<(HeadParams, usize), head::Working>,
-    /// Of whole networks, for generation, by the number of heads.
-    pub network: Cache<(Vec<Tensor>, usize), rollout::Working>,
+    /// Of heads.
+    pub head: Cache<HeadParams, head::Working>,
+    /// Of whole networks, for generation.
+    pub network: Cache<Vec<Tensor>, rollout::Working>,
 }
 
 impl Copies {
@@ -28,7 +29,7 @@ impl Copies {
     pub fn forget(&mut self, buffer: u32) {
         let lies = |tensor: Tensor| tensor.buffer == buffer;
         self.attention.0.retain(|(params, _), _| !params.tensors().into_iter().any(lies));
-        self.mlp.0.retain(|params, _| !params.tensors().into_iter().any(lies));
+        self.mlp.0.retain(|(params, _), _| !params.tensors().into_iter().any(lies));
         self.head.0.retain(|(params, _), _| !params.tensors().into_iter().any(lies));
         self.network.0.retain(|(tensors, _), _| !tensors.iter().copied().any(lies));
     }
@@ -42,8 +43,9 @@ impl Copies {
     }
 }
 
-/// Copies of one kind, each with when its parameters were last written as it was made.
-pub struct Cache<K, W>(HashMap<K, (u64, W)>);
+/// Copies of one kind, by their parameters and the shape they serve, each with when its parameters were last written as it was
+/// made.
+pub struct Cache<K, W>(HashMap<(K, Shape), (u64, W)>);
 
 impl<K, W> Default for Cache<K, W> {
     fn default() -> Self {
@@ -69,9 +71,8 @@ impl<K: Eq + Hash, W> Cache<K, W> {
         new: fn(&mut Gpu, &Shape, &P) -> Result<W>,
         refresh: fn(&W, &mut Gpu, &Shape, &P) -> Result<()>,
     ) -> Result<&W> {
-        // Copies do not depend on the number of timesteps: one compilation serves all.
-        let shape = &Shape { n_time: 1, ..*shape };
-        match self.0.entry(key) {
+        let shape = &shape.of_copies();
+        match self.0.entry((key, *shape)) {
             Entry::Vacant(entry) => Ok(&entry.insert((written, new(gpu, shape, params)?)).1),
             Entry::Occupied(entry) => {
                 let (made, working) = entry.into_mut();

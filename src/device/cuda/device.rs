@@ -1,15 +1,17 @@
 //! The GPU as a [`Device`]: handles are resolved and checked, working copies kept fresh, and the stages' launchers called.
 
 use super::copies::Copies;
+use super::either::{attention, head, mlp};
 use super::graph::Steps;
+use super::head::Inputs as Read;
+use super::kernel::Pointer;
 use super::kernel::embed::{EmbedBackward, EmbedForward};
 use super::memory::Memory;
-use super::resolve::{
-    Indices, attention_saved, channels, mlp_saved, network, part, saved_of_attention, saved_of_mlp, tensors,
-};
+use super::resolve::{Indices, channels, network, part, tensors};
 use super::scratch::Scratch;
 use super::update::State;
-use super::{GRAD_SLOTS, Gpu, Shape, attention, embed, head, mlp, rollout, update};
+use super::{GRAD_SLOTS, Gpu, Shape, embed, rollout, update};
+use super::{attention::Params as AttentionPointers, head::Params as HeadPointers, mlp::Params as MlpPointers};
 use crate::device::{
     AdamW, AttentionParams, Call, Device, Dtype, EmbedParams, HalfBlock, HeadBackward, HeadParams, Inputs, MlpParams,
     OptimizerState, Rollout, Score, Tensor, UpdateOutcome,
@@ -68,17 +70,6 @@ fn shape(call: &Call, n_level: usize) -> Result<Shape> {
     Ok(Shape { d_model, n_head, n_time, n_level })
 }
 
-/// As [`shape`], for kernels that know certain shapes only.
-fn fused(call: &Call, n_level: usize) -> Result<Shape> {
-    let shape = shape(call, n_level)?;
-    ensure!(
-        shape.is_fused(),
-        Kind::DeviceUnavailable,
-        "the GPU's kernels know heads of eight, widths of 32, 64, 96 and 128, and up to 256 timesteps, not {shape:?}"
-    );
-    Ok(shape)
-}
-
 /// Levels of an attention or MLP half-block, which has none.
 const NO_LEVEL: usize = 256;
 
@@ -131,10 +122,11 @@ impl Device for Cuda {
     }
 
     fn saved_len(&self, half: HalfBlock, call: &Call) -> usize {
-        let one = &Call { n: 1, ..*call };
+        let &Call { n_time, d_model, n_head, .. } = call;
+        let shape = &Shape { d_model, n_head, n_time, n_level: NO_LEVEL };
         match half {
-            HalfBlock::Attention => attention_saved(one).iter().sum(),
-            HalfBlock::Mlp => mlp_saved(one).iter().sum(),
+            HalfBlock::Attention => attention::saved_len(shape),
+            HalfBlock::Mlp => mlp::saved_len(shape),
         }
     }
 
@@ -190,19 +182,19 @@ impl Device for Cuda {
     }
 
     fn attention(&mut self, call: &Call, params: &AttentionParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
-        let &Call { n, n_time: t, d_model: e, n_head, from, .. } = call;
-        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
-        let kept = n * self.saved_len(HalfBlock::Attention, call);
-        let Self { gpu, memory, copies, .. } = self;
+        let &Call { n, n_time: t, d_model: e, from, .. } = call;
+        let (shape, written) = (shape(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * attention::saved_len(&shape);
+        let Self { gpu, memory, copies, scratch, .. } = self;
         let mut stage = memory.stage();
-        let pointers = attention::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let pointers = AttentionPointers::of(params, e, |tensor, len| stage.read(tensor, len))?;
         let x = stage.first_mut(x, n * t * e)?;
-        let saved = saved.map(|saved| stage.first_mut(saved, kept)).transpose()?;
-        let saved = saved.map(|start| saved_of_attention(call, start));
+        let saved = saved.map(|saved| stage.first_mut::<f32>(saved, kept)).transpose()?.map(Pointer::cast);
+        let [scratch] = scratch.split(gpu, [n * attention::scratch_len(&shape, false)])?;
         let (new, refresh) = (attention::Working::new, attention::Working::refresh);
-        let working = copies.attention.get(gpu, &shape, (*params, n_head), written, &pointers, new, refresh)?;
+        let working = copies.attention.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
         // SAFETY: every length has been checked.
-        unsafe { attention::forward(gpu, &shape, (n, from), &pointers, working, x, saved) }
+        unsafe { attention::forward(gpu, &shape, (n, from), &pointers, working, x, saved, scratch) }
     }
 
     fn attention_backward(
@@ -213,38 +205,38 @@ impl Device for Cuda {
         saved: Tensor,
         dx: Tensor,
     ) -> Result<()> {
-        let &Call { n, n_time: t, d_model: e, n_head, .. } = call;
-        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
-        let kept = n * self.saved_len(HalfBlock::Attention, call);
+        let &Call { n, n_time: t, d_model: e, .. } = call;
+        let (shape, written) = (shape(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * attention::saved_len(&shape);
         let Self { gpu, memory, copies, scratch, .. } = self;
         let mut stage = memory.stage();
-        let pointers = attention::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
-        let saved = saved_of_attention(call, stage.first(saved, kept)?);
+        let pointers = AttentionPointers::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let saved = stage.first::<f32>(saved, kept)?.cast();
         let slots = stage.slots(grads.norm_weight)?;
-        let to = attention::Params::of(grads, e, |tensor, len| slots.part(tensor, len))?;
+        let to = AttentionPointers::of(grads, e, |tensor, len| slots.part(tensor, len))?;
         let dx = stage.first_mut(dx, n * t * e)?;
-        let [dqkv, dout] = scratch.split(gpu, [n * t * 3 * e / 2, n * t * e / 2])?;
+        let [scratch] = scratch.split(gpu, [n * attention::scratch_len(&shape, true)])?;
         let (new, refresh) = (attention::Working::new, attention::Working::refresh);
-        let working = copies.attention.get(gpu, &shape, (*params, n_head), written, &pointers, new, refresh)?;
-        let (part, scratch) = (part(call, &slots), attention::Scratch { dqkv, dout });
+        let working = copies.attention.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
+        let part = part(call, &slots);
         // SAFETY: every length has been checked.
-        unsafe { attention::backward(gpu, &shape, &part, &pointers, &to, working, &saved, &scratch, dx) }
+        unsafe { attention::backward(gpu, &shape, &part, &pointers, &to, working, saved, scratch, dx) }
     }
 
     fn mlp(&mut self, call: &Call, params: &MlpParams, x: Tensor, saved: Option<Tensor>) -> Result<()> {
         let &Call { n, n_time: t, d_model: e, from, .. } = call;
-        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
-        let kept = n * self.saved_len(HalfBlock::Mlp, call);
-        let Self { gpu, memory, copies, .. } = self;
+        let (shape, written) = (shape(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * mlp::saved_len(&shape);
+        let Self { gpu, memory, copies, scratch, .. } = self;
         let mut stage = memory.stage();
-        let pointers = mlp::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let pointers = MlpPointers::of(params, e, |tensor, len| stage.read(tensor, len))?;
         let x = stage.first_mut(x, n * t * e)?;
-        let saved = saved.map(|saved| stage.first_mut(saved, kept)).transpose()?;
-        let saved = saved.map(|start| saved_of_mlp(call, start));
+        let saved = saved.map(|saved| stage.first_mut::<f32>(saved, kept)).transpose()?.map(Pointer::cast);
+        let [scratch] = scratch.split(gpu, [n * mlp::scratch_len(&shape, false)])?;
         let (new, refresh) = (mlp::Working::new, mlp::Working::refresh);
         let working = copies.mlp.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
         // SAFETY: every length has been checked.
-        unsafe { mlp::forward(gpu, &shape, (n, from), &pointers, working, x, saved) }
+        unsafe { mlp::forward(gpu, &shape, (n, from), &pointers, working, x, saved, scratch) }
     }
 
     fn mlp_backward(
@@ -256,22 +248,21 @@ impl Device for Cuda {
         dx: Tensor,
     ) -> Result<()> {
         let &Call { n, n_time: t, d_model: e, .. } = call;
-        let (shape, written) = (fused(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
-        let kept = n * self.saved_len(HalfBlock::Mlp, call);
+        let (shape, written) = (shape(call, NO_LEVEL)?, self.memory.written(&params.tensors())?);
+        let kept = n * mlp::saved_len(&shape);
         let Self { gpu, memory, copies, scratch, .. } = self;
         let mut stage = memory.stage();
-        let pointers = mlp::Params::of(params, e, |tensor, len| stage.read(tensor, len))?;
-        let saved = saved_of_mlp(call, stage.first(saved, kept)?);
+        let pointers = MlpPointers::of(params, e, |tensor, len| stage.read(tensor, len))?;
+        let saved = stage.first::<f32>(saved, kept)?.cast();
         let slots = stage.slots(grads.norm_weight)?;
-        let to = mlp::Params::of(grads, e, |tensor, len| slots.part(tensor, len))?;
+        let to = MlpPointers::of(grads, e, |tensor, len| slots.part(tensor, len))?;
         let dx = stage.first_mut(dx, n * t * e)?;
-        let rows = n * t;
-        let [active, dhidden, dout] = scratch.split(gpu, [rows * 2 * e, rows * 2 * e, rows * e / 2])?;
+        let [scratch] = scratch.split(gpu, [n * mlp::scratch_len(&shape, true)])?;
         let (new, refresh) = (mlp::Working::new, mlp::Working::refresh);
         let working = copies.mlp.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
-        let (part, scratch) = (part(call, &slots), mlp::Scratch { active, dhidden, dout });
+        let part = part(call, &slots);
         // SAFETY: every length has been checked.
-        unsafe { mlp::backward(gpu, &shape, &part, &pointers, &to, working, &saved, &scratch, dx) }
+        unsafe { mlp::backward(gpu, &shape, &part, &pointers, &to, working, saved, scratch, dx) }
     }
 
     fn head_loss(
@@ -285,36 +276,28 @@ impl Device for Cuda {
         backward: Option<HeadBackward>,
     ) -> Result<()> {
         let (&Call { n, n_time: t, d_model: e, from, .. }, q) = (call, levels.len);
-        let (shape, written) = (fused(call, q)?, self.memory.written(&params.tensors())?);
+        let (shape, written) = (shape(call, q)?, self.memory.written(&params.tensors())?);
         let Self { gpu, memory, copies, scratch, .. } = self;
         let mut stage = memory.stage();
-        let pointers = head::Params::of(params, (q, e), |tensor, len| stage.read(tensor, len))?;
+        let pointers = HeadPointers::of(params, (q, e), |tensor, len| stage.read(tensor, len))?;
         let (token, most) = stage.indices(inputs.token, n * (t + 1))?;
         ensure!(most < q, Kind::Internal, "token {most} of a vocabulary of {q}");
         let channel = channels(&mut stage, inputs, n, &pointers)?;
         let levels = stage.read(levels, q)?;
         let (x, scores) = (stage.first(x, n * t * e)?, stage.write(scores, n * Score::LEN)?);
+        let [scratch] = scratch.split(gpu, [n * head::scratch_len(&shape, backward.is_some())])?;
         let backward = backward.map(|backward| -> Result<_> {
             let slots = stage.slots(backward.grads.weight)?;
-            let to = head::Params::of(&backward.grads, (q, e), |tensor, len| slots.part(tensor, len))?;
+            let grads = HeadPointers::of(&backward.grads, (q, e), |tensor, len| slots.part(tensor, len))?;
             let dx = stage.first_mut(backward.dx, n * t * e)?;
-            let rows = n * (t - from);
-            let [dlogits, normals] = scratch.split(gpu, [rows * 8 * q.div_ceil(16), rows * e / 2])?;
-            Ok((slots, to, head::Backward { factor: backward.weight, dx, dlogits, normals }))
+            Ok(head::Backward { part: part(call, &slots), params: &pointers, grads, factor: backward.weight, dx })
         });
         let backward = backward.transpose()?;
         let (new, refresh) = (head::Working::new, head::Working::refresh);
-        let working = copies.head.get(gpu, &shape, (*params, q), written, &pointers, new, refresh)?;
-        let (read, back) = (head::Inputs { token, channel, levels }, backward.map(|(_, _, back)| back));
+        let working = copies.head.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
+        let read = Read { token, channel, levels };
         // SAFETY: every length and index has been checked.
-        unsafe { head::loss(gpu, &shape, (n, from), working, &read, x, scores, back) }?;
-        match backward {
-            None => Ok(()),
-            // SAFETY: as above.
-            Some((slots, to, back)) => unsafe {
-                head::gradients(gpu, &shape, &part(call, &slots), &pointers, &to, channel, &back)
-            },
-        }
+        unsafe { head::loss(gpu, &shape, (n, from), working, &read, x, scratch, scores, backward) }
     }
 
     fn head_logits(
@@ -328,16 +311,17 @@ impl Device for Cuda {
         let &Call { n, n_time: t, d_model: e, from, .. } = call;
         let rows = n * t.saturating_sub(from);
         let q = logits.len / rows.max(1);
-        let (shape, written) = (fused(call, q)?, self.memory.written(&params.tensors())?);
-        let Self { gpu, memory, copies, .. } = self;
+        let (shape, written) = (shape(call, q)?, self.memory.written(&params.tensors())?);
+        let Self { gpu, memory, copies, scratch, .. } = self;
         let mut stage = memory.stage();
-        let pointers = head::Params::of(params, (q, e), |tensor, len| stage.read(tensor, len))?;
+        let pointers = HeadPointers::of(params, (q, e), |tensor, len| stage.read(tensor, len))?;
         let channel = channels(&mut stage, inputs, n, &pointers)?;
         let (x, logits) = (stage.first(x, n * t * e)?, stage.write(logits, rows * q)?);
+        let [scratch] = scratch.split(gpu, [n * head::scratch_len(&shape, false)])?;
         let (new, refresh) = (head::Working::new, head::Working::refresh);
-        let working = copies.head.get(gpu, &shape, (*params, q), written, &pointers, new, refresh)?;
+        let working = copies.head.get(gpu, &shape, *params, written, &pointers, new, refresh)?;
         // SAFETY: every length and index has been checked.
-        unsafe { head::logits(gpu, &shape, (n, from), working, channel, x, logits) }
+        unsafe { head::logits(gpu, &shape, (n, from), working, channel, x, scratch, logits) }
     }
 
     fn update(&mut self, state: &OptimizerState, hyper: &AdamW, scores: Tensor) -> Result<UpdateOutcome> {
@@ -376,7 +360,7 @@ impl Device for Cuda {
         let Self { gpu, memory, copies, .. } = self;
         let pointers = network(&mut memory.stage(), config, params)?;
         let (shape, new, refresh) = (rollout::shape(config), rollout::Working::new, rollout::Working::fill);
-        let working = copies.network.get(gpu, &shape, (handles, config.n_head), written, &pointers, new, refresh)?;
+        let working = copies.network.get(gpu, &shape, handles, written, &pointers, new, refresh)?;
         // SAFETY: every length has been checked.
         let done = unsafe { rollout::rollout(gpu, config, &pointers, working, rollout, None, tokens, logits) };
         self.waited(done)

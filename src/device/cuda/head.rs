@@ -52,6 +52,19 @@ pub struct Backward {
     pub normals: Pointer<u32>,
 }
 
+/// Words that the backward pass leaves of one sequence.
+pub fn backward_len(shape: &Shape) -> usize {
+    shape.n_time * (8 * working::blocks(shape.n_level) + shape.d_model / 2)
+}
+
+impl Backward {
+    /// With what is left of `n` sequences in `n` · [`backward_len`] words from `start` on.
+    pub fn at(start: Pointer<u32>, shape: &Shape, n: usize, factor: f32, dx: Pointer<f32>) -> Self {
+        let normals = start.offset(n * shape.n_time * 8 * working::blocks(shape.n_level));
+        Self { factor, dx, dlogits: start, normals }
+    }
+}
+
 impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {

@@ -37,6 +37,18 @@ pub struct Saved {
     pub scale: Pointer<f32>,
 }
 
+/// Words that one sequence's [`Saved`] takes.
+pub fn saved_len(shape: &Shape) -> usize {
+    shape.n_time * (shape.d_model / 2 + 1)
+}
+
+impl Saved {
+    /// What `n` sequences keep in `n` · [`saved_len`] words from `start` on.
+    pub fn at(start: Pointer<u32>, shape: &Shape, n: usize) -> Self {
+        Self { normal: start, scale: start.offset(n * shape.n_time * shape.d_model / 2).cast() }
+    }
+}
+
 impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
@@ -127,6 +139,19 @@ pub struct Scratch {
     pub dhidden: Pointer<u32>,
     /// The gradient of the output [N, T, E].
     pub dout: Pointer<u32>,
+}
+
+/// Words that one sequence's [`Scratch`] takes.
+pub fn scratch_len(shape: &Shape) -> usize {
+    shape.n_time * (4 * shape.d_model + shape.d_model / 2)
+}
+
+impl Scratch {
+    /// Of `n` sequences, in `n` · [`scratch_len`] words from `start` on.
+    pub fn at(start: Pointer<u32>, shape: &Shape, n: usize) -> Self {
+        let hidden = n * shape.n_time * 2 * shape.d_model;
+        Self { active: start, dhidden: start.offset(hidden), dout: start.offset(2 * hidden) }
+    }
 }
 
 /// dx [N, T, E] in place, rows from `from` on; adds to `grads`, the slots' first.

@@ -7,6 +7,7 @@ pub mod attention;
 mod cache;
 mod copies;
 mod device;
+mod either;
 pub mod embed;
 #[cfg(feature = "emulated")]
 pub mod emulated;
@@ -77,7 +78,22 @@ impl Shape {
     /// Whether the fused kernels know this shape: heads of eight, and keys and values that stay in registers.
     pub fn is_fused(&self) -> bool {
         let Self { d_model, n_head, n_time, n_level } = *self;
-        d_model == 8 * n_head && d_model.is_multiple_of(32) && d_model <= 128 && n_time <= 256 && n_level <= 256
+        d_model == 8 * n_head
+            && d_model.is_multiple_of(32)
+            && d_model <= 128
+            && n_time <= Self::MOST_FUSED
+            && n_level <= 256
+    }
+}
+
+impl Shape {
+    /// Timesteps that the fused kernels take.
+    const MOST_FUSED: usize = 256;
+
+    /// Stands for all shapes that share working copies, so that these are compiled once: copies know timesteps only in so far as
+    /// these decide which kernels take them.
+    fn of_copies(&self) -> Self {
+        Self { n_time: if self.n_time <= Self::MOST_FUSED { 1 } else { Self::MOST_FUSED + 1 }, ..*self }
     }
 }
 

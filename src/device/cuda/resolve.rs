@@ -1,5 +1,4 @@
-//! From a stage's handles to what its launcher takes: pointers of checked length, indices within their tables, and where in
-//! a half-block's tensor each thing it keeps lies.
+//! From a stage's handles to what its launcher takes: pointers of checked length, and indices within their tables.
 
 use super::kernel::Pointer;
 use super::memory::{Slots, Stage};
@@ -93,41 +92,6 @@ pub(super) fn network(stage: &mut Stage, config: &ModelConfig, params: &Paramete
 /// The part of the gradients' buffer that a call adds to.
 pub(super) fn part(call: &Call, slots: &Slots) -> Part {
     Part { n: call.n, first: call.first, from: call.from, slots: GRAD_SLOTS, slot_len: slots.len }
-}
-
-/// Words that an attention half-block keeps, in the order in which they lie: normalised rows, answers, norms' factors, sums of
-/// exponentials.
-pub(super) fn attention_saved(call: &Call) -> [usize; 4] {
-    let rows = call.n * call.n_time;
-    [rows * call.d_model / 2, rows * call.d_model / 2, rows, rows * call.n_head]
-}
-
-/// Words that an MLP half-block keeps: normalised rows, norms' factors.
-pub(super) fn mlp_saved(call: &Call) -> [usize; 2] {
-    let rows = call.n * call.n_time;
-    [rows * call.d_model / 2, rows]
-}
-
-/// Where stretches of these lengths begin, one after another from `start` on.
-fn cut<const N: usize>(start: Pointer<f32>, lens: [usize; N]) -> [Pointer<f32>; N] {
-    let mut next = start;
-    lens.map(|len| {
-        let here = next;
-        next = next.offset(len);
-        here
-    })
-}
-
-/// Where what an attention half-block keeps lies.
-pub(super) fn saved_of_attention(call: &Call, start: Pointer<f32>) -> attention::Saved {
-    let [normal, answer, scale, lse] = cut(start, attention_saved(call));
-    attention::Saved { normal: normal.cast(), scale, answer: answer.cast(), lse }
-}
-
-/// Where what an MLP half-block keeps lies.
-pub(super) fn saved_of_mlp(call: &Call, start: Pointer<f32>) -> mlp::Saved {
-    let [normal, scale] = cut(start, mlp_saved(call));
-    mlp::Saved { normal: normal.cast(), scale }
 }
 
 /// What an embedding reads besides its tables.
