@@ -10,10 +10,15 @@ const UNAVAILABLE: i32 = 69;
 
 /// A folder with some data in `data`.
 fn world() -> tempfile::TempDir {
+    world_of(2, [200, 60, 60])
+}
+
+/// The same with so many channels, and timesteps in its parts.
+fn world_of(n_channel: usize, lengths: [usize; 3]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
-    support::write_recording(&data, "a", 2, [200, 60, 60], |channel, time| {
+    support::write_recording(&data, "a", n_channel, lengths, |channel, time| {
         ((time * 7919 + channel * 31) % 101) as f64 / 101.0 - 0.5
     });
     folder
@@ -97,10 +102,6 @@ mod emulated {
         let whole = emulated(folder, &compiler, &format!("{SMALL} --out whole --steps 3"));
         assert!(whole.status.success(), "{}", text(&whole));
         assert!(text(&whole).contains("on CUDA (PTX emulator"), "{}", text(&whole));
-        let kernels = folder.join("cache/gpt2meg/kernels");
-        let n_kernel = std::fs::read_dir(&kernels).unwrap().count();
-        assert!(n_kernel > 5, "compiled kernels are kept");
-
         let cpu = train(folder, &format!("{SMALL} --device cpu --out cpu --steps 3")).output().unwrap();
         assert!(cpu.status.success(), "{}", text(&cpu));
         for (gpu, cpu) in losses(&folder.join("whole")).iter().zip(losses(&folder.join("cpu"))) {
@@ -110,6 +111,10 @@ mod emulated {
         let generate = "generate whole --data data --out made.npy --timesteps 20 --device emulated";
         let made = run(folder, &compiler, generate);
         assert!(made.status.success() && folder.join("made.npy").exists(), "{}", text(&made));
+
+        let kernels = folder.join("cache/gpt2meg/kernels");
+        let n_kernel = std::fs::read_dir(&kernels).unwrap().count();
+        assert!(n_kernel > 5, "compiled kernels are kept");
 
         // Stopped after two steps and resumed, with the kernels of the first run: the same bytes.
         let part = emulated(folder, &compiler, &format!("{SMALL} --out part --steps 2"));
@@ -132,17 +137,17 @@ mod emulated {
     #[test]
     fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
         let Some(compiler) = compiler() else { return };
-        let world = world();
-        let output =
-            emulated(world.path(), &compiler, &format!("{SMALL} --out run --steps 1 --windows-per-step 200000000"));
+        let world = world_of(400, [600, 300, 300]);
+        let shape = "data --layers 1 --heads 4 --d-model 32 --context 256 --out run --steps 1";
+        let output = emulated(world.path(), &compiler, &format!("{shape} --windows-per-step 65536"));
         let said = text(&output);
         assert_eq!(output.status.code(), Some(UNAVAILABLE), "{said}");
         let fits = said.trim_end().rsplit("--windows-per-step ").next().unwrap().parse::<f64>().unwrap();
-        // 16 GiB of it, at two channels of 16 tokens, conditions and a row of scores for each.
-        let per_window = 2.0 * (3.0 * 16.0 + 1.0 + 16.0);
-        assert!(said.contains("on the device, where 17.2 GB are free"), "{said}");
-        assert!((0.9..1.0).contains(&(fits * per_window / 2f64.powi(34))), "{said}");
-        assert!(!world.path().join("run").exists(), "nothing is left behind");
+        // 16 GiB; each channel of a window is 257 tokens, 256 conditions and a row of scores.
+        let per_window = 400.0 * (257.0 + 2.0 * 256.0 + 16.0);
+        assert!(said.contains("training takes 20.") && said.contains("where 17.2 GB are free"), "{said}");
+        assert!((0.95..1.0).contains(&(fits * per_window / 2f64.powi(34))), "{said}");
+        assert!(said.lines().count() == 1 && !world.path().join("run").exists(), "{said}");
     }
 
     #[test]

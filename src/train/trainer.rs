@@ -67,21 +67,7 @@ impl<'d> Trainer<'d> {
         n_window: usize,
         numbering: &Numbering,
     ) -> Result<Self> {
-        let room = Room::new(device, config, n_window);
-        Self::with_room(device, config, scheme, params, moments, n_window, numbering)
-            .map_err(|error| room.explain(error))
-    }
-
-    /// As [`Trainer::new`], with the device's own words where it has no room.
-    fn with_room(
-        device: &'d mut dyn Device,
-        config: &ModelConfig,
-        scheme: &Scheme,
-        params: &[f32],
-        moments: &Moments,
-        n_window: usize,
-        numbering: &Numbering,
-    ) -> Result<Self> {
+        check_room(device, config, n_window)?;
         let layout = ParamLayout::new(config);
         let (gpt, params) = network(device, config, scheme, params)?;
         let grads = device.alloc(F32, layout.len() * device.grad_slots())?;
@@ -181,37 +167,17 @@ fn batch_bytes(config: &ModelConfig, n_window: usize) -> usize {
     n_window.saturating_mul(config.n_channel * (3 * config.n_ctx + 1 + 4 * Score::LEN))
 }
 
-/// What training takes on a device with memory of its own, and what there was before anything was allocated.
-struct Room {
-    needed: usize,
-    /// Without any windows.
-    fixed: usize,
-    per_window: usize,
-    free: Option<usize>,
-}
-
-impl Room {
-    fn new(device: &dyn Device, config: &ModelConfig, n_window: usize) -> Self {
-        Self {
-            needed: device_bytes(device, config, n_window),
-            fixed: device_bytes(device, config, 0),
-            per_window: batch_bytes(config, 1),
-            free: device.free_memory(),
-        }
+/// Refuses what does not fit a device with memory of its own, with how much is needed and what batch would fit.
+fn check_room(device: &dyn Device, config: &ModelConfig, n_window: usize) -> Result<()> {
+    let (needed, Some(free)) = (device_bytes(device, config, n_window), device.free_memory()) else { return Ok(()) };
+    if needed <= free {
+        return Ok(());
     }
-
-    /// Says of a device that has too little room how much is needed and what would fit.
-    fn explain(&self, error: Error) -> Error {
-        let Self { needed, fixed, per_window, free: Some(free) } = *self else { return error };
-        if error.kind() != Kind::DeviceUnavailable || needed <= free {
-            return error;
-        }
-        let gb = |bytes: usize| bytes as f64 / 1e9;
-        let what = format!("training takes {:.1} GB on the device, where {:.1} GB are free", gb(needed), gb(free));
-        let hint = match free.saturating_sub(fixed) / per_window {
-            0 => "No batch fits: choose a smaller model, a shorter context, or --device cpu".to_string(),
-            n => format!("A batch of up to {n} windows fits: --windows-per-step {n}"),
-        };
-        Error::new(Kind::DeviceUnavailable, what).hint(hint)
-    }
+    let gb = |bytes: usize| bytes as f64 / 1e9;
+    let what = format!("training takes {:.1} GB on the device, where {:.1} GB are free", gb(needed), gb(free));
+    let hint = match free.saturating_sub(device_bytes(device, config, 0)) / batch_bytes(config, 1) {
+        0 => "No batch fits: choose a smaller model, a shorter context, or --device cpu".to_string(),
+        n => format!("A batch of up to {n} windows fits: --windows-per-step {n}"),
+    };
+    Err(Error::new(Kind::DeviceUnavailable, what).hint(hint))
 }

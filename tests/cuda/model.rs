@@ -4,6 +4,7 @@ use crate::gpu::{self, adversarial, assert_clean};
 use gpt2meg::device::cpu::Cpu;
 use gpt2meg::device::cuda::{Cuda, Gpu};
 use gpt2meg::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Rollout, Sampler, Score, Tensor};
+use gpt2meg::error::Kind;
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::gpt2::{Backward, Gpt2, Workspace};
 use gpt2meg::model::layout::ParamLayout;
@@ -250,6 +251,16 @@ fn a_captured_step_is_the_same_step() {
     let (expected_losses, expected) = train(false).unwrap();
     assert_eq!(losses, expected_losses);
     assert!(state == expected, "the state after captured steps is another one");
+}
+
+#[test]
+fn memory_that_is_not_there_is_one_clear_error() {
+    let Some(mut cuda) = emulated(&adversarial(), u32::MAX) else { return };
+    let error = cuda.alloc(Dtype::F32, 5_000_000_000).unwrap_err();
+    assert_eq!(error.kind(), Kind::DeviceUnavailable);
+    // The emulator has 16 GiB, of which other tests have some.
+    assert!(error.to_string().contains("no room for 20.0 GB") && error.to_string().contains("of 17.2 GB are free"));
+    cuda.alloc(Dtype::F32, 5).unwrap();
 }
 
 #[test]
