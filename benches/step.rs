@@ -13,7 +13,7 @@ const SEQUENCES: usize = 32;
 
 fn benches(criterion: &mut Criterion) {
     let threads = std::env::var("THREADS").ok().and_then(|threads| threads.parse().ok());
-    let device = gpt2meg::device::open(DeviceChoice::Cpu, threads).unwrap();
+    let device = gpt2meg::device::open(DeviceChoice::Cpu, threads, |_| ()).unwrap();
     let config = ModelConfig::single(306, 1, 118);
     let mut step = Step::new(device, &config, SEQUENCES).unwrap();
     let mut group = criterion.benchmark_group(format!("step on {}", step.device.name()));

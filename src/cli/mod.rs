@@ -57,9 +57,9 @@ pub struct Globals {
 impl Globals {
     /// Opens the device that was asked for.
     fn open_device(&self) -> Result<Box<dyn Device>> {
-        device::open(self.device, self.threads, |note| {
+        device::open(self.device, self.threads, |why| {
             if !self.quiet {
-                eprintln!("{note}");
+                note(why);
             }
         })
     }

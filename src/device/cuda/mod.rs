@@ -301,7 +301,6 @@ impl Gpu {
         let mut value = [0u8; 4];
         stream.memcpy_dtoh(&bytes, &mut value).map_err(|error| failed(&doing, error))?;
         stream.synchronize().map_err(|error| failed(&doing, error))?;
-        drop(bytes);
         let value = u32::from_le_bytes(value);
         module.constants.insert(name, value);
         Ok(value)
