@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use ptx_emulator::machine::LaunchReport;
 use ptx_emulator::settings::{Rounding, Settings};
 use ptx_emulator::standin::{self, StandIn};
 use ptx_emulator::target::Target;
@@ -42,17 +43,19 @@ pub fn emulator(settings: &Settings) -> Option<StandIn> {
     Some(standin)
 }
 
-/// Fails with what the emulator found in the calling thread's launches; their names.
-pub fn assert_clean(standin: &StandIn) -> Vec<String> {
-    let reports = standin.take_thread_reports().into_iter().map(|report| {
-        assert!(report.fault.is_none(), "{}: {}", report.kernel, report.fault.unwrap().message);
+/// Fails with what the emulator found in the calling thread's launches; their reports.
+pub fn assert_clean(standin: &StandIn) -> Vec<LaunchReport> {
+    let reports = standin.take_thread_reports();
+    for report in &reports {
+        if let Some(fault) = &report.fault {
+            panic!("{}: {}", report.kernel, fault.message);
+        }
         assert!(report.findings.is_empty(), "{}: {}", report.kernel, report.findings[0]);
         if std::env::var_os("GPT2MEG_COUNTERS").is_some() {
             println!("{}: {}", report.kernel, serde_json::to_string(&report.counters).unwrap());
         }
-        report.kernel
-    });
-    reports.collect()
+    }
+    reports
 }
 
 /// One unit in the last place of bf16 at `x`.

@@ -176,9 +176,6 @@ impl Gpu {
         let nvrtc = nvrtc::open(Some(driver))?;
         // SAFETY: everything runs on one stream, in its order, so nobody need wait for events.
         unsafe { context.disable_event_tracking() };
-        if context.has_async_alloc() {
-            keep_memory(&context).map_err(unavailable)?;
-        }
         // The default stream cannot be captured.
         let stream = context.new_stream().map_err(unavailable)?;
         let attribute = |attribute| context.attribute(attribute).map(|value| value as u32).map_err(unavailable);
@@ -332,18 +329,6 @@ impl Gpu {
                 Ok(entry.insert(Module { module, functions: HashMap::new(), constants: HashMap::new() }))
             }
         }
-    }
-}
-
-/// Lets the driver keep memory that is given back for whoever asks next: it would return it to the system whenever it is waited
-/// for.
-fn keep_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
-    let (mut pool, mut most) = (std::ptr::null_mut(), u64::MAX);
-    let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the pool is the device's own, and this attribute of it is a number of 64 bits.
-    unsafe {
-        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result()?;
-        sys::cuMemPoolSetAttribute(pool, threshold, std::ptr::from_mut(&mut most).cast()).result()
     }
 }
 
