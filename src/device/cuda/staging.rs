@@ -42,6 +42,14 @@ impl Slot {
     }
 }
 
+impl Drop for Slot {
+    /// What is in the slot may still be on its way.
+    fn drop(&mut self) {
+        // Where the GPU has failed nothing is on its way any more.
+        let _ = self.copied.synchronize();
+    }
+}
+
 impl Staging {
     /// Copies bytes to an address of the GPU; they may change as soon as this returns.
     ///
@@ -60,10 +68,6 @@ impl Staging {
         let slot = &mut self.slots[self.next];
         self.next = (self.next + 1) % SLOTS;
         if slot.as_ref().is_none_or(|slot| slot.pinned.len() < from.len()) {
-            // A smaller one may still be read from.
-            if let Some(small) = slot.take() {
-                small.copied.synchronize()?;
-            }
             *slot = Some(Slot::new(gpu, from.len().next_power_of_two())?);
         }
         slot.as_mut().expect("made above").upload(gpu, to, from)
