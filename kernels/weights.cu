@@ -1,10 +1,10 @@
 // Gradients of weights: C = Aᵀ·B over the timesteps of a slot's sequences, added to the slot of the flat gradients.
 //
 // A [N, rows, m_ld] and B [N, rows, n_ld], bf16, rows from `skip` on, of which m_len and n_len columns count. Sequence i belongs to slot
-// (first + i) mod slots; a block of threads owns 32 rows of C, all columns, and one slot, and takes the slot's sequences in ascending
-// order: nobody else writes there, so there are no atomics, and no sum depends on the grid. It takes as many columns at a time as it
-// has threads. Grid (ceil(m_len / 32), slots), a multiple of 32 threads up to 512, shared memory 128·(48 + threads) bytes. m_ld and
-// n_ld are multiples of 8.
+// (first + i) mod slots; a block of threads owns ROWS rows of C and one slot, and takes the slot's sequences in ascending order: nobody
+// else writes there, so there are no atomics, and no sum depends on the grid. A launch takes the columns from `begin` on, one for each
+// thread. Grid (ceil(m_len / ROWS), slots), a multiple of 32 threads up to MOST_COLUMNS, shared memory 128·(ROWS + threads + 16) bytes.
+// m_ld and n_ld are multiples of 8.
 //
 // C goes to weight_grad[m·m_stride + n·n_stride]; the sums of B's columns, in f32, to bias_grad[n] unless that is
 // null. Slots lie slot_len floats apart. If `channel` is not null, sequence i adds to matrix channel[i], matrix_len apart.
@@ -12,15 +12,23 @@
 // Where A are normalised rows, the true operand was x̂·w + b of the norm. Then (norm_weight not null) with S the column sums:
 // dW = w·C + b·S, dw = Σ_n C·W, db = Σ_n S·W; W is `weight`, with the strides of its gradient.
 //
-// Bytes per timestep: 2·m_len (in pieces of 32 columns, for each of B's) + 2·n_len for each 32 rows of C, from the L2 cache but for the
-// first time.
-// Tensor operations: m_len·n_len multiplications, half as many again for the column sums where they are wanted. Sums: in the
-// tensor core timesteps ascending; dw and db over a lane's columns, 4 lanes by halves, then warps ascending, then pieces of columns.
+// Bytes per timestep: 2·m_len for each launch + 2·n_len for each ROWS rows of C, from the L2 cache but for the first time. Tensor
+// operations: m_len·n_len multiplications, 1 / TILES as many again for the column sums where they are wanted. Sums: in the tensor core
+// timesteps ascending; dw and db over a lane's columns, 4 lanes by halves, then warps ascending, then launches.
 #include "common.cuh"
 
 constexpr int TOKENS = 32;
+// Rows of C that a block of threads owns. Wide models have enough of them for every multiprocessor, and then B need not be read so
+// often; at a width of 96 tall tiles would leave some idle.
+constexpr int ROWS = E < 192 ? 32 : 64;
+constexpr int TILES = ROWS / 16;
+// Columns that a block of threads takes at a time: one for each thread.
+constexpr int MOST_COLUMNS = E < 192 ? 512 : 256;
 // Columns of A in shared memory, with padding that spreads rows over the banks.
-constexpr int A_ROW = 40;
+constexpr int A_ROW = ROWS + 8;
+// What launches must know, read by the host.
+extern "C" __constant__ const u32 weight_gradient_rows = ROWS;
+extern "C" __constant__ const u32 weight_gradient_columns = MOST_COLUMNS;
 constexpr u32 ONES = 0x3f803f80u;
 
 struct Gradient {
@@ -34,13 +42,13 @@ struct Gradient {
     u32 m_stride, n_stride, m_len, n_len;
 };
 
-// Adds the warp's 32 × 32 of C, columns from `column` on, to the gradients; `sums` are the column sums, in every row.
-DEVICE void flush(const Gradient& to, u32 column, const float (&c)[2][4][4], const float (&sums)[4][4], float (*partial)[32][2]) {
+// Adds the warp's ROWS × 32 of C, columns from `column` on, to the gradients; `sums` are the column sums, in every row.
+DEVICE void flush(const Gradient& to, u32 column, const float (&c)[TILES][4][4], const float (&sums)[4][4], float (*partial)[ROWS][2]) {
     const int lane = lane_id(), g = lane >> 2, t = lane & 3, warp = warp_id();
     const bool folded = to.norm_weight != nullptr;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-        const u32 m = 32 * blockIdx.x + 8 * i + g;
+    for (int i = 0; i < 2 * TILES; ++i) {
+        const u32 m = ROWS * blockIdx.x + 8 * i + g;
         const bool there = m < to.m_len;
         const float w = folded && there ? to.norm_weight[m] : 1.0f, b = folded && there ? to.norm_bias[m] : 0.0f;
         float dw = 0, db = 0;
@@ -70,23 +78,23 @@ DEVICE void flush(const Gradient& to, u32 column, const float (&c)[2][4][4], con
     }
     if (!folded) return;
     __syncthreads();
-    if (warp == 0) {
+    for (u32 i = threadIdx.x; i < ROWS; i += blockDim.x) {
         float dw = 0, db = 0;
-        for (u32 i = 0; i < blockDim.x / 32; ++i) dw += partial[i][lane][0], db += partial[i][lane][1];
-        if (32 * blockIdx.x + lane < to.m_len) {
-            to.norm_weight_grad[32 * blockIdx.x + lane] += dw;
-            to.norm_bias_grad[32 * blockIdx.x + lane] += db;
+        for (u32 k = 0; k < blockDim.x / 32; ++k) dw += partial[k][i][0], db += partial[k][i][1];
+        if (ROWS * blockIdx.x + i < to.m_len) {
+            to.norm_weight_grad[ROWS * blockIdx.x + i] += dw;
+            to.norm_bias_grad[ROWS * blockIdx.x + i] += db;
         }
     }
     __syncthreads();
 }
 
-KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float* weight_grad, float* bias_grad,
+KERNEL __launch_bounds__(MOST_COLUMNS) weight_gradient(const u32* a, const u32* b, float* weight_grad, float* bias_grad,
                                               const float* weight, const float* norm_weight, const float* norm_bias,
                                               float* norm_weight_grad, float* norm_bias_grad, const u32* channel, u32 n,
                                               u32 first, u32 slots, u32 rows, u32 skip, u32 m_len, u32 m_ld, u32 n_len, u32 n_ld,
                                               u32 begin, u32 m_stride, u32 n_stride, u32 matrix_len, u64 slot_len) {
-    __shared__ float partial[16][32][2];
+    __shared__ float partial[MOST_COLUMNS / 32][ROWS][2];
     const int lane = lane_id(), warp = warp_id();
     const u32 slot = blockIdx.y, b_row = blockDim.x + 8, buffer_len = TOKENS * (A_ROW + b_row) / 8;
     const u32 start = (slot + slots - first % slots) % slots;
@@ -101,8 +109,10 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
             const u32 bytes = row < rows && column < len ? min(16u, 2 * (len - column)) : 0;
             copy_async_part(to + 2 * at, source + (bytes ? ((sequence * rows + row) * ld + column) / 2 : 0), bytes);
         };
-        for (u32 i = threadIdx.x; i < TOKENS * 4; i += blockDim.x) {
-            copy(i / 4 * A_ROW + i % 4 * 8, a, from + i / 4, 32 * blockIdx.x + i % 4 * 8, m_len, m_ld);
+        constexpr u32 A_PIECES = ROWS / 8;
+        for (u32 i = threadIdx.x; i < TOKENS * A_PIECES; i += blockDim.x) {
+            const u32 column = i % A_PIECES * 8;
+            copy(i / A_PIECES * A_ROW + column, a, from + i / A_PIECES, ROWS * blockIdx.x + column, m_len, m_ld);
         }
         const u32 pieces = blockDim.x / 8;
         for (u32 i = threadIdx.x; i < TOKENS * pieces; i += blockDim.x) {
@@ -124,7 +134,7 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
                    m_len,
                    n_len};
     const bool summed = norm_weight != nullptr || (bias_grad != nullptr && blockIdx.x == 0);
-    float c[2][4][4] = {}, sums[4][4] = {};
+    float c[TILES][4][4] = {}, sums[4][4] = {};
     load(0);
 #pragma unroll 1
     for (u32 step = 0; step < steps; ++step) {
@@ -134,19 +144,22 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
         const u32 at = shared_address(shared + (step & 1) * buffer_len);
 #pragma unroll
         for (int k = 0; k < TOKENS; k += 16) {
-            u32 fa[2][4], fb[2][4];
+            u32 fa[TILES][4], fb[2][4];
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
+            for (int i = 0; i < TILES; ++i) {
                 const u32 token_a = k + (lane & 7) + 8 * (lane >> 4), column_a = 16 * i + (lane & 8);
                 load_transposed(fa[i], at + (token_a * A_ROW + column_a) * 2);
+            }
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
                 const u32 token_b = k + (lane & 15), column_b = 32 * warp + 16 * i + 8 * (lane >> 4);
                 load_transposed(fb[i], at + (TOKENS * A_ROW + token_b * b_row + column_b) * 2);
             }
 #pragma unroll
             for (int j = 0; j < 4; ++j) {
                 const u32 b0 = fb[j / 2][j % 2 * 2], b1 = fb[j / 2][j % 2 * 2 + 1];
-                mma16(c[0][j], fa[0], b0, b1);
-                mma16(c[1][j], fa[1], b0, b1);
+#pragma unroll
+                for (int i = 0; i < TILES; ++i) mma16(c[i][j], fa[i], b0, b1);
                 if (summed) mma16(sums[j], ONES, ONES, ONES, ONES, b0, b1);
             }
         }
@@ -156,7 +169,7 @@ KERNEL __launch_bounds__(512) weight_gradient(const u32* a, const u32* b, float*
             to.weight = weight + matrix;
             flush(to, begin + 32 * warp, c, sums, partial);
 #pragma unroll
-            for (int i = 0; i < 32; ++i) c[i / 16][i / 4 % 4][i % 4] = 0;
+            for (int i = 0; i < 16 * TILES; ++i) c[i / 16][i / 4 % 4][i % 4] = 0;
 #pragma unroll
             for (int i = 0; i < 16; ++i) sums[i / 4][i % 4] = 0;
         }

@@ -1,7 +1,7 @@
 //! The attention half-block.
 
 use crate::bench::{
-    Bench, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, Kind, difference, half_block_gradients, judge,
+    Bench, Bits, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, Kind, difference, half_block_gradients, judge,
     judge_slots, oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
@@ -53,6 +53,7 @@ fn try_case(number: usize, case: &Case) {
     }
     let len = parts.iter().map(Vec::len).sum();
     let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
+    let mut bits = Bits::default();
     for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("attention, {case:?} on {}", bench.name);
@@ -76,8 +77,10 @@ fn try_case(number: usize, case: &Case) {
         passes.backward(&mut bench, case, &part, [&params, &to], &dxs);
         let dout: Vec<f32> =
             dx.iter().enumerate().map(|(i, &dx)| if i % (t * e) < from * e { 0.0 } else { dx }).collect();
-        judge(&format!("{what}, dx"), &difference(&bench.get(&dxs), &dout), &dx_truth, &dx_unfused);
-        judge_slots(&what, &part, &HALF_BLOCK, &before, &bench.get(&buffer), &grads);
+        let (dxs, after) = (bench.get(&dxs), bench.get(&buffer));
+        judge(&format!("{what}, dx"), &difference(&dxs, &dout), &dx_truth, &dx_unfused);
+        judge_slots(&what, &part, &HALF_BLOCK, &before, &after, &grads);
+        bits.same(&what, &bench, &[&rows(&out), &dxs, &after]);
     }
 }
 

@@ -27,11 +27,19 @@ pub const RUNS: &[Run] = &[
     Run { target: Target::Sm90, rounding: Rounding::Exact, seed: 3 },
 ];
 
+/// The general kernels take the same way whatever the card.
+const GENERAL_RUNS: &[Run] = &[
+    Run { target: Target::Sm80, rounding: Rounding::Exact, seed: 4 },
+    Run { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 5 },
+    Run { target: Target::Sm80, rounding: Rounding::Exact, seed: 6 },
+];
+
 /// A GPU in one way of running.
 pub struct Bench {
     pub gpu: Gpu,
     standin: StandIn,
     pub name: String,
+    exact: bool,
 }
 
 impl Bench {
@@ -41,7 +49,7 @@ impl Bench {
             Settings { target: run.target, rounding: run.rounding, seed: run.seed, threads: 2, ..Settings::default() };
         let standin = gpu::emulator(&settings)?;
         let name = format!("{:?}, {:?}, seed {}", run.target, run.rounding, run.seed);
-        Some(Self { gpu: Gpu::open(0).unwrap(), standin, name })
+        Some(Self { gpu: Gpu::open(0).unwrap(), standin, name, exact: run.rounding == Rounding::Exact })
     }
 
     pub fn put<T: DeviceRepr>(&self, data: &[T]) -> CudaSlice<T> {
@@ -75,6 +83,20 @@ impl Bench {
             self.gpu.address(buffer).offset(offset - part.len())
         });
         pointers.collect::<Vec<_>>().try_into().expect("as many parts")
+    }
+}
+
+/// Results of the first run with exact rounding.
+#[derive(Default)]
+pub struct Bits(Option<Vec<u32>>);
+
+impl Bits {
+    /// Asserts that every such run has the same bits, whatever the card, its multiprocessors and the order of warps.
+    pub fn same(&mut self, what: &str, bench: &Bench, results: &[&[f32]]) {
+        if bench.exact {
+            let bits: Vec<u32> = results.iter().flat_map(|result| result.iter().map(|x| x.to_bits())).collect();
+            assert!(*self.0.get_or_insert_with(|| bits.clone()) == bits, "{what}: other bits than in another order");
+        }
     }
 }
 
@@ -140,13 +162,15 @@ pub const GENERAL: &[Case] = &[
 ];
 
 impl Case {
-    /// How the case is run: in every way where it is short, and where it is long as the most likely to go wrong. The general
-    /// kernels take the same way whatever the card.
+    /// How the case is run: in every way where it is short (one sequence of a general shape: in one), and where it is long as the
+    /// most likely to go wrong.
     pub fn runs(&self) -> &'static [Run] {
-        match (self.n * self.t <= 64, self.shape(256).is_fused()) {
-            (true, true) => RUNS,
-            (true, false) => &RUNS[..2],
-            (false, _) => &RUNS[1..2],
+        let short = self.n * self.t <= 64;
+        match self.shape(256).is_fused() {
+            true if short => RUNS,
+            true => &RUNS[1..2],
+            false if short && self.n > 1 => GENERAL_RUNS,
+            false => &GENERAL_RUNS[1..2],
         }
     }
 

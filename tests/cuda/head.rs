@@ -1,6 +1,6 @@
 //! The head with its loss.
 
-use crate::bench::{Bench, CASES, Case, Data, GENERAL, Gradients, Kind, judge, judge_slots, part};
+use crate::bench::{Bench, Bits, CASES, Case, Data, GENERAL, Gradients, Kind, judge, judge_slots, part};
 use crate::gpu::assert_measures;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
@@ -141,6 +141,7 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
     let len = parts.iter().map(Vec::len).sum();
     let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
 
+    let mut bits = Bits::default();
     for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("head, {case:?}, {q} levels, per channel {per_channel} on {}", bench.name);
@@ -165,13 +166,16 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
         let to = Params { norm_weight, norm_bias, weight, matrices };
         passes.gradients(&mut bench, &shape, &part, [&params, &to], inputs.channel);
         let names = ["norm weight", "norm bias", "weight"];
-        judge_slots(&what, &part, &names, &before, &bench.get(&gradient_buffer), &grads);
+        let after = bench.get(&gradient_buffer);
+        judge_slots(&what, &part, &names, &before, &after, &grads);
         let forward = bench.put(&vec![f32::NAN; n * 4]);
         passes.loss(&mut bench, (&shape, (n, from)), &inputs, [&xs, &forward], None);
         assert_eq!(bench.get(&forward), got, "{what}: the backward pass changes no score");
         let bare = bench.put(&vec![f32::NAN; n * (t - from) * q]);
         passes.logits(&mut bench, (&shape, (n, from)), inputs.channel, [&xs, &bare]);
         let bare = bench.get(&bare);
+        let needed: Vec<f32> = dx.chunks_exact(t * e).flat_map(|dx| dx[from * e..].to_vec()).collect();
+        bits.same(&what, &bench, &[&got, &needed, &after, &bare]);
 
         for i in 0..n {
             let (truth, unfused) = (&truths[i], &unfuseds[i]);

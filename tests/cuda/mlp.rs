@@ -1,8 +1,8 @@
 //! The MLP half-block.
 
 use crate::bench::{
-    Bench, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, difference, half_block_gradients, judge, judge_slots,
-    oracle_half_block, part, values,
+    Bench, Bits, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, difference, half_block_gradients, judge,
+    judge_slots, oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
 use crate::oracle::{mlp, mlp_backward};
@@ -45,6 +45,7 @@ fn try_case(number: usize, case: &Case) {
     let len = parts.iter().map(Vec::len).sum();
     let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
 
+    let mut bits = Bits::default();
     for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
         let what = format!("mlp, {case:?} on {}", bench.name);
@@ -54,15 +55,15 @@ fn try_case(number: usize, case: &Case) {
         let (passes, _rooms) = Passes::new(&mut bench, case, &params);
         let xs = bench.put(&x);
         passes.forward(&mut bench, case, &params, &xs, true);
-        let out = bench.get(&xs);
-        judge(&what, &difference(&rows(&out), &needed), &truth, &unfused);
-        for (out, x) in out.chunks_exact(t * e).zip(x.chunks_exact(t * e)) {
+        let forward = bench.get(&xs);
+        judge(&what, &difference(&rows(&forward), &needed), &truth, &unfused);
+        for (out, x) in forward.chunks_exact(t * e).zip(x.chunks_exact(t * e)) {
             assert_eq!(out[..from * e], x[..from * e], "{what}: earlier rows are left alone");
         }
 
         let unsaved = bench.put(&x);
         passes.forward(&mut bench, case, &params, &unsaved, false);
-        assert_eq!(bench.get(&unsaved), out, "{what}: keeping nothing changes nothing");
+        assert_eq!(bench.get(&unsaved), forward, "{what}: keeping nothing changes nothing");
 
         let (dxs, buffer) = (bench.put(&dx), bench.put(&before));
         let [norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias] = bench.bind(&buffer, &parts);
@@ -73,7 +74,9 @@ fn try_case(number: usize, case: &Case) {
         for (out, dx) in out.chunks_exact(t * e).zip(dx.chunks_exact(t * e)) {
             assert_eq!(out[..from * e], dx[..from * e], "{what}: earlier gradients are left alone");
         }
-        judge_slots(&what, &part, &HALF_BLOCK, &before, &bench.get(&buffer), &grads);
+        let after = bench.get(&buffer);
+        judge_slots(&what, &part, &HALF_BLOCK, &before, &after, &grads);
+        bits.same(&what, &bench, &[&forward, &out, &after]);
     }
 }
 

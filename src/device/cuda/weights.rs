@@ -1,7 +1,7 @@
 //! Gradients of weights from the operands that backward kernels leave. See `kernels/weights.cu`.
 
 use super::kernel::Pointer;
-use super::kernel::weights::WeightGradient;
+use super::kernel::weights::{SOURCE, WeightGradient};
 use super::{Gpu, Grid, Part, Shape};
 use crate::error::Result;
 
@@ -50,9 +50,6 @@ impl Target {
     }
 }
 
-/// Columns that one launch takes at most: a thread for each.
-const MOST_COLUMNS: usize = 512;
-
 /// Adds each sequence's gradient to its slot.
 ///
 /// # Safety
@@ -62,10 +59,13 @@ pub unsafe fn gradient(gpu: &mut Gpu, shape: &Shape, part: &Part, operands: &Ope
     let [norm_weight, norm_bias] = target.norm.unwrap_or([none; 2]);
     let (channel, matrix_len) = target.per_channel.unwrap_or((Pointer::NULL, 0));
     let (m_len, n_len) = target.len;
-    // Pieces of columns, as equal as may be.
-    let threads = n_len.div_ceil(n_len.div_ceil(MOST_COLUMNS)).next_multiple_of(32);
-    let blocks = (m_len.div_ceil(32) as u32, part.slots as u32);
-    let grid = Grid { blocks, threads: threads as u32, shared_bytes: 128 * (48 + threads as u32) };
+    let height = gpu.constant(&SOURCE, shape, "weight_gradient_rows")?;
+    let most_columns = gpu.constant(&SOURCE, shape, "weight_gradient_columns")? as usize;
+    // Launches of about as many columns each.
+    let threads = n_len.div_ceil(n_len.div_ceil(most_columns)).next_multiple_of(32);
+    let blocks = (m_len.div_ceil(height as usize) as u32, part.slots as u32);
+    let shared_bytes = 128 * (height + threads as u32 + 16);
+    let grid = Grid { blocks, threads: threads as u32, shared_bytes };
     for begin in (0..n_len).step_by(threads) {
         let kernel = WeightGradient {
             a: operands.a,
