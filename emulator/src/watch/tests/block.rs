@@ -113,6 +113,19 @@ fn a_barrier_of_some_warps_orders_those() {
 }
 
 #[test]
+fn none_of_several_readers_is_forgotten() {
+    for third in [false, true] {
+        let mut s = Stage { clock: BlockClock::new(0, 4), shared: SharedRaces::new(4096) };
+        let readers = [0, 1, 2, 0].into_iter().filter(|warp| third || *warp != 2);
+        readers.for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
+        [0, 1, 3].into_iter().for_each(|warp| s.clock.arrive(warp, 1, true));
+        s.clock.complete(1);
+        [0, 1, 3].into_iter().for_each(|warp| s.clock.leave(warp, 1));
+        assert_eq!(s.access(3, Kind::Write, ALL, 4, |i| 4 * i).is_some(), third);
+    }
+}
+
+#[test]
 fn clocks_that_move_while_others_wait() {
     // Both warps read a word, one of them after the other has begun to wait and the clock has moved on.
     let mut s = Stage::new();
