@@ -254,6 +254,8 @@ pub const FAULTS: &[Fault] = faults! {
 
     "tile used before its copies have arrived": "arrivals.cu" "tiles" ["arrived.arrive_and_wait();" => "(void)arrived.arrive();"] arrivals
         Found(TOO_EARLY_COPY, &["= tile[255 - i] + 1"]);
+    "buffer used before it is filled": "arrivals.cu" "hand_over" ["filled[i % 2].arrive_and_wait();" => "(void)filled[i % 2].arrive();"] arrivals
+        Found(TOO_EARLY, &["buffer[i % 2][lane] =", "2 * buffer[i % 2]"]);
     "stage used before its copies have landed": "stages.cu" "staged" ["pipeline.consumer_wait();" => ""] stages
         Found(TOO_EARLY_COPY, &["= buffer[compute % stages][127 - i]"]);
 };
