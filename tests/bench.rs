@@ -102,3 +102,68 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!(output.status.code(), Some(USAGE), "{text}");
     }
 }
+
+/// What the emulator counted of a step, and that the page was written; nothing where there is no CUDA compiler.
+#[cfg(feature = "emulated")]
+#[test]
+fn counts_are_at_least_the_least_and_add_up() {
+    use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
+    let Ok(toolkit) = Toolkit::find() else {
+        assert!(std::env::var_os(REQUIRED_VARIABLE).is_none(), "there is no CUDA compiler");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("kernels.html");
+    let counted = |what: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+        command.args([
+            "bench",
+            what,
+            "--device",
+            "emulated",
+            "--json",
+            "--layers",
+            "3",
+            "--heads",
+            "4",
+            "--d-model",
+            "32",
+        ]);
+        command.args(["--context", "32", "--sequences", "3", "--card", "a100"]).args(more);
+        // The compiler that the tests use, where the program looks for one.
+        let libraries = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+        command.env("LD_LIBRARY_PATH", format!("{}:{libraries}", toolkit.nvrtc().parent().unwrap().display()));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+
+    let step = counted("kernels", &["--html", page.to_str().unwrap()]);
+    let rows = step["rows"].as_array().unwrap();
+    let mut bound = 0.0;
+    for row in rows {
+        let seconds: Vec<f64> = row["seconds"].as_object().unwrap().values().map(|s| s.as_f64().unwrap()).collect();
+        bound += seconds.iter().copied().fold(0.0, f64::max);
+        for count in ["bytes", "tensor_flop", "special"] {
+            if let Some(least) = row["least"][count].as_f64() {
+                let counted = row["work"][count].as_f64().unwrap();
+                assert!(counted >= 0.999 * least, "{}: {counted} {count}, at least {least}", row["kernel"]);
+            }
+        }
+    }
+    assert_near(&step["bound_seconds"], bound);
+    assert_near(&step["bound_tokens_per_second"], 3.0 * 32.0 / bound);
+    // Two layers whole and one half; one layer's tensor operations by the formulas: 24·E² and 4·E for each of 16.5 timesteps
+    // seen, with blocks of sixteen instead of the exact half.
+    let forward: Vec<&Value> = rows.iter().filter(|row| row["kernel"] == "mlp_forward").collect();
+    assert_eq!(forward.len(), 2);
+    assert_eq!((forward[0]["times"].as_u64(), forward[1]["times"].as_u64()), (Some(2), Some(1)));
+    assert_near(&forward[0]["least"]["tensor_flop"], 3.0 * 32.0 * 16.0 * 32.0 * 32.0);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("mlp_forward"));
+
+    let generation = counted("generate", &["--hop", "4"]);
+    let kernels: Vec<&str> =
+        generation["rows"].as_array().unwrap().iter().map(|row| row["kernel"].as_str().unwrap()).collect();
+    assert!(kernels.contains(&"decode"), "{kernels:?}");
+    assert_near(&generation["bound_tokens_per_second"], 3.0 * 4.0 / generation["bound_seconds"].as_f64().unwrap());
+}

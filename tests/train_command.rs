@@ -95,6 +95,13 @@ fn folders_that_are_no_runs_are_left_alone() {
         assert!(files(folder) == before, "{flags}");
         assert!(!folder.join("data/checkpoints").exists() && !others.join("checkpoints").exists());
     }
+    // Nor is what has a run.json of another program's.
+    std::fs::write(others.join("run.json"), r#"{"model": "resnet", "version": 3}"#).unwrap();
+    let before = files(folder);
+    for flags in ["", " --force"] {
+        fails(folder, &format!("train data --out logs --steps 1 {SMALL}{flags}"), 73, "has not written");
+        assert!(files(folder) == before, "{flags}");
+    }
 }
 
 #[test]

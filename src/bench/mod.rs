@@ -9,12 +9,17 @@
 //! | [`stage`] | the stages of a step, one by one, and how often each is called |
 //! | [`step`] | a training step of a model with random weights |
 //! | [`measure`] | times of a step, its stages and a rollout, measured |
+//! | `count`, `table` | the same kernels counted by the emulator, in builds that have it |
 //! | [`peak`] | multiplications and additions a second that the processor reaches in registers |
 
 pub mod card;
+#[cfg(feature = "emulated")]
+pub mod count;
 pub mod least;
 pub mod measure;
 pub mod peak;
 pub mod stage;
 pub mod step;
+#[cfg(feature = "emulated")]
+pub mod table;
 pub mod work;

@@ -4,24 +4,30 @@ use super::shape::Shape;
 use super::{Exit, Globals, say};
 use crate::bench::measure::{self, Generation, Seconds};
 use crate::bench::step::Step;
+#[cfg(feature = "emulated")]
+use crate::bench::{card, count, table};
 use crate::bench::{least, peak};
 use crate::device::{self, cpu};
 use crate::ensure;
 use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::model::config::ModelConfig;
+#[cfg(feature = "emulated")]
+use crate::storage;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 /// Time training or generation on this machine, with a model and data made up for it.
 ///
-/// On a processor, rates stand beside what it reaches in registers alone, measured in the same run.
+/// On a processor, rates stand beside what it reaches in registers alone, measured in the same run. With --device emulated (in
+/// builds with the feature `emulated`) nothing is timed: kernels are counted, and a bound on a card's time is worked out.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   gpt2meg bench train
   gpt2meg bench train --preset group --sequences 32 --json
   gpt2meg bench generate --hop 128 --threads 1
-  gpt2meg bench kernels")]
+  gpt2meg bench kernels
+  gpt2meg bench kernels --device emulated --card a100 --html kernels.html")]
 pub struct Bench {
     #[command(subcommand)]
     what: What,
@@ -47,12 +53,23 @@ enum What {
 struct Options {
     #[command(flatten)]
     shape: Shape,
-    /// Sequences, as many as channels of a window [default: 306 to generate, 64 to train].
+    /// Sequences, as many as channels of a window [default: 306 to generate and on the emulator, otherwise 64].
     #[arg(long)]
     sequences: Option<usize>,
     /// How often to time it.
     #[arg(long, default_value_t = 10)]
     repeats: usize,
+    /// With --device emulated: the card that kernels are specialised for, and whose bound is worked out.
+    #[cfg(feature = "emulated")]
+    #[arg(long, value_enum, default_value_t = CardChoice::H100)]
+    card: CardChoice,
+    /// With --device emulated: write the table as a page, too.
+    #[cfg(feature = "emulated")]
+    #[arg(long, value_name = "FILE")]
+    html: Option<std::path::PathBuf>,
+    #[cfg(feature = "emulated")]
+    #[command(flatten)]
+    overwrite: super::Overwrite,
 }
 
 impl Options {
@@ -71,6 +88,37 @@ impl Options {
     }
 }
 
+/// A card to work out bounds for.
+#[cfg(feature = "emulated")]
+#[derive(clap::ValueEnum, Debug, Clone, Copy)]
+enum CardChoice {
+    /// NVIDIA H100 SXM.
+    H100,
+    /// NVIDIA A100 SXM.
+    A100,
+    /// NVIDIA GeForce RTX 4090.
+    Rtx4090,
+}
+
+#[cfg(feature = "emulated")]
+impl Options {
+    fn card(&self) -> &'static card::Card {
+        &card::CARDS[self.card as usize]
+    }
+
+    /// What the emulator counted, and the page that was asked for. `whole`: no table of kernels.
+    fn outcome(&self, counts: &count::Counts, what: &str, whole: bool, globals: &Globals) -> Result<Outcome> {
+        if let Some(path) = &self.html {
+            let page = table::html(counts, what);
+            storage::atomic::write(path, globals.force, |file| file.write_at(0, page.as_bytes()))?;
+        }
+        let facts = serde_json::to_value(counts).expect("JSON of plain values");
+        let mut lines = vec![what.to_owned()];
+        lines.extend(if whole { table::summary(counts) } else { table::lines(counts) });
+        Ok(Outcome { facts, lines })
+    }
+}
+
 /// What was measured: facts for programs, lines for people.
 struct Outcome {
     facts: Value,
@@ -78,12 +126,26 @@ struct Outcome {
 }
 
 impl Bench {
+    /// Whether a file that exists is to be replaced.
+    pub(super) fn force(&self) -> bool {
+        #[cfg(feature = "emulated")]
+        return self.options().overwrite.force;
+        #[cfg(not(feature = "emulated"))]
+        false
+    }
+
+    #[cfg(feature = "emulated")]
+    fn options(&self) -> &Options {
+        let (What::Train(options) | What::Kernels(options) | What::Generate { options, .. }) = &self.what;
+        options
+    }
+
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        let outcome = match &self.what {
-            What::Train(options) => train(options, globals)?,
-            What::Generate { options, hop } => generate(options, *hop, globals)?,
-            What::Kernels(options) => kernels(options, globals)?,
+        let outcome = match globals.device {
+            #[cfg(feature = "emulated")]
+            device::DeviceChoice::Emulated => self.counted(globals)?,
+            _ => self.measured(globals)?,
         };
         if let Some(signal) = interrupt::requested() {
             return Ok(Exit::Signal(signal));
@@ -94,6 +156,34 @@ impl Bench {
             outcome.lines.iter().try_for_each(say)?;
         }
         Ok(Exit::Done)
+    }
+
+    fn measured(&self, globals: &Globals) -> Result<Outcome> {
+        match &self.what {
+            What::Train(options) => train(options, globals),
+            What::Generate { options, hop } => generate(options, *hop, globals),
+            What::Kernels(options) => kernels(options, globals),
+        }
+    }
+
+    /// The emulator's seconds say nothing; its counts do.
+    #[cfg(feature = "emulated")]
+    fn counted(&self, globals: &Globals) -> Result<Outcome> {
+        let options = self.options();
+        if let Some(path) = &options.html {
+            storage::atomic::refuse_target(path, globals.force)?;
+        }
+        let (config, card) = (options.config()?, options.card());
+        let n = options.sequences.unwrap_or(306);
+        if let What::Generate { hop, .. } = &self.what {
+            check_hop(*hop, &config)?;
+            let counts = count::generation(&config, n, *hop, card, globals.threads)?;
+            let what = format!("Generation, d_model {}, context {}, hop {hop}", config.d_model, config.n_ctx);
+            return options.outcome(&counts, &what, false, globals);
+        }
+        let counts = count::step(&config, n, card, globals.threads)?;
+        let what = format!("A training step, d_model {}, context {}", config.d_model, config.n_ctx);
+        options.outcome(&counts, &what, matches!(self.what, What::Train(_)), globals)
     }
 }
 
@@ -141,14 +231,19 @@ fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
     Ok(Outcome { facts, lines })
 }
 
-fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome> {
-    let config = options.config()?;
+fn check_hop(hop: usize, config: &ModelConfig) -> Result<()> {
     ensure!(
         hop > 0 && hop < config.n_ctx,
         Kind::Usage,
         "--hop {hop} is outside 1 to {}: one timestep of the window at least is the prompt",
         config.n_ctx - 1
     );
+    Ok(())
+}
+
+fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome> {
+    let config = options.config()?;
+    check_hop(hop, &config)?;
     let device = globals.open_device()?;
     let (name, n) = (device.name(), options.sequences.unwrap_or(306));
     let peak = register_rate(device.as_ref(), globals);

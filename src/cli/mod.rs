@@ -120,7 +120,8 @@ impl Command {
             Self::Score(command) => command.overwrite,
             Self::Evaluate(command) => command.overwrite,
             Self::Export(command) => command.overwrite,
-            Self::Bench(_) | Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
+            Self::Bench(command) => Overwrite { force: command.force() },
+            Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
         };
         overwrite.force
     }

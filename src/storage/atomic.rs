@@ -282,7 +282,7 @@ pub fn remove_stale(disk: &dyn Disk, folder: &Path) {
 
 /// Whether the name is one that [`create_temporary`] gives.
 fn is_temporary(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some(inner) = name.strip_prefix('.').and_then(|name| name.strip_suffix(SUFFIX)) else { return false };
     let Some((_, number)) = inner.rsplit_once('.') else { return false };
     number.split_once('-').is_some_and(|(pid, count)| pid.parse::<u32>().is_ok() && count.parse::<u64>().is_ok())

@@ -11,6 +11,7 @@ use crate::storage::lock::FolderLock;
 use crate::tokens::dataset;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// `run.json`: the resolved configuration of a run.
@@ -97,9 +98,12 @@ pub fn refuse_occupied(path: &Path, force: bool) -> Result<()> {
     }
     let Some(last) = leftovers(path)?.pop() else { return Ok(()) };
     let last = last.file_name().unwrap_or_default().display();
-    let (what, hint) = if !path.join("run.json").exists() {
-        let hint = "They may be somebody else's: choose another --out, or remove them by hand";
-        (format!("this folder holds {last} but no run.json"), hint)
+    let others = "They may be somebody else's: choose another --out, or remove them by hand";
+    let run = path.join("run.json");
+    let (what, hint) = if !run.exists() {
+        (format!("this folder holds {last} but no run.json"), others)
+    } else if !is_ours(&run) {
+        ("this folder holds a run.json that gpt2meg train has not written, or that is damaged".into(), others)
     } else if !force {
         let hint = "Give --resume to go on with it, --force to replace it, or choose another --out";
         (format!("this folder holds a run ({last})"), hint)
@@ -107,6 +111,14 @@ pub fn refuse_occupied(path: &Path, force: bool) -> Result<()> {
         return Ok(());
     };
     Err(Error::new(Kind::Exists, what).at(path).hint(hint))
+}
+
+/// Whether a `run.json` has what [`RunMeta`] has always had: files of its folder are about to be removed.
+fn is_ours(run: &Path) -> bool {
+    let content = std::fs::read(run).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    content.is_some_and(|run| {
+        ["model", "training", "data_path", "data", "version"].iter().all(|key| run.get(key).is_some())
+    })
 }
 
 /// What an earlier run left, `run.json` last.

@@ -92,7 +92,8 @@ impl Counters {
                 self.tensor_flop += issued * class::flop(opcode);
             }
             Class::Special => {
-                self.special_functions += lanes * if opcode.contains("x2.") || opcode.ends_with("x2") { 2 } else { 1 }
+                // Not any "x2": there is one in `ex2`.
+                self.special_functions += lanes * if opcode.contains("16x2") { 2 } else { 1 }
             }
             Class::Barrier if opcode.starts_with("bar") && !opcode.starts_with("bar.warp") => self.barriers += issued,
             _ => {}

@@ -93,6 +93,7 @@ fn a_launch_adds_up_and_survives_json() {
     let mut counters = Counters::default();
     counters.add_instruction("mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {}, {};", 3, 96);
     counters.add_instruction("ex2.approx.ftz.bf16x2 %r1, %r2;", 2, 40);
+    counters.add_instruction("ex2.approx.ftz.f32 %f1, %f2;", 1, 32);
     counters.add_instruction("bar.sync 0;", 4, 128);
     counters.add_instruction("bar.warp.sync -1;", 1, 32);
     counters.add_instruction("add.s32 %r1, %r2, %r3;", 0, 0);
@@ -100,9 +101,9 @@ fn a_launch_adds_up_and_survives_json() {
     traffic.global(Flow::Copy, ALL, &at(|i| 16 * i), 16, |_| {});
     counters.add_traffic(&traffic);
     counters.add_traffic(&traffic);
-    assert_eq!((counters.warp_instructions, counters.thread_instructions), (10, 296));
+    assert_eq!((counters.warp_instructions, counters.thread_instructions), (11, 328));
     assert_eq!(counters.tensor_flop, 3 * 2048);
-    assert_eq!(counters.special_functions, 80);
+    assert_eq!(counters.special_functions, 2 * 40 + 32);
     assert_eq!(counters.barriers, 4);
     assert_eq!(counters.divergent_branches, 10);
     assert_eq!(counters.async_copies, Global { requests: 2, sectors: 32, ideal_sectors: 32, bytes: 1024 });
