@@ -7,7 +7,7 @@ mod support;
 use gpt2meg::random::{Purpose, uniform_at};
 use gpt2meg::train::checkpoint::{self, Which, best_path, step_path};
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -58,6 +58,14 @@ fn train(run: &Path, data: &Path, more: &[&str]) -> Command {
     command.args(["--steps", &STEPS.to_string(), "--validate-every", "10", "--checkpoint-every", "7"]);
     command.args(["--windows-per-step", "2", "--quiet"]).args(more);
     command.stdout(Stdio::null()).stderr(Stdio::null());
+    // Whatever runs the tests may ignore this signal, as nohup does, and children would inherit that.
+    // SAFETY: signal may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::signal(libc::SIGHUP, libc::SIG_DFL) {
+            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        })
+    };
     command
 }
 
