@@ -7,8 +7,17 @@ use std::io::{ErrorKind, Write};
 /// Prints a line, or several, of a result on standard output. That nobody reads it any more, as after `| head -1`, is no
 /// failure.
 pub fn say(text: impl Display) -> Result<()> {
+    print(Harmless(&text.to_string()))
+}
+
+/// The same for a result that is JSON, and stays it.
+pub fn say_json(json: impl Display) -> Result<()> {
+    print(HarmlessJson(&json.to_string()))
+}
+
+fn print(text: impl Display) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{}", Harmless(&text.to_string())).and_then(|()| out.flush()) {
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io(e, "print", "standard output")),
         _ => Ok(()),
     }
@@ -26,7 +35,16 @@ struct Harmless<'a>(&'a str);
 
 impl Display for Harmless<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        visible(self.0, |c| c.is_control() && c != '\n' && c != '\t', f)
+        visible(self.0, |c| c.is_control() && c != '\n' && c != '\t', as_in_rust, f)
+    }
+}
+
+/// JSON with its control characters, which can only stand in strings, as JSON escapes them.
+struct HarmlessJson<'a>(&'a str);
+
+impl Display for HarmlessJson<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        visible(self.0, |c| c.is_control() && c != '\n', |c, f| write!(f, "\\u{:04x}", u32::from(c)), f)
     }
 }
 
@@ -35,14 +53,23 @@ pub struct OneLine<'a>(pub &'a str);
 
 impl Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        visible(self.0, char::is_control, f)
+        visible(self.0, char::is_control, as_in_rust, f)
     }
 }
 
-/// Writes a text with the characters that `hides` names as Rust would write them in a string.
-fn visible(text: &str, hides: impl Fn(char) -> bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Writes a text with the characters that `hides` names as `escaped` writes them.
+fn visible(
+    text: &str,
+    hides: impl Fn(char) -> bool,
+    escaped: impl Fn(char, &mut fmt::Formatter<'_>) -> fmt::Result,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     use fmt::Write;
-    text.chars().try_for_each(|c| if hides(c) { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
+    text.chars().try_for_each(|c| if hides(c) { escaped(c, f) } else { f.write_char(c) })
+}
+
+fn as_in_rust(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "{}", c.escape_default())
 }
 
 #[cfg(test)]
@@ -53,5 +80,9 @@ mod tests {
     fn control_characters_are_made_visible() {
         assert_eq!(OneLine("µ – 1\n\u{1b}[31m\u{9b}").to_string(), "µ – 1\\n\\u{1b}[31m\\u{9b}");
         assert_eq!(Harmless("1\n\t\r\u{7}2").to_string(), "1\n\t\\r\\u{7}2");
+        let label = "a\n\u{7f}\u{9b}";
+        let json = HarmlessJson(&serde_json::json!({ "label": label }).to_string()).to_string();
+        assert_eq!(json, r#"{"label":"a\n\u007f\u009b"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["label"], label);
     }
 }

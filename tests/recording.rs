@@ -378,14 +378,22 @@ fn a_plain_folder_is_listed() {
     let (kind, text) = error_of(list(root));
     assert!(kind == Kind::UnknownFormat && text.contains("no .fif"), "{text}");
     write_fif(&root.join("a_raw.fif"), &[event(4, 3, "face"), event(5, 1, "BAD blink")]);
-    for name in ["a_raw-1.fif", "b-epo.fif", "notes.txt", "c.npz"] {
+    for name in ["a_raw-1.fif", "b-epo.fif", "notes.txt", "c.npz", "sub-01.a_raw-1.fif", "sub-01.a_split-02_meg.fif"] {
         fs::write(root.join(name), "").unwrap();
+    }
+    // A dot may be a part of a name.
+    for name in ["sub-01.a_raw.fif", "sub-01.a_split-01_meg.fif"] {
+        fs::copy(root.join("a_raw.fif"), root.join(name)).unwrap();
     }
     fs::copy(fixture("array_little_f4.npy"), root.join("d.npy")).unwrap();
     let listing = list(root).unwrap();
-    assert_eq!(listing.found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a_raw", "d"]);
+    assert_eq!(
+        listing.found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["a_raw", "d", "sub-01.a_raw", "sub-01.a_split-01_meg"]
+    );
     let why: Vec<&str> = listing.skipped.iter().map(|s| s.why.as_str()).collect();
-    assert_eq!(why, ["goes on from a_raw.fif", "holds epochs, not a recording"]);
+    let dotted = ["goes on from sub-01.a_raw.fif", "goes on from sub-01.a_split-01_meg.fif"];
+    assert_eq!(why, ["goes on from a_raw.fif", "holds epochs, not a recording", dotted[0], dotted[1]]);
     let annotated = OpenOptions { events_from: EventsFrom::Annotations, ..OpenOptions::default() };
     let opened = listing.found[0].open(&annotated).unwrap();
     assert_eq!(opened.recording.info.events, [event(4, 3, "face")]);

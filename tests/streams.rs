@@ -104,6 +104,10 @@ fn names_need_not_be_unicode() {
         assert!(output.status.success(), "{line}: {error}");
         assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "{line}");
     }
+    let output = run("demo --out @demo");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(2), 1), "{error}");
+    assert!(error.contains("not Unicode") && !folder.join(odd("demo")).exists(), "{error}");
     // What a run has to remember has to be Unicode.
     let output = run(&format!("train @data --out other {TRAIN}"));
     let error = String::from_utf8(output.stderr).unwrap();

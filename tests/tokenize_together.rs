@@ -125,6 +125,38 @@ fn recordings_are_added_without_force_and_replaced_with_it() {
     assert_eq!(std::fs::read(data.join("a_train.safetensors")).unwrap(), first);
 }
 
+/// While one recording was being tokenized, another of the data set was replaced.
+#[test]
+fn a_report_that_was_replaced_meanwhile_stays_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let (folder, data) = (folder.path(), folder.path().join("data"));
+    for (number, name) in ["a.fif", "b.fif"].into_iter().enumerate() {
+        write_numbered(&folder.join(name), number);
+    }
+    let (scheme, prepare, classes) = (Scheme::PAPER, PrepareOptions::default(), ClassMap::of_labels([], &[]).unwrap());
+    let settings = Settings { prepare, scheme, classes, hold: 0.5 };
+    let begun = |name: &str, force| {
+        let mut batch = Batch::begin(&settings, &data, &[name], false, force).unwrap();
+        let source = Source::at(&folder.join(format!("{name}.fif"))).unwrap();
+        batch.add(name, source.open(&OpenOptions::default()).unwrap(), |_, _| ()).unwrap();
+        batch
+    };
+    let report = || {
+        let text = std::fs::read(data.join("tokenize.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["recordings"]["b"].clone()
+    };
+    begun("b", false).publish().unwrap();
+    let before = report();
+    let slow = begun("a", false);
+    std::fs::remove_file(folder.join("b.fif")).unwrap();
+    write_numbered(&folder.join("b.fif"), 7);
+    begun("b", true).publish().unwrap();
+    let replaced = report();
+    assert_ne!(replaced, before);
+    slow.publish().unwrap();
+    assert_eq!((recordings(&data), report()), (vec!["a".to_string(), "b".to_string()], replaced));
+}
+
 /// Two processes that add to one folder at once: neither's reports are lost.
 #[test]
 fn what_others_add_meanwhile_stays() {

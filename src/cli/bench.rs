@@ -1,7 +1,7 @@
 //! `gpt2meg bench`: what this machine reaches, beside its own limits.
 
 use super::shape::Shape;
-use super::{Exit, Globals, say};
+use super::{Exit, Globals, say, say_json};
 use crate::bench::measure::{self, Generation, Seconds};
 use crate::bench::step::Step;
 #[cfg(feature = "emulated")]
@@ -151,7 +151,7 @@ impl Bench {
             return Ok(Exit::Signal(signal));
         }
         if globals.json {
-            say(serde_json::to_string_pretty(&outcome.facts).expect("JSON of plain values"))?;
+            say_json(serde_json::to_string_pretty(&outcome.facts).expect("JSON of plain values"))?;
         } else {
             outcome.lines.iter().try_for_each(say)?;
         }

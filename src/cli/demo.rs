@@ -1,6 +1,6 @@
 //! `gpt2meg demo`: every other command in turn, as a user would type them.
 
-use super::{Cli, Exit, Globals, Overwrite, note, say, shown};
+use super::{Cli, Exit, Globals, Overwrite, note, say, say_json, shown};
 use crate::error::{Error, Kind, Result};
 use clap::{Args, Parser};
 use serde_json::json;
@@ -40,7 +40,7 @@ impl Demo {
         }
         let report = self.out.join("report/report.html");
         if globals.json {
-            say(json!({ "report": shown(&report) }))?
+            say_json(json!({ "report": shown(&report) }))?
         } else {
             say(report.display())?
         }
@@ -53,6 +53,12 @@ const MARK: &str = ".gpt2meg-demo";
 
 /// The demonstration's folder, empty but for its mark. `--force` empties one that an earlier demonstration made.
 fn prepare(out: &Path, force: bool) -> Result<()> {
+    if out.to_str().is_none() {
+        // A run remembers where its data are, as text.
+        return Err(Error::new(Kind::Usage, "the name of the folder is not Unicode")
+            .at(out)
+            .hint("Choose another name"));
+    }
     let is_empty = |dir: &Path| std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()).unwrap_or(true);
     if force && out.join(MARK).exists() {
         std::fs::remove_dir_all(out).map_err(|e| Error::io(e, "empty the folder", out))?;

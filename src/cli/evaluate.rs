@@ -1,6 +1,6 @@
 //! `gpt2meg evaluate`.
 
-use super::{Exit, Globals, Overwrite, note, progress, say};
+use super::{Exit, Globals, Overwrite, note, progress, say, say_json};
 use crate::device::Sampler;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
@@ -107,7 +107,7 @@ impl Evaluate {
         }
         report.write(&self.out, globals.force)?;
         if globals.json {
-            say(report.json())?;
+            say_json(report.json())?;
         } else {
             say(self.out.join("report.html").display())?;
         }

@@ -1,6 +1,6 @@
 //! `gpt2meg export`: a model for Hugging Face's GPT-2.
 
-use super::{Exit, Globals, Overwrite, note, say, shown};
+use super::{Exit, Globals, Overwrite, note, say_json, shown};
 use crate::error::Result;
 use crate::model::export;
 use crate::train::checkpoint::{self, Which};
@@ -48,7 +48,7 @@ impl Export {
         });
         export::write(&self.out, model, &checkpoint.params, &about, globals.force)?;
         if globals.json {
-            say(json!({ "out": shown(&self.out), "step": checkpoint.meta.progress.step }))?;
+            say_json(json!({ "out": shown(&self.out), "step": checkpoint.meta.progress.step }))?;
         } else if !globals.quiet {
             note(format_args!("{} written from step {}", self.out.display(), checkpoint.meta.progress.step));
         }

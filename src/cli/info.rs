@@ -1,6 +1,6 @@
 //! `gpt2meg info`: what a file, a folder or this machine is.
 
-use super::{Exit, Globals, say};
+use super::{Exit, Globals, say, say_json};
 use crate::device::describe::{self, Cuda};
 use crate::error::Result;
 use crate::model::layout::ParamLayout;
@@ -43,7 +43,7 @@ impl Info {
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         let facts = if self.path == Path::new("device") { machine() } else { self.of_path()? };
         if globals.json {
-            say(serde_json::to_string_pretty(&facts).expect("JSON of plain values"))?;
+            say_json(serde_json::to_string_pretty(&facts).expect("JSON of plain values"))?;
         } else {
             print(&facts, 0)?;
         }

@@ -14,7 +14,7 @@ mod tokenize;
 mod train;
 mod verify;
 
-use crate::console::{note, say};
+use crate::console::{note, say, say_json};
 use crate::device::{self, Device, DeviceChoice};
 use crate::ensure;
 use crate::error::{Kind, Result};

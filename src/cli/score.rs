@@ -1,6 +1,6 @@
 //! `gpt2meg score`.
 
-use super::{Exit, Globals, Overwrite, progress, say, shown};
+use super::{Exit, Globals, Overwrite, progress, say, say_json, shown};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -163,7 +163,7 @@ impl Score {
         };
         write_json(&out, globals.force, &scores)?;
         if globals.json {
-            say(serde_json::to_string(&scores).expect("plain data"))?;
+            say_json(serde_json::to_string(&scores).expect("plain data"))?;
         } else {
             let mut rows = scores.anchors.clone();
             rows.push(Anchor { name: "model".into(), scores: scores.model.clone() });

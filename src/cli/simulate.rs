@@ -1,6 +1,6 @@
 //! `gpt2meg simulate`.
 
-use super::{Exit, Globals, Overwrite, progress, say, shown};
+use super::{Exit, Globals, Overwrite, progress, say, say_json, shown};
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::table;
 use crate::recording::npy::{self, Layout};
@@ -125,7 +125,7 @@ impl Simulate {
             }));
         }
         if globals.json {
-            say(json!({ "seed": globals.seed, "recordings": written }))?;
+            say_json(json!({ "seed": globals.seed, "recordings": written }))?;
         }
         Ok(Exit::Done)
     }

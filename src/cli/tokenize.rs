@@ -1,6 +1,6 @@
 //! `gpt2meg tokenize`.
 
-use super::{Exit, Globals, Overwrite, note, progress, say};
+use super::{Exit, Globals, Overwrite, note, progress, say, say_json};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::events::{ClassMap, HOLD};
@@ -211,7 +211,7 @@ impl Tokenize {
         printed?;
         if globals.json {
             let text = serde_json::to_string_pretty(&summary);
-            say(text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?)?;
+            say_json(text.map_err(|e| Error::new(Kind::Internal, e.to_string()))?)?;
         }
         Ok(Exit::Done)
     }

@@ -4,7 +4,7 @@ mod display;
 mod recipe;
 
 use super::shape::{Preset, Shape};
-use super::{Exit, Globals, Overwrite, note, say, shown};
+use super::{Exit, Globals, Overwrite, note, say_json, shown};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
@@ -112,7 +112,7 @@ impl Train {
                 "run": shown(&self.out), "steps": progress.step, "best": progress.best, "anchors": anchors,
                 "n_parameter": ParamLayout::new(&run.model).len(),
             });
-            say(summary)?;
+            say_json(summary)?;
         }
         Ok(match end {
             End::Signal(signal) => Exit::Signal(signal),

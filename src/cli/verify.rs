@@ -1,6 +1,6 @@
 //! `gpt2meg verify`.
 
-use super::{Exit, Globals, say};
+use super::{Exit, Globals, say, say_json};
 use crate::error::{Error, Kind, Result};
 use crate::storage::container::Container;
 use crate::tokens::dataset::Dataset;
@@ -39,7 +39,7 @@ impl Verify {
             }
         }
         if globals.json {
-            say(serde_json::json!({ "whole": whole }))?;
+            say_json(serde_json::json!({ "whole": whole }))?;
         }
         Ok(Exit::Done)
     }

@@ -7,7 +7,7 @@ use super::next_step::{self, Scores};
 use super::page::{self, Head};
 use super::section::{Comparison, Figure, Layout, Measure, Quantity, Section, series};
 use super::svg::escape;
-use super::text::{brief, duration, listed, significant, slug};
+use super::text::{brief, duration, listed, significant, unique_slug};
 use super::{amplitude, autocorrelation, spectrum, traces};
 use crate::error::{Error, Kind, Result};
 use crate::recording::Block;
@@ -318,9 +318,8 @@ pub fn refuse_occupied(folder: &Path, labels: &[String], force: bool) -> Result<
 /// A part of a file name for each measured recording, the real one, its halves and those with `labels`: safe and unique.
 fn part_names(labels: &[String]) -> Vec<String> {
     let mut names = ["real", "real-first", "real-second"].map(String::from).to_vec();
-    for (index, label) in labels.iter().enumerate() {
-        let name = slug(label);
-        names.push(if names.contains(&name) { format!("{name}-{}", index + 1) } else { name });
+    for label in labels {
+        names.push(unique_slug(label, &names));
     }
     names
 }

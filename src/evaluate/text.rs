@@ -54,13 +54,21 @@ pub fn listed(items: &[String]) -> String {
 }
 
 /// A label as a file name: letters, digits, dots and dashes; everything else becomes a dash.
-pub fn slug(label: &str) -> String {
+fn slug(label: &str) -> String {
     let dashed: String = label
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' })
         .collect();
     let parts: Vec<&str> = dashed.split('-').filter(|part| !part.trim_matches('.').is_empty()).collect();
     if parts.is_empty() { "recording".into() } else { parts.join("-") }
+}
+
+/// The same with a number behind it where the name is one of `taken`.
+pub fn unique_slug(label: &str, taken: &[String]) -> String {
+    let plain = slug(label);
+    let numbered = (2..).map(|number| format!("{plain}-{number}"));
+    // There are more numbers than names.
+    std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(plain)
 }
 
 #[cfg(test)]
@@ -87,6 +95,11 @@ mod tests {
     fn names_and_lists() {
         assert_eq!(slug("p = 0.8 / ../x"), "p-0.8-x");
         assert_eq!(slug("…"), "recording");
+        let mut names = Vec::new();
+        for label in ["x-2", "x", "X?", "x-2", "x"] {
+            names.push(unique_slug(label, &names));
+        }
+        assert_eq!(names, ["x-2", "x", "x-3", "x-2-2", "x-4"]);
         assert_eq!(duration(90.0), "90 s");
         assert_eq!(duration(3630.0), "60.5 min");
         assert_eq!(listed(&["a".into(), "b".into(), "c".into()]), "a, b and c");

@@ -48,7 +48,7 @@ pub fn check(path: &Path, n_byte: u64, force: bool, ours: Option<&Provenance>) -
         return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
     let mine = ours.is_some_and(|ours| described(path).is_some_and(|info| ours.made(&info)));
-    let files = if is_npy(path) { npy::files(path).to_vec() } else { fif::files(path, n_byte) };
+    let files = if is_npy(path) { npy::files(path).to_vec() } else { fif::files(path, n_byte)? };
     files.iter().try_for_each(|file| {
         let refused = atomic::refuse_target(file, force || mine);
         refused.map_err(|e| if ours.is_some() { e.also("Beside --resume it keeps the tokens so far") } else { e })

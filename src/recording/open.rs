@@ -150,7 +150,7 @@ fn list_folder(folder: &Path) -> Result<Listing> {
 
 /// Names that MNE reserves for FIF files other than recordings.
 fn not_raw(name: &str) -> Option<&'static str> {
-    let stem = name.trim_end_matches(".gz").trim_end_matches(".fif");
+    let (stem, _) = stem_and_extension(name);
     let kinds = [
         ("epo", "epochs"),
         ("ave", "averages"),
@@ -173,17 +173,24 @@ fn not_raw(name: &str) -> Option<&'static str> {
 /// `x_split-01_meg.fif` of `x_split-02_meg.fif`.
 pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let name = file_name(path);
-    let (stem, extension) = name.split_once('.')?;
+    let (stem, extension) = stem_and_extension(&name);
     if let Some((before, rest)) = stem.split_once("_split-") {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let number: u32 = rest[..digits].parse().ok()?;
-        let first = format!("{before}_split-{:0digits$}{}.{extension}", 1, &rest[digits..]);
+        let first = format!("{before}_split-{:0digits$}{}{extension}", 1, &rest[digits..]);
         return Some(path.with_file_name(first)).filter(|first| number > 1 && first.exists());
     }
     let (before, number) = stem.rsplit_once('-')?;
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    let first = path.with_file_name(format!("{before}.{extension}"));
+    let first = path.with_file_name(format!("{before}{extension}"));
     (is_number && first.exists()).then_some(first)
+}
+
+/// Where the name of a file ends and its extension (with the dot; `""` for none of ours) begins. A dot may also be a part
+/// of the name, as in `sub-01.a_raw.fif`.
+pub(super) fn stem_and_extension(name: &str) -> (&str, &str) {
+    let extension = [".fif.gz", ".fif", ".npy"].into_iter().find(|extension| name.ends_with(extension));
+    name.split_at(name.len() - extension.map_or(0, str::len))
 }
 
 pub(super) fn file_name(path: &Path) -> String {
@@ -235,9 +242,8 @@ impl Source {
     /// The recording in this one file.
     pub fn at(path: &Path) -> Result<Self> {
         let name = file_name(path);
-        let stem = [".fif.gz", ".fif", ".npy"].iter().find_map(|extension| name.strip_suffix(extension));
         // A name of ours must not begin with a dot: that is how files are called that are being written.
-        let name = match stem.unwrap_or(&name).trim_start_matches('.') {
+        let name = match stem_and_extension(&name).0.trim_start_matches('.') {
             "" => "recording".to_string(),
             name => name.to_string(),
         };

@@ -112,7 +112,8 @@ impl<'a> Batch<'a> {
         batch.made = !out.exists();
         std::fs::create_dir_all(out).map_err(|e| Error::io(e, "make the folder", out))?;
         batch.look_around(out)?;
-        batch.summary.recordings = batch.reports(out)?;
+        // What is damaged is said now; what stands there in the end counts.
+        batch.reports(out)?;
         Ok(batch)
     }
 
@@ -123,6 +124,7 @@ impl<'a> Batch<'a> {
 
     /// Takes note of the other recordings in the folder, which the new ones must fit.
     fn look_around(&mut self, out: &Path) -> Result<()> {
+        self.others.clear();
         let mut files = shard_files(out)?;
         files.retain(|path| !self.ours.contains(path));
         for path in &files {
@@ -232,9 +234,9 @@ impl<'a> Batch<'a> {
         for (name, scales) in &self.added {
             self.refuse_namesake(name, scales).map_err(|e| e.at(out))?;
         }
-        for (name, report) in self.reports(out)? {
-            self.summary.recordings.entry(name).or_insert(report);
-        }
+        let theirs = self.reports(out)?;
+        let ours = std::mem::replace(&mut self.summary.recordings, theirs);
+        self.summary.recordings.extend(ours);
         let path = out.join("tokenize.json");
         let text = serde_json::to_string_pretty(&self.summary);
         let text = text.map_err(|e| Error::new(Kind::Internal, e.to_string()))? + "\n";

@@ -1,6 +1,6 @@
 //! What `gpt2meg generate` says when it is done.
 
-use crate::cli::{Globals, note, say};
+use crate::cli::{Globals, note, say, say_json};
 use crate::error::Result;
 use std::path::Path;
 
@@ -25,7 +25,7 @@ impl Summary {
     /// Says what has been done, to people or as JSON.
     pub(super) fn tell(&self, globals: &Globals, partial: &Path) -> Result<()> {
         if globals.json {
-            return say(serde_json::to_string(self).expect("plain data"));
+            return say_json(serde_json::to_string(self).expect("plain data"));
         }
         for file in &self.files {
             let (channels, timesteps, seconds) = (self.n_channel, self.n_timestep, self.seconds);

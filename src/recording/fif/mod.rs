@@ -48,10 +48,13 @@ pub fn create(path: &Path, info: &Info, force: bool) -> Result<Box<dyn Writer>> 
     create_on(Arc::new(Os), path, info, force, writer::SPLIT_BYTES)
 }
 
-/// The files that [`create`] will write for `n_byte` bytes of samples; at a limit perhaps one less.
-pub fn files(path: &Path, n_byte: u64) -> Vec<PathBuf> {
-    let later = 1..=(n_byte / writer::SPLIT_BYTES).min(split::PARTS_MAX as u64) as usize;
-    std::iter::once(path.to_path_buf()).chain(later.map(|part| writer::part_path(path, part))).collect()
+/// The files that [`create`] will write for `n_byte` bytes of samples; at a limit perhaps one less. An error where they
+/// cannot be written.
+pub fn files(path: &Path, n_byte: u64) -> Result<Vec<PathBuf>> {
+    let n_later = n_byte / writer::SPLIT_BYTES;
+    writer::check_parts(path, n_later)?;
+    let later = (1..=n_later as usize).map(|part| writer::part_path(path, part));
+    Ok(std::iter::once(path.to_path_buf()).chain(later).collect())
 }
 
 /// [`create`] on a given disk and with another size of the parts.

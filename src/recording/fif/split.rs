@@ -4,6 +4,7 @@ use super::constants::{block, kind, role};
 use super::source::Source;
 use super::tags::Tree;
 use crate::error::{Error, Kind, Result};
+use crate::recording::open::stem_and_extension;
 use std::path::{Path, PathBuf};
 
 /// More parts than this are a mistake; MNE writes at most as many.
@@ -53,12 +54,15 @@ pub(super) fn later_parts(path: &Path) -> Vec<PathBuf> {
 /// The name of part `number`: `a_raw.fif` and `a_raw-4.fif` are followed by `a_raw-1.fif` and `a_raw-5.fif`.
 pub(super) fn numbered(path: &Path, number: i32) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (stem, extension) = name.split_once('.').unwrap_or((&name, "fif"));
+    let (stem, extension) = match stem_and_extension(&name) {
+        (stem, "") => (stem, ".fif"),
+        known => known,
+    };
     let stem = match stem.rsplit_once('-') {
         Some((stem, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
         _ => stem,
     };
-    format!("{stem}-{number}.{extension}")
+    format!("{stem}-{number}{extension}")
 }
 
 /// The error for a part that is not there.
@@ -80,6 +84,9 @@ mod tests {
             ("a_raw-1.fif", 2, "a_raw-2.fif"),
             ("a-b_raw.fif", 1, "a-b_raw-1.fif"),
             ("a_raw.fif.gz", 1, "a_raw-1.fif.gz"),
+            ("sub-01.a_raw.fif", 1, "sub-01.a_raw-1.fif"),
+            ("sub-01.a_raw-1.fif", 2, "sub-01.a_raw-2.fif"),
+            ("a_raw", 1, "a_raw-1.fif"),
         ] {
             assert_eq!(numbered(Path::new(name), number), next);
         }

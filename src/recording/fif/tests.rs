@@ -151,6 +151,34 @@ fn a_recording_is_split_and_joined() {
     assert!(error.to_string().contains("a_raw-2.fif, which is missing"), "{error}");
 }
 
+/// Before anything is written where the length is announced, and otherwise when it comes to it.
+#[test]
+fn parts_that_cannot_be_are_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join(std::ffi::OsStr::from_bytes(b"a\xff_raw.fif"));
+    let plain = folder.path().join("a_raw.fif");
+    let refused = |result: Result<()>, what: &str| {
+        let error = result.unwrap_err();
+        assert!(error.kind() == Kind::Usage && error.to_string().contains(what), "{error}");
+        assert!(names(folder.path()).is_empty());
+    };
+    for (path, n_later, what) in [(&odd, 1, "not Unicode"), (&plain, 100, "more than 100 files")] {
+        let announced = Info { n_timestep: n_later * 15_000 / 36 + 1, ..info(9) };
+        refused(create_on(Arc::new(Os), path, &announced, false, 15_000).map(drop), what);
+        refused(files(path, n_later as u64 * writer::SPLIT_BYTES).map(drop), what);
+    }
+    let mut writer = create_on(Arc::new(Os), &odd, &info(9), false, 15_000).unwrap();
+    let written = write(&mut writer, 9, 750);
+    drop(writer);
+    refused(written, "not Unicode");
+    // One file is no trouble.
+    let mut writer = create(&odd, &info(9), false).unwrap();
+    write(&mut writer, 9, 750).unwrap();
+    writer.finish(&events()).unwrap();
+    check(&odd, &info(9), 750);
+}
+
 #[test]
 fn nothing_is_left_of_an_unfinished_recording() {
     let folder = tempfile::tempdir().unwrap();

@@ -56,6 +56,8 @@ impl FifWriter {
         let row_bytes = 4 * info.n_channel();
         let rows_per_buffer = (info.sfreq.round() as usize).min(BUFFER_BYTES / row_bytes).max(1);
         atomic::refuse_busy(path)?;
+        let n_byte = row_bytes as u64 * info.n_timestep as u64;
+        check_parts(path, n_byte.checked_div(split_bytes).unwrap_or(0))?;
         let mut writer = Self {
             disk,
             info: info.clone(),
@@ -75,11 +77,8 @@ impl FifWriter {
     /// Opens the next part and writes its header.
     fn start_part(&mut self) -> Result<()> {
         let part = self.parts.len();
+        check_parts(&self.path, part as u64)?;
         let path = if part == 0 { self.path.clone() } else { part_path(&self.path, part) };
-        if part == PARTS_MAX {
-            let what = format!("the recording needs more than {PARTS_MAX} files");
-            return Err(Error::new(Kind::Usage, what).at(path));
-        }
         let first_timestep = self.info.first_timestep + self.n_written as u64;
         let first_timestep = i32::try_from(first_timestep).map_err(|_| too_long(&self.path))?;
         let previous = self.parts.last().map(|p| file_name(&p.path));
@@ -231,6 +230,20 @@ pub(super) fn part_path(path: &Path, part: usize) -> PathBuf {
         name.push(extension);
     }
     path.with_file_name(name)
+}
+
+/// Refuses a recording at `path` that goes on in `n_later` more files, where that cannot be.
+pub(super) fn check_parts(path: &Path, n_later: u64) -> Result<()> {
+    if n_later >= PARTS_MAX as u64 {
+        let what = format!("the recording needs more than {PARTS_MAX} files");
+        return Err(Error::new(Kind::Usage, what).at(path).hint("Write fewer channels or less time"));
+    }
+    // A part names the next one as text.
+    if n_later > 0 && path.file_name().is_some_and(|name| name.to_str().is_none()) {
+        let what = "the recording needs several files, and the name is not Unicode: FIF cannot refer to the later ones";
+        return Err(Error::new(Kind::Usage, what).at(path).hint("Choose another name"));
+    }
+    Ok(())
 }
 
 fn file_name(path: &Path) -> String {
