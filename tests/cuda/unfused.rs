@@ -1,9 +1,27 @@
 //! The stages as a program without fused kernels computes them in mixed precision: every tensor between two operators is
 //! rounded to bf16, the residual stream is not. Inside an operator f64, so that nothing but bf16 is measured.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::cell::Cell;
+
+thread_local! {
+    /// The unit that numbers are rounded in.
+    static UNIT: Cell<f64> = const { Cell::new(1.0) };
+}
+
+/// What `compute` gives if all numbers are measured in `unit`: the same computation, bf16's numbers lying elsewhere.
+pub fn in_unit<R>(unit: f64, compute: impl FnOnce() -> R) -> R {
+    UNIT.set(unit);
+    let result = compute();
+    UNIT.set(1.0);
+    result
+}
+
 /// Rounds to bf16.
 pub fn round(x: f64) -> f64 {
-    half::bf16::from_f64(x).to_f64()
+    let unit = UNIT.get();
+    half::bf16::from_f64(x / unit).to_f64() * unit
 }
 
 /// Rows of `columns` numbers.

@@ -2,9 +2,10 @@
 
 use crate::bench::{
     Data, Expected, Gradient, call, compare_slots, compare_with, devices_for, flatten, floats, get, gradients_before,
+    typical, typical_gradients,
 };
 use crate::cases::{CASES, Case};
-use crate::oracle::number::Matrix;
+use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{attention, attention_backward};
 use crate::unfused;
 use gpt2meg::device::{AttentionParams, HalfBlock, Tensor};
@@ -27,12 +28,24 @@ fn try_case(number: usize, case: &Case) {
         let forward = attention(&oracle, &Matrix::exact(t, e, x), h, from);
         let dout = Matrix::exact(t - from, e, &dx[from * e..]);
         let (dx_truth, grads) = attention_backward(&oracle, &forward, &dout, h, from);
+        let in_units = |unit: &f64| {
+            unfused::in_unit(*unit, || {
+                let (dx, grads) = unfused::attention_backward(&params.parts, x, dx, e, h, from);
+                (unfused::attention(&params.parts, x, e, h, from), dx, grads)
+            })
+        };
+        let (outs_of, (dxs_of, grads_of)): (Vec<_>, (Vec<_>, Vec<_>)) =
+            case.units().iter().map(in_units).map(|(out, dx, grads)| (out, (dx, grads))).unzip();
+        let added = |truth: &Number, base: f32| truth.v - f64::from(base);
+        let out_added = forward.out.data.iter().zip(&x[from * e..]).map(|(out, &x)| added(out, x));
+        outs_unfused.push(typical(out_added, outs_of));
+        let base = |i: usize| if i < from * e { 0.0 } else { dx[i] };
+        let dx_added = dx_truth.data.iter().enumerate().map(|(i, truth)| added(truth, base(i)));
+        dxs_unfused.extend(typical(dx_added, dxs_of));
+        let truth = flatten(grads);
+        d_params.push(Gradient { unfused: typical_gradients(&truth, &grads_of), truth });
         outs.push(forward.out);
         dxs.extend(dx_truth.data);
-        outs_unfused.push(unfused::attention(&params.parts, x, e, h, from));
-        let (added, unfused) = unfused::attention_backward(&params.parts, x, dx, e, h, from);
-        dxs_unfused.extend(added);
-        d_params.push(Gradient { truth: flatten(grads), unfused });
     }
     // Rows before `from` have no gradient yet, whatever lies there.
     let dx_base: Vec<f32> =
