@@ -47,6 +47,20 @@ pub fn stage(
     }
 }
 
+/// Multiplications and additions of a stage by the formulas, as in [`training_flop`]: what a design repeats in the backward pass
+/// rather than store is not counted, so that rates of designs compare.
+pub fn stage_flop(stage: Stage, config: &ModelConfig, rows: usize, n_sequence: usize) -> f64 {
+    let sizes = Sizes::new(config, rows, n_sequence, 1);
+    match stage {
+        Stage::Attention => sizes.attention().tensor_flop,
+        Stage::AttentionBackward => 2.0 * sizes.attention().tensor_flop,
+        Stage::Mlp => sizes.mlp().tensor_flop,
+        Stage::MlpBackward => 2.0 * sizes.mlp().tensor_flop,
+        Stage::Head => sizes.head().iter().map(|(_, work)| work.tensor_flop).sum(),
+        Stage::Embed | Stage::EmbedBackward | Stage::Update => 0.0,
+    }
+}
+
 struct Sizes {
     /// Width and its square, heads, levels.
     e: f64,
@@ -166,6 +180,21 @@ mod tests {
     fn a_token_of_the_papers_model_is_ten_million() {
         let config = ModelConfig::single(306, 1, 118);
         assert_eq!((training_flop(&config) / 1e4).round(), 989.0);
+    }
+
+    /// Stages with every row needed add up to a step.
+    #[test]
+    fn stages_are_a_step() {
+        let config = ModelConfig::single(1, 1, 0);
+        let flop = |stage| stage_flop(stage, &config, 256, 3);
+        let [outside, layer, head] = [
+            vec![Stage::Embed, Stage::EmbedBackward, Stage::Update],
+            vec![Stage::Attention, Stage::Mlp, Stage::MlpBackward, Stage::AttentionBackward],
+            vec![Stage::Head],
+        ]
+        .map(|stages| stages.into_iter().map(flop).sum::<f64>());
+        let whole = outside + 12.0 * layer + head;
+        assert!((whole / (3.0 * 256.0 * training_flop(&config)) - 1.0).abs() < 1e-12, "{whole}");
     }
 
     /// The sum over the kernels is what counting the formulas of one token by hand gives.

@@ -276,7 +276,7 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
 fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     let config = options.config()?;
     let device = globals.open_device()?;
-    let (name, slots) = (device.name(), device.grad_slots());
+    let name = device.name();
     let peak = register_rate(device.as_ref(), globals);
     let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;
     let places = measure::places(&mut step, config.n_layer, options.repeats)?;
@@ -288,8 +288,7 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     ];
     let mut facts = Vec::new();
     for (place, seconds) in &places {
-        let kernels = least::stage(place.stage, &config, place.rows, step.n_sequence(), slots);
-        let flop = kernels.iter().map(|(_, work)| work.tensor_flop).sum::<f64>() / seconds.median;
+        let flop = least::stage_flop(place.stage, &config, place.rows, step.n_sequence()) / seconds.median;
         let arithmetic = if flop > 0.0 { arithmetic(flop, peak) } else { String::new() };
         let share = 100.0 * place.times as f64 * seconds.median / whole;
         let (stage, rows, times, ms) = (place.stage.name(), place.rows, place.times, seconds.median * 1e3);
