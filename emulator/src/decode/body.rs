@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::builder::{Builder, Decoded, Jump, Symbol};
+use super::builder::{Builder, Carries, Decoded, Jump, Symbol};
+use super::inlined::{Calls, Inlined};
 use super::op::NUMBER;
 use super::shared::{align_of, bytes_of};
 use super::types::Type;
 use super::{Parameter, instructions};
-use crate::ptx::{self, Instruction, Location, Statement};
+use crate::ptx::{self, At, Instruction, Statement};
 
 /// Parameters: of a kernel in its parameter buffer, of a function in its local memory (or in registers).
 pub fn declare_parameters<'a>(b: &mut Builder<'a, '_>, function: &ptx::Function<'a>) -> Decoded<Vec<Parameter>> {
@@ -57,11 +58,21 @@ pub fn declare_returns<'a>(b: &mut Builder<'a, '_>, function: &ptx::Function<'a>
     Ok(Some((offset, bytes)))
 }
 
+/// An instruction, and where it comes from.
+pub struct Source<'a, 'i> {
+    /// The instruction.
+    pub instruction: &'i Instruction<'a>,
+    /// Its place in the source.
+    pub at: At,
+    /// The calls around that.
+    pub calls: Calls,
+}
+
 /// Decodes a body. `sources` gets its instructions and where they come from.
 pub fn statements<'a, 'i>(
     b: &mut Builder<'a, '_>,
     body: &'i [Statement<'a>],
-    sources: &mut Vec<(&'i Instruction<'a>, Location<'a>)>,
+    sources: &mut Vec<Source<'a, 'i>>,
 ) -> Decoded {
     // Lists of targets stand anywhere.
     for statement in body {
@@ -69,7 +80,7 @@ pub fn statements<'a, 'i>(
             b.targets.insert(name, targets.clone());
         }
     }
-    let mut location = Location::default();
+    let (mut at, mut calls, mut inlined) = (At::default(), Calls::default(), Inlined::default());
     let mut scopes = 0;
     for statement in body {
         match statement {
@@ -106,21 +117,22 @@ pub fn statements<'a, 'i>(
                 }
             }
             Statement::Location(new) => {
+                let around = inlined.enter(new);
                 // Line 0 stands for code that belongs to no line: what came before is a better guess.
-                if new.line > 0 {
-                    location = *new;
+                if new.at.line > 0 {
+                    (at, calls) = (new.at, around);
                 }
             }
             Statement::Targets(..) | Statement::Prototype(..) => {}
             Statement::Instruction(instruction) => {
                 b.instruction = sources.len() as u32;
-                sources.push((instruction, location));
+                sources.push(Source { instruction, at, calls: calls.clone() });
                 // What the function returns in a register is put where the caller looks for it.
                 if let (Some((at, t, id)), "ret") = (b.returned, instruction.opcode[0]) {
                     b.line = instruction.line;
                     b.set_guard(instruction)?;
                     if let Some(op) = instructions::local_store(at, t, id) {
-                        b.emit(op);
+                        b.emit(op).carries = Carries::Store;
                     }
                 }
                 instructions::decode(b, instruction)?;

@@ -32,16 +32,23 @@ pub enum Symbol {
     Function(u32),
 }
 
-/// Whether an operation passes on what was never written, instead of using it.
+/// What becomes of a source that was never written. Who computes with it has a result that depends on it; that is no
+/// harm as long as nobody acts on the result: compilers compute first and select afterwards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Carries {
-    /// It uses what it reads.
+    /// What its action implies: a computation of each lane by itself passes all sources on, anything else uses them.
     #[default]
-    Nothing,
-    /// It moves its sources within the lane.
-    Lane,
-    /// It moves `a` from lane to lane.
+    Usual,
+    /// `selp`: of `a` and `b` the one that the predicate `c` selects.
+    Select,
+    /// Logic of the predicates `a` and `b`, by `x`: one may decide without the other.
+    Logic,
+    /// `setp`: the comparison of `a` and `b`, joined with the predicate `c` by `y`.
+    Compare,
+    /// It moves `a` from lane to lane, and uses the others.
     Across,
+    /// It stores `b`, or what is listed, and uses its address.
+    Store,
 }
 
 /// An operation before its registers are placed.
@@ -53,7 +60,7 @@ pub struct Draft {
     pub list: Option<(Vec<u32>, usize)>,
     /// Whether [`Op::e`] is written, not read.
     pub e_written: bool,
-    /// Whether it passes on what was never written.
+    /// What it does with what was never written.
     pub carries: Carries,
     /// Index of the instruction that it belongs to.
     pub instruction: u32,

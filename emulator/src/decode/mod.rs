@@ -3,8 +3,9 @@
 //! What is not known here is refused with its line; the machine never meets an instruction that it would have to skip.
 
 mod body;
-mod builder;
+pub(crate) mod builder;
 mod constants;
+mod inlined;
 mod instructions;
 mod module;
 pub mod op;
@@ -12,19 +13,22 @@ mod place;
 mod set;
 mod shared;
 pub mod types;
+pub(crate) mod watched;
 
 use std::collections::HashMap;
 use std::fmt;
 
 use crate::machine::lanes::Row;
+use crate::ptx::At;
 use crate::target::Target;
 use crate::tensor::mma::Mma;
 use crate::watch::Place;
 use constants::Constants;
+use inlined::Calls;
 pub use instructions::mnemonics;
 use op::{Call, Function, Op};
-use place::Track;
 pub(crate) use shared::SharedVariable;
+use watched::Track;
 
 /// A loaded translation unit.
 #[derive(Debug)]
@@ -55,9 +59,8 @@ pub struct Module {
 struct Origin {
     ptx_line: u32,
     text: String,
-    file: u32,
-    line: u32,
-    inlined_at: Option<(u32, u32)>,
+    at: At,
+    calls: Calls,
 }
 
 /// A function that the host can launch (`.entry`).
@@ -206,9 +209,9 @@ impl Module {
         let Some(origin) = self.origins.get(pc as usize) else { return Place::default() };
         let file = |number: u32| self.files.get(&number).cloned().unwrap_or_default();
         Place {
-            file: file(origin.file),
-            line: origin.line,
-            inlined_at: origin.inlined_at.map(|(number, line)| (file(number), line)).into_iter().collect(),
+            file: file(origin.at.file),
+            line: origin.at.line,
+            inlined_at: origin.calls.iter().map(|call| (file(call.file), call.line)).collect(),
             ptx_line: origin.ptx_line,
             instruction: origin.text.clone(),
         }

@@ -3,15 +3,16 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-use super::body::{declare_parameters, declare_returns, resolve, statements};
+use super::body::{Source, declare_parameters, declare_returns, resolve, statements};
 use super::builder::{Builder, Decoded, Draft, Symbol};
 use super::constants::Constants;
 use super::op::{Action, Call, Function, NONE, Op};
-use super::place::{Track, place};
+use super::place::place;
 use super::shared::{Shared, align_of, bytes_of};
 use super::types::Type;
+use super::watched::Track;
 use super::{Kernel, LoadError, Module, Origin, Relocation, Variable};
-use crate::ptx::{self, Initial, Instruction, Location};
+use crate::ptx::{self, Initial};
 use crate::target::Target;
 
 /// Bytes between two variables of constant memory, at least.
@@ -204,7 +205,7 @@ impl<'a> Unit<'a> {
             shape.parameters = parameters.iter().map(|p| (p.offset, p.bytes)).collect();
             shape.returns = declare_returns(&mut b, function)?;
         }
-        let mut sources: Vec<(&Instruction<'a>, Location<'a>)> = Vec::new();
+        let mut sources = Vec::new();
         statements(&mut b, body, &mut sources)?;
         // A body that runs off its end returns.
         b.guard = NONE;
@@ -246,7 +247,7 @@ impl<'a> Unit<'a> {
     }
 
     /// Puts a function's operations behind those of the functions before it.
-    fn link(&mut self, drafts: Vec<Draft>, entry: u32, sources: &[(&Instruction<'a>, Location<'a>)]) {
+    fn link(&mut self, drafts: Vec<Draft>, entry: u32, sources: &[Source<'a, '_>]) {
         for draft in drafts {
             let mut op = draft.op;
             if matches!(op.action, Action::Branch) {
@@ -259,13 +260,9 @@ impl<'a> Unit<'a> {
             }
             self.code.push(op);
             let origin = match sources.get(draft.instruction as usize) {
-                Some((instruction, location)) => Origin {
-                    ptx_line: instruction.line,
-                    text: tidy(instruction.text),
-                    file: location.file,
-                    line: location.line,
-                    inlined_at: location.inlined_at,
-                },
+                Some(Source { instruction, at, calls }) => {
+                    Origin { ptx_line: instruction.line, text: tidy(instruction.text), at: *at, calls: calls.clone() }
+                }
                 None => Origin::default(),
             };
             self.origins.push(origin);

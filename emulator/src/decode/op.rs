@@ -17,6 +17,13 @@ pub const CONSTANT: u32 = 0b100 << 29;
 /// No operand.
 pub const NONE: u32 = u32::MAX;
 
+/// How two predicates are joined: `and`.
+pub const AND: u64 = 1;
+/// `or`
+pub const OR: u64 = 2;
+/// `xor`
+pub const XOR: u64 = 3;
+
 /// An operand's kind.
 pub const fn kind(code: u32) -> u32 {
     code & KIND

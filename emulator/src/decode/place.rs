@@ -1,28 +1,15 @@
 //! Virtual registers to rows of the frame.
 //!
 //! NVRTC names every value anew. Were each to have a row of its own, the registers of a warp would not fit a cache; so
-//! values that are never alive together share rows (linear scan over live intervals). The same flow analysis finds the
-//! registers that might be read before they are written: only those are watched while the program runs.
+//! values that are never alive together share rows (linear scan over live intervals).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::ops::Range;
 
-use super::builder::{Carries, Draft};
+use super::builder::Draft;
 use super::op::{Action, NONE, NUMBER, PREDICATE, REGISTER, index, kind};
 use super::set::Set;
-
-/// What is to be watched at an operation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Track {
-    /// Registers that must have been written, and their names.
-    pub reads: Vec<(u32, String)>,
-    /// Registers that it writes.
-    pub writes: Vec<u32>,
-    /// Registers that it only passes on, from and to: what was never written may be copied, and shuffled to lanes that
-    /// do not look at it.
-    pub carried: (Vec<u32>, Vec<u32>),
-    /// Whether it passes them on between lanes. Then the operation itself knows from which to which.
-    pub across: bool,
-}
+use super::watched::{Track, Uses, tracks};
 
 /// What placing found.
 #[derive(Clone, Debug, Default)]
@@ -38,50 +25,18 @@ pub struct Placed {
 }
 
 /// Operations that follow each other, and where they lead.
-struct Stretch {
+pub struct Stretch {
     first: usize,
     end: usize,
-    next: Vec<usize>,
+    /// Those that may come next.
+    pub next: Vec<usize>,
 }
 
-/// Virtual registers of a draft, numbered with the predicates after the others.
-fn registers(draft: &Draft, wide: &[(String, bool)]) -> (Vec<usize>, Vec<usize>) {
-    let id = |code: u32| match kind(code) {
-        _ if code == NONE => None,
-        REGISTER => Some(index(code) as usize),
-        PREDICATE => Some(wide.len() + index(code) as usize / 2),
-        _ => None,
-    };
-    let op = &draft.op;
-    let (mut reads, mut writes) = (Vec::new(), Vec::new());
-    reads.extend([op.guard, op.a, op.b, op.c].into_iter().filter_map(id));
-    if draft.list.is_none() {
-        reads.extend(id(op.list));
+impl Stretch {
+    /// Its operations.
+    pub fn range(&self) -> Range<usize> {
+        self.first..self.end
     }
-    writes.extend(id(op.d));
-    if draft.e_written {
-        writes.extend(id(op.e))
-    } else {
-        reads.extend(id(op.e))
-    }
-    if let Some((list, written)) = &draft.list {
-        writes.extend(list[..*written].iter().copied().filter_map(id));
-        reads.extend(list[*written..].iter().copied().filter_map(id));
-    }
-    (reads, writes)
-}
-
-/// Of what a draft reads and writes: what it only passes on.
-fn carried(draft: &Draft, names: &[(String, bool)]) -> (Vec<usize>, Vec<usize>) {
-    let id = |code: &u32| (*code != NONE && kind(*code) == REGISTER).then(|| index(*code) as usize);
-    let op = &draft.op;
-    let from = match draft.carries {
-        Carries::Nothing => return (Vec::new(), Vec::new()),
-        Carries::Lane => [op.a, op.b, op.c, op.e],
-        Carries::Across => [op.a, NONE, NONE, NONE],
-    };
-    debug_assert!(from.iter().filter_map(id).all(|id| id < names.len()));
-    (from.iter().filter_map(id).collect(), id(&op.d).into_iter().collect())
 }
 
 fn stretches(drafts: &[Draft]) -> Vec<Stretch> {
@@ -127,37 +82,14 @@ pub fn place(drafts: &mut [Draft], names: &[(String, bool)], predicates: &[Strin
         return Placed::default();
     }
     let size = names.len() + predicates.len();
-    let uses: Vec<(Vec<usize>, Vec<usize>)> = drafts.iter().map(|draft| registers(draft, names)).collect();
-    let carries: Vec<(Vec<usize>, Vec<usize>)> = drafts.iter().map(|draft| carried(draft, names)).collect();
+    let uses: Vec<Uses> = drafts.iter().map(|draft| Uses::new(draft, names.len())).collect();
     let stretches = stretches(drafts);
-    let watched = watched(drafts, &uses, &carries, &stretches, size);
-    let copies: HashSet<usize> = carries.iter().flat_map(|(_, to)| to.iter().copied()).collect();
-    let mut placed = Placed::default();
-    let mut numbers = HashMap::new();
-    for id in watched.iter() {
-        numbers.insert(id, numbers.len() as u32);
-    }
-    placed.tracked = numbers.len() as u32;
-    for (i, (reads, writes)) in uses.iter().enumerate() {
-        let name = |id: usize| match names.get(id) {
-            Some((name, _)) if copies.contains(&id) => format!("{name} (a copy)"),
-            Some((name, _)) => name.clone(),
-            None => predicates[id - names.len()].clone(),
-        };
-        let (from, to) = &carries[i];
-        let number = |id: &usize| numbers.get(id).copied();
-        let used = reads.iter().filter(|id| !from.contains(id));
-        let track = Track {
-            reads: used.filter_map(|id| number(id).map(|number| (number, name(*id)))).collect(),
-            writes: writes.iter().filter(|id| !to.contains(id)).filter_map(number).collect(),
-            carried: (from.iter().filter_map(number).collect(), to.iter().filter_map(number).collect()),
-            across: drafts[i].carries == Carries::Across,
-        };
-        if track != (Track { across: track.across, ..Track::default() }) {
-            drafts[i].op.tracked = true;
-            placed.tracks.insert(i, track);
-        }
-    }
+    let name = |id: usize| match names.get(id) {
+        Some((name, _)) => name.clone(),
+        None => predicates[id - names.len()].clone(),
+    };
+    let (tracks, tracked) = tracks(drafts, &uses, &stretches, size, name);
+    let mut placed = Placed { tracks, tracked, ..Placed::default() };
     let intervals = intervals(drafts, &uses, &stretches, size);
     let slots = scan(&intervals, names, &mut placed);
     for draft in drafts {
@@ -166,63 +98,15 @@ pub fn place(drafts: &mut [Draft], names: &[(String, bool)], predicates: &[Strin
     placed
 }
 
-/// Registers that some path reads before it has written them.
-fn watched(
-    drafts: &[Draft],
-    uses: &[(Vec<usize>, Vec<usize>)],
-    carries: &[(Vec<usize>, Vec<usize>)],
-    stretches: &[Stretch],
-    size: usize,
-) -> Set {
-    let mut before: Vec<Set> = stretches.iter().map(|_| Set::full(size)).collect();
-    before[0] = Set::empty(size);
-    let mut todo: Vec<usize> = (0..stretches.len()).rev().collect();
-    let through = |set: &mut Set, i: usize| {
-        if drafts[i].op.guard == NONE {
-            // A copy of what may not have been written may not have been written either.
-            let (from, to) = &carries[i];
-            let known = from.iter().all(|id| set.contains(*id));
-            uses[i].1.iter().filter(|id| known || !to.contains(id)).for_each(|id| set.insert(*id));
-            to.iter().filter(|_| !known).for_each(|id| set.remove(*id));
-        }
-    };
-    while let Some(number) = todo.pop() {
-        let mut set = before[number].clone();
-        (stretches[number].first..stretches[number].end).for_each(|i| through(&mut set, i));
-        for next in &stretches[number].next {
-            let mut joined = before[*next].clone();
-            joined.intersect(&set);
-            if joined != before[*next] {
-                before[*next] = joined;
-                todo.push(*next);
-            }
-        }
-    }
-    let mut watched = Set::empty(size);
-    for (number, stretch) in stretches.iter().enumerate() {
-        let mut set = before[number].clone();
-        for (i, (reads, _)) in uses.iter().enumerate().take(stretch.end).skip(stretch.first) {
-            reads.iter().filter(|id| !set.contains(**id)).for_each(|id| watched.insert(*id));
-            through(&mut set, i);
-        }
-    }
-    watched
-}
-
 /// From the first to the last moment that each register is alive: it is read at twice the index of an operation, written
 /// right after.
-fn intervals(
-    drafts: &[Draft],
-    uses: &[(Vec<usize>, Vec<usize>)],
-    stretches: &[Stretch],
-    size: usize,
-) -> Vec<(usize, usize)> {
+fn intervals(drafts: &[Draft], uses: &[Uses], stretches: &[Stretch], size: usize) -> Vec<(usize, usize)> {
     let mut alive: Vec<Set> = stretches.iter().map(|_| Set::empty(size)).collect();
     let back = |set: &mut Set, i: usize| {
         if drafts[i].op.guard == NONE {
-            uses[i].1.iter().for_each(|id| set.remove(*id));
+            uses[i].writes().for_each(|id| set.remove(id));
         }
-        uses[i].0.iter().for_each(|id| set.insert(*id));
+        uses[i].reads().for_each(|id| set.insert(id));
     };
     let after = |number: usize, alive: &[Set]| {
         let mut set = Set::empty(size);
@@ -249,9 +133,9 @@ fn intervals(
     for (number, stretch) in stretches.iter().enumerate() {
         alive[number].iter().for_each(|id| extend(id, 2 * stretch.first));
         after(number, &alive).iter().for_each(|id| extend(id, 2 * stretch.end - 1));
-        for (i, (reads, writes)) in uses.iter().enumerate().take(stretch.end).skip(stretch.first) {
-            reads.iter().for_each(|id| extend(*id, 2 * i));
-            writes.iter().for_each(|id| extend(*id, 2 * i + 1));
+        for i in stretch.range() {
+            uses[i].reads().for_each(|id| extend(id, 2 * i));
+            uses[i].writes().for_each(|id| extend(id, 2 * i + 1));
         }
     }
     intervals
@@ -320,6 +204,7 @@ fn rewrite(draft: &mut Draft, slots: &[u32], first_predicate: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::builder::Carries;
     use crate::decode::op::Op;
 
     fn draft(action: Action, d: u32, a: u32, guard: u32, x: u64) -> Draft {
@@ -327,7 +212,7 @@ mod tests {
             op: Op { d, a, guard, x, ..Op::new(action) },
             list: None,
             e_written: false,
-            carries: Carries::Nothing,
+            carries: Carries::Usual,
             instruction: 0,
         }
     }
@@ -362,7 +247,7 @@ mod tests {
         assert_ne!(drafts[1].op.d, drafts[1].op.a);
         // The predicate was never written.
         assert_eq!(placed.tracked, 1);
-        assert_eq!(placed.tracks[&3].reads, [(0, "p".to_string())]);
+        assert_eq!(placed.tracks[&3].guard, Some((0, "p".to_string())));
     }
 
     #[test]
@@ -379,13 +264,20 @@ mod tests {
         assert_eq!(placed.tracks[&3].reads, [(0, "r0".to_string())]);
     }
     #[test]
-    fn copies_of_what_was_never_written_are_watched_too() {
-        let copy = |d, a| Draft { carries: Carries::Lane, ..draft(Action::Nothing, d, a, NONE, 0) };
-        let mut drafts = vec![copy(2, 0), copy(4, 2), draft(Action::Exit, NONE, 4, NONE, 0)];
+    fn what_depends_on_what_was_never_written_is_watched_too() {
+        let copy = |d, a, guard| draft(crate::machine::lanes::unary(|_, x: u32| x), d, a, guard, 0);
+        let mut drafts = vec![copy(2, 0, NONE), copy(4, 2, NONE), draft(Action::Exit, NONE, 4, NONE, 0)];
         let placed = place(&mut drafts, &names(5), &[]);
         assert_eq!(placed.tracked, 3);
         assert!(placed.tracks[&0].reads.is_empty() && placed.tracks[&1].reads.is_empty());
-        assert_eq!(placed.tracks[&1].carried, (vec![1], vec![2]));
-        assert_eq!(placed.tracks[&2].reads, [(2, "r4 (a copy)".to_string())]);
+        assert_eq!(placed.tracks[&1].from[0], Some((1, "r2".to_string())));
+        assert_eq!(placed.tracks[&1].to, [2]);
+        assert_eq!(placed.tracks[&2].reads, [(2, "r4".to_string())]);
+        // Register 2 has been written, but some lanes may have overwritten it with nothing.
+        let known = draft(Action::Nothing, 2, NONE, NONE, 0);
+        let guard = draft(Action::Nothing, PREDICATE, NONE, NONE, 0);
+        let mut drafts = vec![known, guard, copy(2, 0, PREDICATE), draft(Action::Exit, NONE, 2, NONE, 0)];
+        let placed = place(&mut drafts, &names(3), &["p".into()]);
+        assert_eq!(placed.tracks[&3].reads, [(1, "r2".to_string())]);
     }
 }

@@ -7,6 +7,7 @@ use super::local_access;
 use super::locate::{Pattern, locate, pattern, set_fine, words_have, written};
 use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
+use super::ungiven;
 use super::warp::Warp;
 use crate::decode::op::{self, Op};
 use crate::watch::{FindingKind, Space};
@@ -222,12 +223,14 @@ unsafe fn store<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame,
     let addresses = unsafe { addresses(frame, op, m) };
     if m.space != OpSpace::Generic {
         // SAFETY: as above.
-        return unsafe { store_to::<E>(core, warp, frame, op, mask, m, m.space, &addresses) };
+        unsafe { store_to::<E>(core, warp, frame, op, mask, m, m.space, &addresses)? };
+    } else {
+        by_space(addresses, mask, |space, addresses, mask| {
+            // SAFETY: as above.
+            unsafe { store_to::<E>(core, warp, frame, op, mask, m, space, addresses) }
+        })?;
     }
-    by_space(addresses, mask, |space, addresses, mask| {
-        // SAFETY: as above.
-        unsafe { store_to::<E>(core, warp, frame, op, mask, m, space, addresses) }
-    })
+    if op.tracked { ungiven::stored(core, warp, frame, op, mask, E::BYTES) } else { Ok(()) }
 }
 
 #[inline(always)]

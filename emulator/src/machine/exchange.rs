@@ -5,6 +5,7 @@
 use super::core::Core;
 use super::lanes::Frame;
 use super::trouble::{Outcome, Trouble};
+use super::ungiven;
 use super::warp::Warp;
 use crate::decode::op::{self, Op};
 use crate::watch::FindingKind;
@@ -53,10 +54,9 @@ pub unsafe fn shuffle(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &
     {
         // A lane that gets what nobody wrote has nothing either; only who uses it is told.
         let base = frame.tracked_base as usize;
-        let (from, to) = &track.carried;
-        let written = from.iter().fold(u32::MAX, |lanes, register| lanes & warp.tracked[base + *register as usize]);
+        let written = track.from[0].as_ref().map_or(u32::MAX, |(register, _)| warp.tracked[base + *register as usize]);
         let written = (0..32).fold(0, |lanes, lane| lanes | (written >> sources[lane] & 1) << lane);
-        to.iter().for_each(|register| warp.carry(base + *register as usize, mask, written));
+        ungiven::pass(warp, base, track, mask, written);
     }
     // SAFETY: by the caller's promise.
     unsafe {

@@ -352,9 +352,9 @@ unsafe fn run_frame<F: Fn(&Frame, &Op, u32) + Copy>(frame: &Frame, op: &Op, mask
 #[inline(always)]
 pub fn join(how: u64, holds: u32, other: u32) -> u32 {
     match how & 3 {
-        1 => holds & other,
-        2 => holds | other,
-        3 => holds ^ other,
+        op::AND => holds & other,
+        op::OR => holds | other,
+        op::XOR => holds ^ other,
         _ => holds,
     }
 }

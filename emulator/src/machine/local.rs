@@ -91,8 +91,18 @@ impl LocalMemory {
     /// Copies a value between frames, initialised or not as it is.
     pub fn copy(&mut self, lane: usize, to: u32, from: u32, bytes: u32) {
         for i in 0..bytes {
-            if let Ok(value) = self.read(lane, from + i, 1, true) {
-                let _ = self.write(lane, to + i, 1, value);
+            match self.read(lane, from + i, 1, true) {
+                Ok(value) => _ = self.write(lane, to + i, 1, value),
+                Err(_) => self.forget(lane, to + i, 1),
+            }
+        }
+    }
+
+    /// Bytes of a lane count as not written.
+    pub fn forget(&mut self, lane: usize, address: u32, bytes: u32) {
+        for at in address..address.saturating_add(bytes) {
+            if let Some(shadow) = self.shadow.get_mut(at as usize / 4 * 32 + lane) {
+                *shadow &= !(0x10 << (at % 4));
             }
         }
     }
@@ -178,6 +188,12 @@ mod tests {
         assert_eq!(memory.read(0, 14, 4, false), Err(LocalFault::Outside(16)));
         memory.copy(0, 0, 6, 4);
         assert_eq!(memory.read(0, 0, 4, true), Ok(0x89AB_CDEF));
+        // What was not written is not written either where it is copied to, whatever was there.
+        memory.copy(0, 0, 4, 1);
+        assert_eq!(memory.read(0, 0, 1, true), Err(LocalFault::Uninitialised(0)));
+        memory.forget(0, 7, 2);
+        assert_eq!(memory.read(0, 9, 1, true), Ok(0x89));
+        assert_eq!(memory.read(0, 8, 1, true), Err(LocalFault::Uninitialised(8)));
         memory.leave(0, 16, 0b1);
         assert_eq!(memory.read(0, 0, 1, false), Err(LocalFault::Outside(0)));
         assert_eq!(memory.read(1, 0, 1, false), Ok(0xFF));

@@ -12,6 +12,7 @@
 //! | [`mbarrier`], [`mbarrier_state`] | barriers in shared memory |
 //! | [`exchange`], [`matrix`], [`wmma`], [`wmma_double`] | what the lanes of a warp do together |
 //! | [`calls`], [`mod@print`] | functions, `printf`, `assert` |
+//! | `ungiven` | values that nobody gave, on their way |
 //! | [`hooks`] | where watching and counting look on |
 
 #![allow(clippy::needless_range_loop, reason = "lanes index several rows at once")]
@@ -45,6 +46,7 @@ mod random;
 pub mod special;
 pub mod step;
 pub mod trouble;
+mod ungiven;
 mod wait;
 pub mod warp;
 pub mod wmma;

@@ -4,7 +4,8 @@ use super::barrier;
 use super::calls;
 use super::core::Core;
 use super::trouble::{Outcome, Trouble};
-use super::wait::{exit, group, meet, track, wait};
+use super::ungiven::track;
+use super::wait::{exit, group, meet, wait};
 use super::warp::{Fragment, State, Warp};
 use crate::decode::op::{self, Action, Barrier};
 use crate::watch::FindingKind;
@@ -114,7 +115,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
         }
         if op.tracked {
             (warp.pc, core.at.1) = (pc, pc);
-            track(core, warp, fragment.node, op, pc, active)?;
+            track(core, warp, &frame, op, mask, active)?;
         }
         match op.action {
             Action::Lanes(handler) => {

@@ -1,4 +1,4 @@
-//! Lanes of a warp that wait for each other; what is checked of registers on the way.
+//! Lanes of a warp that wait for each other.
 
 use super::barrier;
 use super::core::Core;
@@ -49,33 +49,6 @@ pub unsafe fn group(warp: &Warp, frame: &Frame, op: &Op, active: u32) -> Outcome
         rest &= !lanes;
     }
     Ok(Group { lanes: active, ready: false })
-}
-
-/// Checks the registers of an operation that are watched, and marks what it writes.
-#[cold]
-#[inline(never)]
-pub fn track(core: &Core<'_>, warp: &mut Warp, node: u32, op: &Op, pc: u32, active: u32) -> Outcome {
-    if core.grid.need & 0xF0 == 0 {
-        return Ok(());
-    }
-    let base = warp.nodes[node as usize].tracked as usize;
-    let Some(track) = core.grid.module.tracks.get(&pc) else { return Ok(()) };
-    for (register, name) in &track.reads {
-        let missing = active & !warp.tracked[base + *register as usize];
-        if missing != 0 && !(matches!(op.action, Action::Branch) && active == 0) {
-            let message = format!("reads register {name}, which it has never written");
-            core.note(Trouble::new(FindingKind::Uninitialised, missing.trailing_zeros(), message))?;
-        }
-    }
-    for register in &track.writes {
-        warp.tracked[base + *register as usize] |= active;
-    }
-    if !track.across {
-        let (from, to) = &track.carried;
-        let written = from.iter().fold(active, |lanes, register| lanes & warp.tracked[base + *register as usize]);
-        to.iter().for_each(|register| warp.carry(base + *register as usize, active, written));
-    }
-    Ok(())
 }
 
 /// A fragment begins to wait; if others wait at the same place it joins them.

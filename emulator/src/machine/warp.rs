@@ -6,6 +6,7 @@ use super::lanes::{Frame, Row};
 use super::local::LocalMemory;
 use super::special::Special;
 use super::trouble::{Outcome, Trouble};
+use super::ungiven::NOWHERE;
 use crate::decode::op::Function;
 use crate::watch::FindingKind;
 
@@ -75,6 +76,8 @@ pub struct Warp {
     pub predicates: Vec<u32>,
     /// For registers that are watched: which lanes have written them.
     pub tracked: Vec<u32>,
+    /// For the same registers: the operation that first computed with what was never written, if that was passed on.
+    pub origins: Vec<u32>,
     /// Local memory.
     pub local: LocalMemory,
     /// Special registers.
@@ -115,6 +118,7 @@ impl Warp {
             rows: Vec::new(),
             predicates: Vec::new(),
             tracked: Vec::new(),
+            origins: Vec::new(),
             local: LocalMemory::default(),
             special,
             effects: 0,
@@ -139,12 +143,6 @@ impl Warp {
             local_base: node.local,
             tracked_base: node.tracked,
         }
-    }
-
-    /// The lanes of `mask` write a register that is watched; those of `written` something that was written itself.
-    pub fn carry(&mut self, register: usize, mask: u32, written: u32) {
-        let lanes = &mut self.tracked[register];
-        *lanes = *lanes & !mask | written & mask;
     }
 
     /// Enters a function: the call's node.
@@ -209,6 +207,8 @@ impl Warp {
         for lanes in &mut self.tracked[node.tracked as usize..][..shape.tracked as usize] {
             *lanes &= !mask;
         }
+        self.origins.resize(self.tracked.len(), NOWHERE);
+        self.origins[node.tracked as usize..][..shape.tracked as usize].fill(NOWHERE);
         if self.local.enter(node.local, shape.local_bytes, mask) {
             Ok(())
         } else {

@@ -2,7 +2,7 @@
 
 use super::lexer::Token;
 use super::parser::{Parsed, Parser};
-use super::{Instruction, Linkage, Location, Operand, Statement};
+use super::{At, Instruction, Linkage, Location, Operand, Statement};
 
 impl<'a> Parser<'a> {
     /// A body after its opening brace, to the brace that closes it.
@@ -106,9 +106,7 @@ impl<'a> Parser<'a> {
 
     /// What follows `.loc`.
     pub(super) fn location(&mut self) -> Parsed<Location<'a>> {
-        let (file, line) = (self.integer()? as u32, self.integer()? as u32);
-        self.integer()?;
-        let mut location = Location { file, line, ..Location::default() };
+        let mut location = Location { at: self.at()?, ..Location::default() };
         while self.take(b',') {
             match self.word()? {
                 "function_name" => {
@@ -116,13 +114,18 @@ impl<'a> Parser<'a> {
                     self.signed_offset()?;
                 }
                 "inlined_at" => {
-                    location.inlined_at = Some((self.integer()? as u32, self.integer()? as u32));
-                    self.integer()?;
+                    location.inlined_at = Some(self.at()?);
                 }
                 _ => return self.error("function_name or inlined_at must stand here"),
             }
         }
         Ok(location)
+    }
+
+    /// File, line and column.
+    fn at(&mut self) -> Parsed<At> {
+        let mut number = || self.integer().map(|number| number as u32);
+        Ok(At { file: number()?, line: number()?, column: number()? })
     }
 
     fn instruction(&mut self) -> Parsed<Statement<'a>> {
@@ -240,7 +243,7 @@ mod tests {
         );
         assert_eq!(kinds.len(), 10, "{kinds:#?}");
         assert!(kinds[8].contains("Pair(Name(\"a\"), Name(\"p\"))"), "{}", kinds[8]);
-        assert!(kinds[7].contains("inlined_at: Some((1, 32))"), "{}", kinds[7]);
+        assert!(kinds[7].contains("inlined_at: Some(At { file: 1, line: 32, column: 3 })"), "{}", kinds[7]);
     }
 
     #[test]

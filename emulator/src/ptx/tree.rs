@@ -132,14 +132,23 @@ pub enum Statement<'a> {
 /// `.loc file line column, function_name …, inlined_at file line column`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Location<'a> {
+    /// The place itself.
+    pub at: At,
+    /// Label of the name of the inlined function.
+    pub function: &'a str,
+    /// The call that was inlined.
+    pub inlined_at: Option<At>,
+}
+
+/// A place in the source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct At {
     /// Number of the file.
     pub file: u32,
     /// Line; 0 for code that comes from no line.
     pub line: u32,
-    /// Label of the name of the inlined function.
-    pub function: &'a str,
-    /// File and line of the call that was inlined.
-    pub inlined_at: Option<(u32, u32)>,
+    /// Column.
+    pub column: u32,
 }
 
 /// `@!p opcode.a.b operands;`

@@ -45,7 +45,7 @@ pub struct Finding {
     pub space: Option<Space>,
     /// Where in the source.
     pub place: Place,
-    /// The other place, for a race.
+    /// The other place: of a race the other access, of what was never written where it was first computed with.
     pub other: Option<Place>,
     /// What happened, in a sentence without the above.
     pub message: String,
@@ -142,7 +142,10 @@ impl fmt::Display for Finding {
         }
         write!(f, " at {}", self.place)?;
         if let Some(other) = &self.other {
-            write!(f, "; the other access is at {other}")?;
+            match self.kind {
+                FindingKind::Uninitialised => write!(f, "; it was first read at {other}")?,
+                _ => write!(f, "; the other access is at {other}")?,
+            }
         }
         if self.times > 1 {
             write!(f, " ({} times)", self.times)?;

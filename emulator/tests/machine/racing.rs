@@ -61,7 +61,7 @@ fn a_summary_tells_all_there_is() {
     let body = ".shared .align 4 .b8 s[256]; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;
         ld.shared.u32 %r6, [%r4];
         st.global.u32 [flag], %r3;
-        setp.eq.u32 %p1, %r0, 99; @%p1 mov.u32 %r9, 1; add.u32 %r9, %r9, %r6;
+        setp.eq.u32 %p1, %r0, 99; @%p1 mov.u32 %r9, 1; add.u32 %r9, %r9, %r6; st.global.u32 [%rd1], %r9;
         st.global.u32 [%rd1], 7;";
     let all = Settings { findings: Findings::Summary, ..watching(2) };
     let (report, values) = run_with(".global .u32 flag;", body, 3, 64, &all);

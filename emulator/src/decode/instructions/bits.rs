@@ -2,8 +2,8 @@
 
 use super::{Reader, simple};
 use crate::arith::bits as k;
-use crate::decode::builder::{Builder, Decoded};
-use crate::decode::op::{Action, Op};
+use crate::decode::builder::{Builder, Carries, Decoded};
+use crate::decode::op::{self, Action, Op};
 use crate::decode::types::Type;
 use crate::machine::lanes::{binary, frame, quaternary, ternary, unary};
 use crate::ptx::Operand;
@@ -93,21 +93,21 @@ fn predicates<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         unsafe {
             let (x, y) = (frame.predicate(op.a), frame.predicate(op.b));
             let value = match op.x {
-                0 => x & y,
-                1 => x | y,
-                2 => x ^ y,
+                op::AND => x & y,
+                op::OR => x | y,
+                op::XOR => x ^ y,
                 _ => !x,
             };
             frame.write_predicate(op.d, value, mask);
         }
     });
     let x = match r.base() {
-        "and" => 0,
-        "or" => 1,
-        "xor" => 2,
-        _ => 3,
+        "and" => op::AND,
+        "or" => op::OR,
+        "xor" => op::XOR,
+        _ => 0,
     };
-    b.emit(Op { d, a, b: second, x, ..Op::new(action) });
+    b.emit(Op { d, a, b: second, x, ..Op::new(action) }).carries = Carries::Logic;
     Ok(())
 }
 

@@ -6,8 +6,8 @@ use super::{Reader, by_integer, simple};
 use crate::arith::compare::{self as k, Relation};
 use crate::arith::half::{Bf16, F16};
 use crate::arith::integer::Integer;
-use crate::decode::builder::{Builder, Decoded};
-use crate::decode::op::{Action, NONE, Op};
+use crate::decode::builder::{Builder, Carries, Decoded};
+use crate::decode::op::{self, Action, NONE, Op};
 use crate::decode::types::Type;
 use crate::machine::lanes::{compare, frame, ternary};
 use crate::ptx::Operand;
@@ -116,7 +116,7 @@ fn relation_of(x: u64) -> Relation {
 /// Relation, how it is joined with a predicate, `ftz`.
 fn parts<'a>(b: &Builder<'a, '_>, r: &mut Reader<'a, '_>) -> Decoded<(Relation, u64, bool)> {
     let Some(relation) = r.one_of(&NAMES) else { return b.error("a comparison must be given") };
-    let join = r.one_of(&[("and", 1), ("or", 2), ("xor", 3)]).unwrap_or(0);
+    let join = r.one_of(&[("and", op::AND), ("or", op::OR), ("xor", op::XOR)]).unwrap_or(0);
     Ok((relation, join, r.has("ftz")))
 }
 
@@ -132,7 +132,8 @@ fn predicates<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let a = b.source(r.operand(b, 1)?, t)?;
     let second = b.source(r.operand(b, 2)?, t)?;
     let c = if join > 0 { b.predicate_source(r.operand(b, 3)?)? } else { NONE };
-    b.emit(Op { d, e, a, b: second, c, x: relation as u64, y: join, ..Op::new(action) }).e_written = true;
+    let draft = b.emit(Op { d, e, a, b: second, c, x: relation as u64, y: join, ..Op::new(action) });
+    (draft.e_written, draft.carries) = (true, Carries::Compare);
     Ok(())
 }
 
@@ -173,7 +174,8 @@ fn packed<'a>(
         ],
     };
     for (i, (d, action)) in [low, high].into_iter().zip(halves).enumerate() {
-        b.emit(Op { d, a, b: second, c, x: relation as u64, y: join, hidden: i > 0, ..Op::new(action) });
+        b.emit(Op { d, a, b: second, c, x: relation as u64, y: join, hidden: i > 0, ..Op::new(action) }).carries =
+            Carries::Compare;
     }
     Ok(())
 }
@@ -184,11 +186,9 @@ fn values<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let [to, t] = r.types()[..] else { return b.error("two types must be given") };
     r.done_with(b, if join > 0 { 4 } else { 3 })?;
     let d = b.destination(r.operand(b, 0)?, to)?;
-    let second_wide = t.is_wide();
     let a = b.source(r.operand(b, 1)?, t)?;
     let second = b.source(r.operand(b, 2)?, t)?;
     let c = if join > 0 { b.predicate_source(r.operand(b, 3)?)? } else { NONE };
-    let _ = second_wide;
     let one = match to {
         Type::U32 | Type::S32 => 0xFFFF_FFFFu64,
         Type::U16 | Type::S16 => 0xFFFF,
@@ -270,7 +270,7 @@ fn select<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let a = b.source(r.operand(b, 1)?, t)?;
     let second = b.source(r.operand(b, 2)?, t)?;
     let c = b.predicate_source(r.operand(b, 3)?)?;
-    b.emit(Op { d, a, b: second, c, ..Op::new(action) });
+    b.emit(Op { d, a, b: second, c, ..Op::new(action) }).carries = Carries::Select;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Jumps, calls, barriers, fences.
 
 use super::Reader;
-use crate::decode::builder::{Builder, Decoded, Jump, Symbol};
+use crate::decode::builder::{Builder, Carries, Decoded, Jump, Symbol};
 use crate::decode::op::{Action, Barrier, BuiltIn, Call, NONE, Op};
 use crate::decode::types::Type;
 use crate::machine::atomics;
@@ -153,7 +153,7 @@ fn argument<'a>(b: &mut Builder<'a, '_>, operand: &Operand<'a>) -> Decoded<(u32,
     let at = b.local_space(t.bytes(), t.bytes());
     let code = b.source(operand, t)?;
     let Some(op) = super::memory::local_store(at, t, code) else { return b.error("no such argument") };
-    b.emit(op);
+    b.emit(op).carries = Carries::Store;
     Ok((at, t.bytes()))
 }
 

@@ -1,7 +1,7 @@
 //! `ld`, `st`, `cp.async`, and hints to caches.
 
 use super::Reader;
-use crate::decode::builder::{Builder, Decoded, Symbol};
+use crate::decode::builder::{Builder, Carries, Decoded, Symbol};
 use crate::decode::op::{Action, CONSTANT, NONE, Op};
 use crate::decode::types::Type;
 use crate::machine::access::{load_handler, store_handler};
@@ -257,9 +257,10 @@ fn store<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
     let mut op = Op { a: at.base, x: at.offset as u64, y, ..Op::new(Action::Warp(handler)) };
     if count == 1 {
         op.b = codes[0];
-        b.emit(op);
+        b.emit(op).carries = Carries::Store;
     } else {
-        b.emit(op).list = Some((codes, 0));
+        let draft = b.emit(op);
+        (draft.list, draft.carries) = (Some((codes, 0)), Carries::Store);
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `mov`, `cvta`, `isspacep`.
 
 use super::{Reader, simple};
-use crate::decode::builder::{Builder, Carries, Decoded};
+use crate::decode::builder::{Builder, Decoded};
 use crate::decode::op::{NONE, Op, PREDICATE};
 use crate::decode::types::Type;
 use crate::machine::core::{CONSTANT_WINDOW, LOCAL_WINDOW, PARAMETER_WINDOW, SHARED_WINDOW};
@@ -39,7 +39,7 @@ fn mov<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
             // The address of a kernel's parameter, or of a local variable, is a value like others.
             let a = b.source(from, t)?;
             let action = if t.is_wide() { unary(|_, x: u64| x) } else { unary(|_, x: u32| x) };
-            b.emit(Op { d, a, ..Op::new(action) }).carries = Carries::Lane;
+            b.emit(Op { d, a, ..Op::new(action) });
             Ok(())
         }
     }
@@ -67,7 +67,7 @@ fn unpack<'a>(b: &mut Builder<'a, '_>, t: Type, parts: &[Operand<'a>], from: &Op
             false => unary(|e, x: u32| x >> e.x & e.y as u32),
         };
         let op = Op { d, a, x: u64::from(bits) * i as u64, y: mask, hidden: !first, ..Op::new(action) };
-        b.emit(op).carries = Carries::Lane;
+        b.emit(op);
         first = false;
     }
     Ok(())
@@ -105,7 +105,7 @@ fn pack<'a>(b: &mut Builder<'a, '_>, t: Type, to: &Operand<'a>, parts: &[Operand
         (2, 2) => binary(|_, x: u32, y: u32| x & 0xFF | (y & 0xFF) << 8),
         _ => return b.error("the vector does not fill the register"),
     };
-    b.emit(Op { d, a, b: second, c, e, ..Op::new(action) }).carries = Carries::Lane;
+    b.emit(Op { d, a, b: second, c, e, ..Op::new(action) });
     Ok(())
 }
 
