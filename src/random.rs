@@ -25,6 +25,14 @@ pub enum Purpose {
     Simulate = 5,
     /// The autoregressive control of the sampler in `evaluate`; index = the channel.
     Control = 6,
+    /// Where the states of the hidden Markov model begin, in `evaluate`; index = the attempt.
+    States = 7,
+    /// Phases and shifts of surrogates, in `evaluate`; index = the kind of surrogate, and the channel.
+    Surrogate = 8,
+    /// Trials drawn again for intervals, in `evaluate`; index = the draw.
+    Bootstrap = 9,
+    /// First weights, dropout and folds of the decoders, in `evaluate`; index = what is drawn.
+    Decoder = 10,
 }
 
 /// The generator of `(seed, purpose, index)`, at position 0.

@@ -9,6 +9,7 @@ pub mod amplitude;
 pub mod autocorrelation;
 pub mod chart;
 pub mod control;
+pub mod dynamics;
 pub mod measure;
 pub mod next_step;
 pub mod page;

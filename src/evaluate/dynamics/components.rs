@@ -1,0 +1,130 @@
+//! Principal components of embedded channels: found in one pass over a recording, computed in another.
+
+use super::Series;
+use super::embedding::{LagSums, Window};
+use crate::ensure;
+use crate::error::{Kind, Result};
+use crate::evaluate::measure::{Scale, Source};
+use crate::recording::Block;
+use crate::statistics::eigen;
+use crate::statistics::product::{View, add_product};
+use rayon::prelude::*;
+
+/// Eigenvalues below this share of the largest are rounding: such components are left out.
+const RANK: f64 = 1e-10;
+
+/// What turns a recording into components.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Components {
+    /// Lags of the embedding.
+    pub n_lag: usize,
+    /// Number of components: as asked for, or fewer where the data have no more.
+    pub n_component: usize,
+    /// The directions, `[n_lag · n_channel, n_component]`, row-major, each of length 1.
+    pub directions: Vec<f64>,
+    /// The mean of each component before it is taken out.
+    pub mean: Vec<f64>,
+    /// The standard deviation of each component before it is made 1.
+    pub sd: Vec<f64>,
+    /// The variance of the embedded channels, all directions together.
+    pub total: f64,
+}
+
+/// A block in standard deviations of the real channels.
+fn standardised(block: &Block, scale: &Scale) -> Window {
+    let mut window = Window { data: vec![0.0; block.data.len()], n_timestep: block.n_timestep };
+    window.data.par_chunks_mut(block.n_timestep.max(1)).enumerate().for_each(|(i, row)| {
+        let (mean, sd) = (scale.mean[i], scale.sd[i]);
+        row.iter_mut().zip(block.channel(i)).for_each(|(z, x)| *z = (x - mean) / sd);
+    });
+    window
+}
+
+impl Components {
+    /// The components of a recording whose channels are in units of `scale`.
+    pub fn fit(
+        source: &mut Source,
+        scale: &Scale,
+        n_lag: usize,
+        n_component: usize,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Self> {
+        let n_channel = source.info().n_channel();
+        let mut sums = LagSums::new(n_channel, n_lag);
+        source.blocks(|_, block, last| {
+            sums.push(&standardised(block, scale));
+            if last {
+                sums.gap();
+            }
+            progress(block.n_timestep)
+        })?;
+        let (n_row, mean, covariance) = sums.finish();
+        ensure!(n_row > 1, Kind::TooShort, "no unbroken stretch of {} is longer than {n_lag} timesteps", source.label);
+        let width = n_channel * n_lag;
+        let total = (0..width).map(|i| covariance[i * width + i]).sum();
+        let mut pairs = eigen::leading(&covariance, width, n_component);
+        let largest = pairs.values.first().copied().unwrap_or(0.0);
+        let kept = pairs.values.iter().take_while(|&&value| value > RANK * largest && value > 0.0).count();
+        ensure!(kept > 0, Kind::ZeroVariance, "no channel of {} ever changes", source.label);
+        pairs.vectors = pairs.vectors.chunks(pairs.values.len()).flat_map(|row| row[..kept].to_vec()).collect();
+        let mut projected = vec![0.0; kept];
+        let directions = View::rows(&pairs.vectors, (width, kept), kept);
+        add_product(&mut projected, 0.0, 1.0, View::rows(&mean, (1, width), width), directions);
+        let sd = pairs.values[..kept].iter().map(|value| value.sqrt()).collect();
+        Ok(Self { n_lag, n_component: kept, directions: pairs.vectors, mean: projected, sd, total })
+    }
+
+    /// The share of the variance that the components hold.
+    pub fn explained(&self) -> f64 {
+        self.sd.iter().map(|sd| sd * sd).sum::<f64>() / self.total
+    }
+
+    /// The components of a recording, standardised as those they were found in. A stretch shorter than the embedding has
+    /// no rows; every other begins and ends (n_lag − 1) / 2 timesteps inside.
+    pub fn series(
+        &self,
+        source: &mut Source,
+        scale: &Scale,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Series> {
+        let n_channel = source.info().n_channel();
+        let mut series = Series { n_dim: self.n_component, ..Series::default() };
+        let (mut carry, mut start) = (Window::default(), 0);
+        source.blocks(|_, block, last| {
+            let both = carry.extend(n_channel, &standardised(block, scale));
+            self.project(&both, n_channel, &mut series.data);
+            carry = both.last(n_channel, self.n_lag - 1);
+            if last {
+                carry = Window::default();
+                if series.len() > start {
+                    series.segments.push(start..series.len());
+                }
+                start = series.len();
+            }
+            progress(block.n_timestep)
+        })?;
+        Ok(series)
+    }
+
+    /// Appends a row for every timestep that has all its lags in the window.
+    fn project(&self, window: &Window, n_channel: usize, data: &mut Vec<f32>) {
+        const ROWS: usize = 256;
+        let (d, n) = (self.n_component, (window.n_timestep + 1).saturating_sub(self.n_lag));
+        let first = data.len();
+        data.resize(first + n * d, 0.0);
+        data[first..].par_chunks_mut(ROWS * d).enumerate().for_each(|(chunk, out)| {
+            let rows = out.len() / d;
+            let mut sum = vec![0.0; rows * d];
+            for (lag, part) in self.directions.chunks(n_channel * d).enumerate() {
+                let from = chunk * ROWS + lag;
+                let block = View::rows(&window.data[from..], (n_channel, rows), window.n_timestep).transposed();
+                add_product(&mut sum, 1.0, 1.0, block, View::rows(part, (n_channel, d), d));
+            }
+            for (out, sum) in out.chunks_mut(d).zip(sum.chunks(d)) {
+                for (i, (out, sum)) in out.iter_mut().zip(sum).enumerate() {
+                    *out = ((sum - self.mean[i]) / self.sd[i]) as f32;
+                }
+            }
+        });
+    }
+}
