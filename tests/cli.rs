@@ -203,10 +203,11 @@ fn arrays_of_ones_own_are_compared_once_their_layout_and_rate_are_declared() {
     let world = World::new();
     world.signal("real.npy", 2);
     world.npy("mine.npy", 1200, 2, |time, channel| (time as f32 * (0.5 + channel as f32)).sin());
-    let both = "evaluate --real real.npy --generated mine.npy --out report";
+    let both = "evaluate --real real.npy --generated mine.npy --hmm-states 3 --hmm-components 4 --out report";
     world.fail(&format!("{both} --rate 100"), 2, "--layout");
     world.fail(&format!("{both} --layout time-first"), 21, "--rate");
     world.fail(&format!("{both} --layout time-first --rate 100 --control-p 1.5"), 2, "1.5");
+    world.fail(&format!("{both} --layout time-first --rate 100 --hmm-lags 4"), 2, "odd");
     assert!(!world.path("report").exists());
     let output = world.run(&format!("{both} --layout time-first --rate 100 --control-p 0.5"));
     let said = String::from_utf8_lossy(&output.stderr);
@@ -218,6 +219,13 @@ fn arrays_of_ones_own_are_compared_once_their_layout_and_rate_are_declared() {
     assert_eq!(report["compared_n_timestep"], 1200);
     assert_eq!(report["scheme_is_known"], false);
     assert_eq!(report["sections"]["control"]["generated"], serde_json::json!(["p = 1", "p = 0.5"]));
+    assert_eq!(report["sections"]["hmm"]["n_state"], 3);
+    assert!(world.path("report/hmm/mine/summary_stats/fo.npy").exists());
+    std::fs::rename(world.path("report/hmm"), world.path("hmm")).unwrap();
+    std::fs::remove_dir_all(world.path("report")).unwrap();
+    std::fs::create_dir(world.path("report")).unwrap();
+    std::fs::rename(world.path("hmm"), world.path("report/hmm")).unwrap();
+    world.fail(&format!("{both} --layout time-first --rate 100"), 73, "--force");
 }
 
 #[test]
@@ -262,7 +270,7 @@ fn info_names_recordings_and_channels_and_passes_over_what_it_cannot_open() {
         assert_eq!(sum, 3000, "{facts}");
     }
     assert!(world.succeed("info data").lines().any(|line| line.trim().starts_with("A ") && line.contains("train ")));
-    let both = "evaluate --real data --generated both/A.npy --layout time-first --rate 100 --out report";
+    let both = "evaluate --real data --generated both/A.npy --layout time-first --rate 100 --skip hmm --out report";
     world.fail(both, 2, "--recording");
     world.fail(&format!("{both} --recording C"), 66, "info lists");
     world.succeed(&format!("{both} --recording B --quiet"));
@@ -281,7 +289,7 @@ fn what_cannot_be_written_is_found_before_any_work() {
     for file in ["report/lags.npy", "other/spectra-two.npy", "file"] {
         std::fs::write(world.path(file), "mine").unwrap();
     }
-    let evaluate = "evaluate --real data --generated two.npy --layout time-first --rate 100 --out";
+    let evaluate = "evaluate --real data --generated two.npy --layout time-first --rate 100 --skip hmm --out";
     world.fail(&format!("{evaluate} report"), 73, "lags.npy");
     world.fail(&format!("{evaluate} other"), 73, "spectra-two.npy");
     world.fail(&format!("{evaluate} file --force"), 73, "a file of this name");
@@ -306,7 +314,7 @@ fn generated_arrays_are_compared_with_recordings_that_have_names() {
     world.succeed("generate run --out x_raw.fif --seconds 12");
     for (real, known) in [("data", true), ("s_raw.fif", false)] {
         let output = world.run(&format!(
-            "evaluate --real {real} --generated mine.npy --layout time-first --rate 100 --out report --force"
+            "evaluate --real {real} --generated mine.npy --layout time-first --rate 100 --skip hmm --out report --force"
         ));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{real}: {said}");
@@ -314,7 +322,8 @@ fn generated_arrays_are_compared_with_recordings_that_have_names() {
         assert_eq!(said.contains("which tokenizer"), !known, "{real}: {said}");
     }
     for generated in ["x.npy", "x_raw.fif"] {
-        let output = world.run(&format!("evaluate --real s_raw.fif --generated {generated} --out report --force"));
+        let output =
+            world.run(&format!("evaluate --real s_raw.fif --generated {generated} --skip hmm --out report --force"));
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{generated}: {said}");
         assert!(!said.contains("which tokenizer") && !said.contains("names no channels"), "{generated}: {said}");
@@ -329,7 +338,7 @@ fn generated_arrays_are_compared_with_recordings_that_have_names() {
     // Three columns are no four channels.
     world.npy("four.npy", 1200, 4, |time, channel| (time as f32 * (0.5 + channel as f32)).sin());
     world.fail(
-        "evaluate --real data --generated four.npy --layout time-first --rate 100 --out other",
+        "evaluate --real data --generated four.npy --layout time-first --rate 100 --skip hmm --out other",
         14,
         "4 channels",
     );

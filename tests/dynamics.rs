@@ -1,6 +1,7 @@
 //! Hidden-state dynamics: against hmmlearn and scikit-learn, on chains whose truth is known, and on awkward series.
 
 use gpt2meg::error::Kind;
+use gpt2meg::evaluate::battery::Wanted;
 use gpt2meg::evaluate::dynamics::components::Components;
 use gpt2meg::evaluate::dynamics::fit::{self, fit};
 use gpt2meg::evaluate::dynamics::hmm::{Hmm, courses};
@@ -8,8 +9,11 @@ use gpt2meg::evaluate::dynamics::matching::match_states;
 use gpt2meg::evaluate::dynamics::summary::summarise;
 use gpt2meg::evaluate::dynamics::{Options, Series};
 use gpt2meg::evaluate::measure::{Scale, Source};
+use gpt2meg::evaluate::report::{Inputs, Report};
 use gpt2meg::random::{Purpose, keyed};
+use gpt2meg::recording::simulate;
 use gpt2meg::recording::{Block, Channel, ChannelKind, InMemory, Info, Recording};
+use gpt2meg::tokens::scheme::Scheme;
 use rand::RngExt;
 use rand_distr::StandardNormal;
 use serde_json::Value;
@@ -51,7 +55,7 @@ fn series(rows: Vec<f64>, n_dim: usize, lengths: &[usize]) -> Series {
         start += n;
         start - n..start
     });
-    Series { n_dim, data: rows.iter().map(|&x| x as f32).collect(), segments: segments.collect() }
+    Series { n_dim, data: rows.iter().map(|&x| x as f32).collect(), segments: segments.collect(), ..Series::default() }
 }
 
 fn nothing(_: usize) -> gpt2meg::error::Result<()> {
@@ -87,6 +91,83 @@ fn it_is_hmmlearns_model() {
             close("means", &next.means, &floats(&want["means"]), 1e-9);
         }
     }
+}
+
+/// The whole analysis of a simulated recording whose states are known to switch.
+fn analysed(n_timestep: usize, options: &Options) -> Value {
+    let config = simulate::Config { seconds: 240.0, sfreq: 100.0, n_channel: 6, n_condition: 2, ..Default::default() };
+    let simulated = || simulate::recording(&config, 0).unwrap();
+    let mut other = simulated();
+    let part = other.read(0, n_timestep).unwrap();
+    let mut info = other.info.clone();
+    info.n_timestep = n_timestep;
+    info.events.retain(|event| event.onset < n_timestep);
+    let generated = Recording::new(info, Box::new(InMemory(part))).unwrap();
+    let inputs = Inputs {
+        real: Source { label: "real".into(), pieces: vec![simulated()] },
+        generated: vec![Source { label: "itself".into(), pieces: vec![generated] }],
+        scores: Vec::new(),
+        scheme: Scheme::PAPER,
+        scheme_is_known: true,
+        top_p: Vec::new(),
+        wanted: Wanted { dynamics: vec![options.clone()] },
+        seed: 0,
+    };
+    let (work, mut done) = (inputs.work(), 0);
+    let mut count = |n| {
+        done += n;
+        Ok(())
+    };
+    let report = Report::new(inputs, &mut count).unwrap();
+    assert_eq!(done, work, "progress ends at its end");
+    let folder = tempfile::tempdir().unwrap();
+    report.write(folder.path(), false).unwrap();
+    let name = if options.n_lag == 1 { "hmm-time-domain" } else { "hmm" };
+    let section = report.json()["sections"][name].clone();
+    if section["not_computed"].is_null() {
+        let shape = |file: &str| {
+            let path = folder.path().join(name).join(file);
+            npyz::NpyFile::new(std::fs::File::open(path).unwrap()).unwrap().shape().to_vec()
+        };
+        let reach = options.n_lag - 1;
+        assert_eq!(shape("itself/inf_params/alp.npy"), [(n_timestep - reach) as u64, options.n_state as u64]);
+        assert_eq!(shape("real/summary_stats/lt.npy"), [options.n_state as u64]);
+    }
+    section
+}
+
+/// A surrogate with random phases keeps the spectrum and loses the dynamics, and the measures say so; a recording is at
+/// the ceiling of itself.
+#[test]
+fn a_surrogate_without_dynamics_is_seen_to_have_none() {
+    let options = Options { n_state: 5, n_component: 12, n_init: 1, max_iter: 20, ..Options::default() };
+    let section = analysed(12_000, &options);
+    for key in ["lifetimes", "own_lifetimes"] {
+        let measure = &section["measures"][key];
+        let (ceiling, itself) = (&measure["ceiling"]["median"], &measure["generated"][0]["median"]);
+        let phases = measure["generated"][1]["median"].as_f64().unwrap();
+        assert_eq!(itself.as_f64(), Some(0.0), "{key}: the first stretch itself");
+        // How far is the recording's own doing; nothing here rests on the numbers but that one is beyond the other.
+        assert!(phases > 1.2 * ceiling.as_f64().unwrap(), "{key}: {phases} where the ceiling is {ceiling}");
+    }
+    // Without states of its own the surrogate's model finds states that are all alike.
+    let lifetimes = |entry: usize| floats(&section["own_models"][entry]["mean_lifetime_s"]);
+    let range = |entry: usize| {
+        let sorted = lifetimes(entry);
+        let (low, high) = (sorted.iter().copied().fold(f64::MAX, f64::min), sorted.iter().copied().fold(0.0, f64::max));
+        high / low
+    };
+    assert!(range(3) < 0.7 * range(0), "{:?} {:?}", lifetimes(3), lifetimes(0));
+    let explained = |entry: usize| section["own_models"][entry]["explained_variance"].as_f64().unwrap();
+    assert!((explained(3) - explained(0)).abs() < 0.02, "spectra and cross-spectra are the same");
+}
+
+#[test]
+fn what_is_too_short_for_states_is_said_and_the_report_stands() {
+    let options = Options { n_state: 200, n_lag: 1, n_component: 3, max_iter: 1, n_init: 1, ..Options::default() };
+    let section = analysed(1000, &options);
+    let why = section["not_computed"].as_str().unwrap();
+    assert!(why.contains("fewer than the states and components need"), "{section}");
 }
 
 fn source(rows: &[Vec<f64>], cuts: &[usize]) -> Source {
@@ -128,15 +209,21 @@ fn embedding_and_components_are_scikit_learns() {
     let cut = expected["cut"].as_u64().unwrap() as usize;
     let mut source = source(&rows, &[0, cut, rows[0].len()]);
     let scale: Scale = source.scale(nothing).unwrap();
-    let components = Components::fit(&mut source, &scale, 5, 6, &mut nothing).unwrap();
+    let components = Components::fit(&mut source, &scale, 0..300, (5, 6), &mut nothing).unwrap();
     // The divisors n and n − 1 leave the shares as they are; eigenvectors to 1e-16 over the gaps, which are above 1e-3.
     close("explained", &[components.explained()], &floats(&expected["explained"]), 1e-12);
     let columns: Vec<f64> =
         (0..6).flat_map(|k| (0..20).map(move |i| i * 6 + k)).map(|at| components.directions[at]).collect();
     close("vectors", &columns, &floats(&expected["vectors"]), 1e-10);
-    let series = components.series(&mut source, &scale, &mut nothing).unwrap();
+    let series = components.series(&mut source, &scale, 0..300, &mut nothing).unwrap();
     assert_eq!(series.segments, [0..cut - 4, cut - 4..rows[0].len() - 8]);
     let got: Vec<f64> = series.data.iter().copied().map(f64::from).collect();
+    assert_eq!(series.centres, [2, cut + 2]);
+    // A range that begins and ends within the pieces has the same rows.
+    let inner = components.series(&mut source, &scale, 50..200, &mut nothing).unwrap();
+    assert_eq!((inner.segments, inner.centres), (vec![0..66, 66..142], vec![52, cut + 2]));
+    assert_eq!(inner.data[..66 * 6], series.data[50 * 6..116 * 6]);
+    assert_eq!(inner.data[66 * 6..], series.data[116 * 6..192 * 6]);
     // Kept as float32, of size at most 4.
     close("scores", &got, &floats(&expected["scores"]), 1e-6);
 }
@@ -278,7 +365,7 @@ fn too_little_is_refused_in_one_sentence() {
     assert!(error.to_string().contains("30 timesteps"), "{error}");
     let rows = vec![vec![0.0; 40]; 2];
     let scale = Scale { mean: vec![0.0; 2], sd: vec![1.0; 2] };
-    let of = |cuts: &[usize], lag| Components::fit(&mut source(&rows, cuts), &scale, lag, 80, &mut nothing);
+    let of = |cuts: &[usize], lag| Components::fit(&mut source(&rows, cuts), &scale, 0..40, (lag, 80), &mut nothing);
     assert_eq!(of(&[0, 40], 3).err().unwrap().kind(), Kind::ZeroVariance);
     assert_eq!(of(&[0, 10, 20, 30, 40], 15).err().unwrap().kind(), Kind::TooShort);
 }

@@ -1,6 +1,7 @@
 //! Evaluation as a whole: numbers against numpy and scipy, the page, and awkward recordings.
 
 use gpt2meg::error::{Kind, Result};
+use gpt2meg::evaluate::battery::Wanted;
 use gpt2meg::evaluate::measure::Source;
 use gpt2meg::evaluate::report::{Inputs, Report};
 use gpt2meg::recording::{Block, Channel, ChannelKind, InMemory, Info, Recording};
@@ -53,6 +54,7 @@ fn compare(real: Vec<Recording>, generated: Vec<(&str, Recording)>) -> Result<Re
         scheme: Scheme::PAPER,
         scheme_is_known: true,
         top_p: vec![0.8],
+        wanted: Wanted::default(),
         seed: 5,
     };
     let (work, mut done) = (inputs.work(), 0);

@@ -43,7 +43,7 @@ fn output_that_cannot_be_printed_is_a_failure_and_no_panic() {
     full(&format!("train data --out run {TRAIN} --json"), "run/best.safetensors");
     full("score run data", "run/scores.json");
     full("generate run --data data --out x_raw.fif --seconds 9", "x_raw.fif");
-    full("evaluate --real data --generated x_raw.fif --out report", "report/report.html");
+    full("evaluate --real data --generated x_raw.fif --skip hmm --out report", "report/report.html");
     full("export run --out model --json", "model/config.json");
     full("simulate --out s_raw.fif --hours 0.01 --channels 3", "s_raw.fif");
     for line in ["info data", "info device --json", "verify data", "verify data --json"] {
@@ -71,7 +71,7 @@ fn notes_that_nobody_hears_stop_no_work() {
     unheard(&format!("train data --out run {TRAIN}"), 0, "run/best.safetensors");
     unheard("score run data", 0, "run/scores.json");
     unheard("generate run --data data --out x_raw.fif --seconds 9", 0, "x_raw.fif");
-    unheard("evaluate --real data --generated x_raw.fif --out report", 0, "report/report.html");
+    unheard("evaluate --real data --generated x_raw.fif --skip hmm --out report", 0, "report/report.html");
     unheard("export run --out model", 0, "model/config.json");
     unheard("info nowhere", 66, "");
 }
@@ -94,7 +94,7 @@ fn names_need_not_be_unicode() {
         &format!("train data --out @run {TRAIN} --json"),
         "score @run data --json",
         "generate @run --out @x_raw.fif --seconds 9 --json",
-        "evaluate --real data --generated @x_raw.fif --out @report --json",
+        "evaluate --real data --generated @x_raw.fif --skip hmm --out @report --json",
         "export @run --out @model --json",
         "verify @data --json",
         "info @run --json",

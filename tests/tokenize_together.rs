@@ -325,12 +325,12 @@ fn what_is_excluded_reaches_neither_report_nor_prompt() {
     });
     write_fif(&folder.join("other.fif"), 100.0, 8_000, &[], |channel, time| noise(90_000 + 2 * time + channel));
     succeed(folder, "tokenize a.fif --out data --max-error 1 --band none --hold 3");
-    succeed(folder, "evaluate --real data --generated other.fif --out report");
+    succeed(folder, "evaluate --real data --generated other.fif --skip hmm --out report");
     let report: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("report/report.json")).unwrap()).unwrap();
     assert_eq!(report["real"]["n_timestep"], 16_000 - 4_500);
     // As they were recorded too.
-    let said = succeed(folder, "evaluate --real a.fif --generated other.fif --out untokenized");
+    let said = succeed(folder, "evaluate --real a.fif --generated other.fif --skip hmm --out untokenized");
     assert!(said.contains("a.fif: 45.0 s marked BAD or missing are left out"), "{said}");
     let report: serde_json::Value =
         serde_json::from_slice(&std::fs::read(folder.join("untokenized/report.json")).unwrap()).unwrap();

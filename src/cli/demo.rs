@@ -81,7 +81,7 @@ const STEPS: [&str; 7] = [
     "generate @run --data @data --out @generated_p1_raw.fif --seconds 120 --top-p 1",
     "generate @run --data @data --out @generated_p08_raw.fif --seconds 120 --top-p 0.8",
     "evaluate --real @data --generated @generated_p1_raw.fif @generated_p08_raw.fif --label p=1 p=0.8 \
-     --scores @run/scores.json --out @report",
+     --hmm-states 6 --hmm-components 12 --scores @run/scores.json --out @report",
 ];
 
 /// The words of a step for the folder `out`.

@@ -1,5 +1,7 @@
 //! `gpt2meg evaluate`.
 
+mod more;
+
 use super::{Exit, Globals, Overwrite, note, progress, say, say_json};
 use crate::device::Sampler;
 use crate::ensure;
@@ -63,6 +65,8 @@ pub struct Evaluate {
     /// Nuclei for the sampler's control, which shows what drawing with them does to a known process; 1 is always shown.
     #[arg(long, value_name = "P", value_delimiter = ',', default_value = "0.9,0.8")]
     control_p: Vec<f32>,
+    #[command(flatten)]
+    more: more::More,
     /// The report's folder.
     #[arg(long, value_name = "REPORT")]
     out: PathBuf,
@@ -87,6 +91,7 @@ impl Evaluate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         report::refuse_occupied(&self.out, &self.labels()?, globals.force)?;
+        report::refuse_folders(&self.out, &self.more.wanted(globals.seed)?.folders(), globals.force)?;
         let inputs = self.inputs(globals)?;
         let bar = progress::bar(inputs.work() as u64, "timesteps", globals.quiet);
         let mut step = |n: usize| {
@@ -158,6 +163,7 @@ impl Evaluate {
             scheme: scheme.unwrap_or(Scheme::PAPER),
             scheme_is_known,
             top_p: self.control_p.clone(),
+            wanted: self.more.wanted(globals.seed)?,
             seed: globals.seed,
         })
     }

@@ -177,6 +177,12 @@ impl Chart {
         }
     }
 
+    /// A filled rectangle.
+    pub fn block(&mut self, class: &str, xs: (f64, f64), ys: (f64, f64)) {
+        let ((left, bottom), (right, top)) = (self.at(xs.0, ys.0), self.at(xs.1, ys.1));
+        self.inner.rect(&format!("block {class}"), (left, top), (right - left, bottom - top), None);
+    }
+
     /// A vertical line through the whole frame.
     pub fn vertical(&mut self, class: &str, x: f64) {
         let at = self.at(x, self.y.low).0;

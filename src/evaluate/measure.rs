@@ -126,6 +126,17 @@ impl Source {
         self.pieces.iter().map(|piece| piece.info.n_timestep).sum()
     }
 
+    /// Onsets of all events, in timesteps over all pieces.
+    pub fn onsets(&self) -> Vec<usize> {
+        let mut before = 0;
+        let mut onsets = Vec::new();
+        for piece in &self.pieces {
+            onsets.extend(piece.info.events.iter().map(|event| before + event.onset));
+            before += piece.info.n_timestep;
+        }
+        onsets
+    }
+
     /// What is known of the first piece, and so of all.
     pub fn info(&self) -> &Info {
         &self.pieces[0].info

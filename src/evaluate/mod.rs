@@ -6,7 +6,9 @@
 //! sampler ([`control`]) is a comparison like any other, of a known process with itself.
 
 pub mod amplitude;
+pub mod arrays;
 pub mod autocorrelation;
+pub mod battery;
 pub mod chart;
 pub mod control;
 pub mod dynamics;
@@ -18,6 +20,7 @@ pub mod process;
 pub mod report;
 pub mod section;
 pub mod spectrum;
+pub mod surrogate;
 pub mod svg;
 pub mod text;
 pub mod topography;

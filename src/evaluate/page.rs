@@ -125,13 +125,14 @@ fn numbers(html: &mut String, head: &Head, section: &Section) {
             |(i, label): (usize, &String)| format!("<span class=\"key {}\"></span>{}", series(i + 1), escape(label));
         fixed.chain(labels.iter().enumerate().map(key)).collect()
     };
+    let over = if section.over.is_empty() { "channels" } else { section.over };
     if !section.measures.is_empty() {
         let caption =
-            "Distances: median over channels, 10–90 % of channels in small print; × is the ratio to the ceiling.";
+            &format!("Distances: median over {over}, 10–90 % of {over} in small print; × is the ratio to the ceiling.");
         table(html, caption, &names(&["", ceiling]), &section.measures.iter().map(measure_row).collect::<Vec<_>>());
     }
     if !section.quantities.is_empty() {
-        let caption = "Properties: median over channels, 10–90 % of channels in small print.";
+        let caption = &format!("Properties: median over {over}, 10–90 % of {over} in small print.");
         // The two runs of a control are alike by construction: one of them is enough.
         let control = !section.ceiling.is_empty();
         let columns: &[&str] = if control {

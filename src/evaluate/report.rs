@@ -1,5 +1,6 @@
 //! From recordings to the report: what is compared, what is said about it, what is written.
 
+use super::battery::Wanted;
 use super::chart::{Axis, Chart};
 use super::control::Control;
 use super::measure::{Measured, Source};
@@ -30,6 +31,8 @@ pub struct Inputs {
     pub scheme_is_known: bool,
     /// Nuclei that the control of the sampler shows beside p = 1.
     pub top_p: Vec<f32>,
+    /// Measures that take passes of their own.
+    pub wanted: Wanted,
     /// Seed of the control.
     pub seed: u64,
 }
@@ -45,7 +48,7 @@ pub struct Report {
 impl Report {
     /// Measures everything. `progress` hears of every timestep read (see [`Inputs::work`]) and may end it with an error.
     pub fn new(inputs: Inputs, progress: &mut dyn FnMut(usize) -> Result<()>) -> Result<Self> {
-        let Inputs { mut real, mut generated, scores, scheme, scheme_is_known, top_p, seed } = inputs;
+        let Inputs { mut real, mut generated, scores, scheme, scheme_is_known, top_p, wanted, seed } = inputs;
         for source in &generated {
             check_alike(&real, source)?;
         }
@@ -70,6 +73,7 @@ impl Report {
             stretches.push(part);
             excerpts.push(excerpt(source)?);
         }
+        let more = wanted.sections(&mut real, &mut generated, &scale, stretch, progress)?;
         let info = real.info();
         let comparison = Comparison {
             sides: ("real", "generated"),
@@ -90,6 +94,8 @@ impl Report {
             autocorrelation::section(&comparison),
             control.section(),
         ];
+        let before_control = sections.len() - 1;
+        sections.splice(before_control..before_control, more);
         if !scores.is_empty() {
             sections.push(next_step::section(&scores));
         }
@@ -295,6 +301,12 @@ impl Report {
             put(&format!("spectra-{name}.npy"), &npy(&measured.spectra, false)?)?;
             put(&format!("autocorrelation-{name}.npy"), &npy(&measured.autocorrelations, false)?)?;
         }
+        for (name, bytes) in self.sections.iter().flat_map(|section| &section.files) {
+            let path = folder.join(name);
+            let within = path.parent().expect("a file in a folder");
+            std::fs::create_dir_all(within).map_err(|e| Error::io(e, "create the folder", within))?;
+            put(name, bytes)?;
+        }
         let json = serde_json::to_string_pretty(&self.json()).expect("numbers and strings");
         put("report.json", format!("{json}\n").as_bytes())?;
         put("report.html", self.html().as_bytes())
@@ -315,6 +327,17 @@ pub fn refuse_occupied(folder: &Path, labels: &[String], force: bool) -> Result<
     others.into_iter().chain(arrays).try_for_each(|name| atomic::refuse_existing(&folder.join(name), force))
 }
 
+/// Refuses a report whose folder has one of these folders already, unless `force` is given.
+pub fn refuse_folders(folder: &Path, names: &[&str], force: bool) -> Result<()> {
+    match names.iter().map(|name| folder.join(name)).find(|path| !force && path.exists()) {
+        Some(path) => {
+            let hint = "Give --force to replace what the report before this one wrote there";
+            Err(Error::new(Kind::Exists, "the folder exists").at(path).hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
 /// A part of a file name for each measured recording, the real one, its halves and those with `labels`: safe and unique.
 fn part_names(labels: &[String]) -> Vec<String> {
     let mut names = ["real", "real-first", "real-second"].map(String::from).to_vec();
@@ -327,7 +350,8 @@ fn part_names(labels: &[String]) -> Vec<String> {
 impl Inputs {
     /// Timesteps that [`Report::new`] will read.
     pub fn work(&self) -> usize {
-        2 * self.real.n_timestep() + self.generated.iter().map(Source::n_timestep).sum::<usize>()
+        let once = 2 * self.real.n_timestep() + self.generated.iter().map(Source::n_timestep).sum::<usize>();
+        once + self.wanted.work(&self.real, &self.generated)
     }
 }
 
@@ -338,6 +362,12 @@ fn short(name: &str) -> &str {
         "Spectrum: shape (Jensen–Shannon)" => "Spectrum, shape",
         "Amplitudes: Wasserstein distance" => "Amplitudes",
         "Amplitudes: Kolmogorov–Smirnov" => "Amplitudes, largest gap",
+        "States: Wasserstein distance of lifetimes" => "States, lifetimes",
+        "States: |difference| of occupancy" => "States, occupancy",
+        "States: |difference| of switching rate" => "States, switching",
+        "Own states: Wasserstein distance of lifetimes" => "Own states, lifetimes",
+        "Own states: |difference| of occupancy" => "Own states, occupancy",
+        "Own states: |difference| of switching rate" => "Own states, switching",
         other => other.split(':').next().unwrap_or(other),
     }
 }

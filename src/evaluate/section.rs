@@ -39,6 +39,8 @@ pub struct Section {
     pub title: String,
     /// Names of the generated recordings, where they are not those of the report.
     pub columns: Vec<String>,
+    /// What the numbers of measures and quantities are of, where it is not channels.
+    pub over: &'static str,
     /// What stands above the ceilings, where it is not "real against real".
     pub ceiling: String,
     /// Paragraphs before the figures, HTML.
@@ -55,6 +57,8 @@ pub struct Section {
     pub tables: Vec<Table>,
     /// Exact definitions and citations, HTML paragraphs for the methods part.
     pub methods: Vec<String>,
+    /// Files beside the report: path below its folder, content.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// A distance between recordings, channel by channel; 0 is equal.

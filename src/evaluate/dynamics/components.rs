@@ -9,9 +9,13 @@ use crate::recording::Block;
 use crate::statistics::eigen;
 use crate::statistics::product::{View, add_product};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Eigenvalues below this share of the largest are rounding: such components are left out.
 const RANK: f64 = 1e-10;
+
+/// Embedded numbers at most: their covariance takes 1.3 GB then.
+const WIDTH_MAX: usize = 12_800;
 
 /// What turns a recording into components.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,29 +34,35 @@ pub struct Components {
     pub total: f64,
 }
 
-/// A block in standard deviations of the real channels.
-fn standardised(block: &Block, scale: &Scale) -> Window {
-    let mut window = Window { data: vec![0.0; block.data.len()], n_timestep: block.n_timestep };
-    window.data.par_chunks_mut(block.n_timestep.max(1)).enumerate().for_each(|(i, row)| {
+/// Timesteps `from .. to` of a block in standard deviations of the real channels.
+fn standardised(block: &Block, scale: &Scale, from: usize, to: usize) -> Window {
+    let n_timestep = to.saturating_sub(from);
+    let mut window = Window { data: vec![0.0; block.n_channel * n_timestep], n_timestep };
+    window.data.par_chunks_mut(n_timestep.max(1)).enumerate().for_each(|(i, row)| {
         let (mean, sd) = (scale.mean[i], scale.sd[i]);
-        row.iter_mut().zip(block.channel(i)).for_each(|(z, x)| *z = (x - mean) / sd);
+        row.iter_mut().zip(&block.channel(i)[from..to]).for_each(|(z, x)| *z = (x - mean) / sd);
     });
     window
 }
 
 impl Components {
-    /// The components of a recording whose channels are in units of `scale`.
+    /// At most `n_component` components of timesteps `range` of a recording (counted over all pieces), its channels in
+    /// units of `scale`, embedded with `n_lag` lags.
     pub fn fit(
         source: &mut Source,
         scale: &Scale,
-        n_lag: usize,
-        n_component: usize,
+        range: Range<usize>,
+        (n_lag, n_component): (usize, usize),
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Self> {
         let n_channel = source.info().n_channel();
+        let width = n_channel.saturating_mul(n_lag);
+        let what = "lags would be embedded in more numbers than their covariance has room for";
+        ensure!(width <= WIDTH_MAX, Kind::Usage, "{n_channel} channels with {n_lag} {what}: {WIDTH_MAX} are possible");
         let mut sums = LagSums::new(n_channel, n_lag);
-        source.blocks(|_, block, last| {
-            sums.push(&standardised(block, scale));
+        source.blocks(|start, block, last| {
+            let inside = |t: usize| t.saturating_sub(start).min(block.n_timestep);
+            sums.push(&standardised(block, scale, inside(range.start), inside(range.end)));
             if last {
                 sums.gap();
             }
@@ -60,7 +70,6 @@ impl Components {
         })?;
         let (n_row, mean, covariance) = sums.finish();
         ensure!(n_row > 1, Kind::TooShort, "no unbroken stretch of {} is longer than {n_lag} timesteps", source.label);
-        let width = n_channel * n_lag;
         let total = (0..width).map(|i| covariance[i * width + i]).sum();
         let mut pairs = eigen::leading(&covariance, width, n_component);
         let largest = pairs.values.first().copied().unwrap_or(0.0);
@@ -79,27 +88,31 @@ impl Components {
         self.sd.iter().map(|sd| sd * sd).sum::<f64>() / self.total
     }
 
-    /// The components of a recording, standardised as those they were found in. A stretch shorter than the embedding has
-    /// no rows; every other begins and ends (n_lag − 1) / 2 timesteps inside.
+    /// The components of timesteps `range` of a recording, standardised as those they were found in. A piece shorter than
+    /// the embedding has no rows; of every other those begin and end (n_lag − 1) / 2 timesteps inside.
     pub fn series(
         &self,
         source: &mut Source,
         scale: &Scale,
+        range: Range<usize>,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Series> {
         let n_channel = source.info().n_channel();
         let mut series = Series { n_dim: self.n_component, ..Series::default() };
         let (mut carry, mut start) = (Window::default(), 0);
-        source.blocks(|_, block, last| {
-            let both = carry.extend(n_channel, &standardised(block, scale));
+        let mut piece = 0;
+        source.blocks(|at, block, last| {
+            let inside = |t: usize| t.saturating_sub(at).min(block.n_timestep);
+            let both = carry.extend(n_channel, &standardised(block, scale, inside(range.start), inside(range.end)));
             self.project(&both, n_channel, &mut series.data);
             carry = both.last(n_channel, self.n_lag - 1);
             if last {
                 carry = Window::default();
                 if series.len() > start {
                     series.segments.push(start..series.len());
+                    series.centres.push(range.start.max(piece) + (self.n_lag - 1) / 2);
                 }
-                start = series.len();
+                (start, piece) = (series.len(), at + block.n_timestep);
             }
             progress(block.n_timestep)
         })?;

@@ -196,8 +196,8 @@ fn begin(series: &Series, global: &[f64], options: &Options, attempt: u64) -> Hm
     let mut generator = keyed(options.seed, Purpose::States, attempt);
     let length = d.max(20).min(n / 2);
     let covariance = |start: usize| -> Vec<f64> {
-        let rows =
-            Series { n_dim: d, data: series.data[start * d..(start + length) * d].to_vec(), segments: Vec::new() };
+        let data = series.data[start * d..(start + length) * d].to_vec();
+        let rows = Series { n_dim: d, data, ..Series::default() };
         let own = second_moment(&rows);
         let (weight, prior) = (length as f64, d as f64);
         own.iter().zip(global).map(|(own, all)| (weight * own + prior * all) / (weight + prior)).collect()

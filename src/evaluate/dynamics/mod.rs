@@ -6,13 +6,17 @@
 //! 2. [`components`]: the principal components of that, each with standard deviation 1;
 //! 3. [`hmm`] and [`fit`]: a hidden Markov model with a Gaussian in each state;
 //! 4. [`summary`]: the statistics of the states, as osl-dynamics defines them;
-//! 5. [`matching`]: which state of one model is which of another.
+//! 5. [`matching`]: which state of one model is which of another;
+//! 6. [`compare`], [`section`], [`figures`]: all recordings side by side.
 
+pub mod compare;
 pub mod components;
 pub mod embedding;
+pub mod figures;
 pub mod fit;
 pub mod hmm;
 pub mod matching;
+pub mod section;
 pub mod summary;
 
 use std::ops::Range;
@@ -26,6 +30,8 @@ pub struct Series {
     pub data: Vec<f32>,
     /// Stretches without a gap, in rows, sorted.
     pub segments: Vec<Range<usize>>,
+    /// The timestep, over all pieces of the recording, that the first row of each stretch stands for.
+    pub centres: Vec<usize>,
 }
 
 impl Series {

@@ -1,0 +1,69 @@
+//! The measures that need more than one pass over the recordings: which are wanted, and what becomes of one that cannot be
+//! computed.
+
+use super::dynamics;
+use super::measure::{Scale, Source};
+use super::section::Section;
+use super::svg::escape;
+use crate::error::{Error, Kind, Result};
+
+/// Which of them are wanted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// Hidden states, once for each of these settings.
+    pub dynamics: Vec<dynamics::Options>,
+}
+
+impl Wanted {
+    /// Timesteps of progress at most.
+    pub fn work(&self, real: &Source, generated: &[Source]) -> usize {
+        let lengths: Vec<usize> = generated.iter().map(Source::n_timestep).collect();
+        self.dynamics.iter().map(|options| dynamics::compare::work(real.n_timestep(), &lengths, options)).sum()
+    }
+
+    /// Top folders of the files they write.
+    pub fn folders(&self) -> Vec<&'static str> {
+        self.dynamics.iter().map(|options| dynamics::section::names(options).0).collect()
+    }
+
+    /// Their sections. What cannot be computed from these recordings is a section that says why.
+    pub fn sections(
+        &self,
+        real: &mut Source,
+        generated: &mut [Source],
+        scale: &Scale,
+        stretch: usize,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Section>> {
+        let (work, mut done, mut sections) = (self.work(real, generated), 0, Vec::new());
+        let mut count = |n: usize| {
+            done += n;
+            progress(n)
+        };
+        for options in &self.dynamics {
+            let made = dynamics::section::section(real, generated, scale, stretch, options, &mut count);
+            sections.push(or_why(made, dynamics::section::names(options))?);
+        }
+        progress(work.saturating_sub(done))?;
+        Ok(sections)
+    }
+}
+
+/// The section, or one with the reason that there is none; what is wrong with more than this measure stays an error.
+fn or_why(made: Result<Section>, (id, title): (&'static str, &str)) -> Result<Section> {
+    let is_of_the_data = |e: &Error| matches!(e.kind(), Kind::TooShort | Kind::ZeroVariance | Kind::UnknownCondition);
+    match made {
+        Err(e) if is_of_the_data(&e) => {
+            let why = format!("This could not be computed: {}.", escape(&e.to_string()));
+            let numbers = [("not_computed".to_string(), e.to_string().into())];
+            Ok(Section {
+                id,
+                title: title.into(),
+                text: vec![why],
+                numbers: numbers.into_iter().collect(),
+                ..Section::default()
+            })
+        }
+        made => made,
+    }
+}
