@@ -292,8 +292,8 @@ fn a_chain_is_recovered_and_the_likelihood_never_falls() {
     let order = match_states((&truth, &identity), (&fitted.hmm, &identity));
     let n_in = |state: usize| states.iter().filter(|&&s| usize::from(s) == state).count() as f64;
     for (state, &found) in order.iter().enumerate() {
-        for to in 0..3 {
-            let (want, got) = (truth.transition[state * 3 + to], fitted.hmm.transition[found * 3 + order[to]]);
+        for (to, &found_to) in order.iter().enumerate() {
+            let (want, got) = (truth.transition[state * 3 + to], fitted.hmm.transition[found * 3 + found_to]);
             // Five standard errors of a share of that many steps, and half as much for not seeing the states.
             let bound = 7.5 * (want * (1.0 - want) / n_in(state)).sqrt();
             assert!((got - want).abs() < bound, "{state} to {to}: {got} {want}, bound {bound}");

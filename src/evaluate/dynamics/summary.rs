@@ -67,7 +67,8 @@ mod tests {
     #[test]
     fn a_course_by_hand() {
         // State 0: visits of 2, 1 and 1; 1: of 3 and 2; 2: of 1; 3: none. 10 Hz.
-        let states = summarise(&[0, 0, 1, 1, 1, 0, 1, 1, 2, 0], &[0..10], 4, 10.0);
+        let whole = std::slice::from_ref(&(0..10));
+        let states = summarise(&[0, 0, 1, 1, 1, 0, 1, 1, 2, 0], whole, 4, 10.0);
         let got = |i: usize| (states[i].fractional_occupancy, states[i].lifetimes.clone(), states[i].intervals.clone());
         assert_eq!(got(0), (0.4, vec![0.2, 0.1, 0.1], vec![0.3, 0.3]));
         assert_eq!(got(1), (0.5, vec![0.3, 0.2], vec![0.1]));
