@@ -2,7 +2,7 @@
 
 use gpt2meg::error::Kind;
 use gpt2meg::model::config::ModelConfig;
-use gpt2meg::model::layout::ParamLayout;
+use gpt2meg::model::kind::Model;
 use gpt2meg::recording::{Channel, ChannelKind, Info};
 use gpt2meg::tokens::scheme::{Scales, Scheme};
 use gpt2meg::train::checkpoint::{
@@ -51,7 +51,7 @@ fn meta(step: u64) -> CheckpointMeta {
     };
     let best = Some(Best { step: 1, nats: 5.0 / 3.0 });
     CheckpointMeta {
-        model: ModelConfig { d_model: 8, n_head: 2, n_ctx: 4, ..ModelConfig::tiny(N_CHANNEL, 2, 1) },
+        model: ModelConfig { d_model: 8, n_head: 2, n_ctx: 4, ..ModelConfig::tiny(N_CHANNEL, 2, 1) }.into(),
         data,
         training: TrainingConfig::paper(3, 100),
         progress: Progress { step, n_update: step, best, ..Progress::default() },
@@ -62,7 +62,7 @@ fn meta(step: u64) -> CheckpointMeta {
 
 /// Values that tell their step and their place.
 fn values(meta: &CheckpointMeta, offset: f32) -> Vec<f32> {
-    let n = ParamLayout::new(&meta.model).len();
+    let n = meta.model.layout().len();
     (0..n).map(|i| offset + meta.progress.step as f32 + i as f32 / 7.0).collect()
 }
 
@@ -163,7 +163,7 @@ fn a_header_that_does_not_fit_its_tensors() {
     let write = |lie: CheckpointMeta| {
         // The tensors are those of the good header.
         use gpt2meg::storage::container::{Entry, write};
-        let layout = ParamLayout::new(&good.model);
+        let layout = good.model.layout();
         let params = values(&good, 0.0);
         let mut tensors = Vec::new();
         for entry in layout.entries() {
@@ -178,14 +178,15 @@ fn a_header_that_does_not_fit_its_tensors() {
         write(&path, true, "checkpoint", &lie, &tensors).unwrap();
         checkpoint::load(&path, Which::Last).unwrap_err()
     };
-    let wider = ModelConfig { d_model: 16, ..good.model.clone() };
+    let Model::Gpt(shape) = good.model.clone() else { panic!("another kind") };
+    let wider = ModelConfig { d_model: 16, ..shape.clone() }.into();
     let error = write(CheckpointMeta { model: wider, ..good.clone() });
     assert_eq!(error.kind(), Kind::ShapeMismatch);
     assert!(error.to_string().contains("wte"), "{error}");
     // Larger than any limit: refused before anything is sized by it.
-    let huge = ModelConfig { d_model: 1 << 40, ..good.model.clone() };
+    let huge = ModelConfig { d_model: 1 << 40, ..shape.clone() }.into();
     assert_eq!(write(CheckpointMeta { model: huge, ..good.clone() }).kind(), Kind::ShapeMismatch);
-    let more = ModelConfig { n_channel: 4, ..good.model.clone() };
+    let more = ModelConfig { n_channel: 4, ..shape }.into();
     assert_eq!(write(CheckpointMeta { model: more, ..good.clone() }).kind(), Kind::ShapeMismatch);
 }
 

@@ -10,6 +10,7 @@ use gpt2meg::generate::{Generator, Plan};
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::gpt2::Gpt2;
 use gpt2meg::model::layout::{Init, ParamLayout};
+use gpt2meg::model::network::Generating;
 use gpt2meg::random::{Purpose, keyed, word_at};
 use oracle::network::{Shape, Table};
 use oracle::number::Matrix;
@@ -34,7 +35,7 @@ fn parameters(config: &ModelConfig) -> Vec<f32> {
             let spread = (noise.next_u32() as f64 / u32::MAX as f64 - 0.5) as f32;
             *x = match entry.init {
                 Init::Constant(c) => c + 0.3 * spread,
-                Init::Normal(_) => 0.7 * spread,
+                _ => 0.7 * spread,
             };
         }
     }
@@ -57,6 +58,10 @@ impl Network {
         let levels = device.alloc(Dtype::F32, config.n_level).unwrap();
         let gpt2 = Gpt2 { config: config.clone(), params: layout.bind(buffer), levels };
         Self { device, gpt2, flat, layout }
+    }
+
+    fn generating(&self) -> Generating {
+        Generating::Gpt(self.gpt2.config.clone(), self.gpt2.params.clone())
     }
 
     fn upload<T: bytemuck::Pod>(&mut self, dtype: Dtype, values: &[T]) -> gpt2meg::device::Tensor {
@@ -119,7 +124,7 @@ fn plan(config: &ModelConfig, hop: usize, sampler: Sampler) -> Plan {
     let n_prompt = config.n_ctx - hop;
     let mut noise = keyed(5, Purpose::Init, 0);
     Plan {
-        config: config.clone(),
+        model: config.clone().into(),
         hop,
         n_rollout: 2,
         subject: 1,
@@ -134,7 +139,7 @@ fn plan(config: &ModelConfig, hop: usize, sampler: Sampler) -> Plan {
 /// The whole loop, written as the paper's section 4 says it: for every token, the window's tokens so far from position 0
 /// on, computed anew.
 fn plain_loop(network: &mut Network, plan: &Plan, n_chunk: usize) -> Vec<Vec<u8>> {
-    let (n_channel, n_prompt) = (plan.config.n_channel, plan.config.n_ctx - plan.hop);
+    let (n_channel, n_prompt) = (plan.model.n_channel(), plan.model.n_ctx() - plan.hop);
     let mut series = Vec::new();
     for sequence in 0..plan.n_rollout * n_channel {
         let (rollout, channel) = (sequence / n_channel, sequence % n_channel);
@@ -165,7 +170,8 @@ fn the_window_policy_with_a_cache_equals_plain_recomputation() {
             let mut generator = Generator::new(plan).unwrap();
             let mut series = vec![Vec::<u8>::new(); 2 * config.n_channel];
             for _ in 0..n_chunk {
-                let tokens = generator.draw(&mut network.device, &network.gpt2.params).unwrap();
+                let model = network.generating();
+                let tokens = generator.draw(&mut network.device, &model).unwrap();
                 for (series, new) in series.iter_mut().zip(tokens.chunks(hop)) {
                     series.extend(new);
                 }
@@ -184,7 +190,8 @@ fn rollouts_draw_for_themselves() {
     let mut network = Network::new(&config);
     let mut halves_equal = |sampler| {
         let plan = Plan { series: Series::None, ..plan(&config, 10, sampler) };
-        let tokens = Generator::new(plan).unwrap().draw(&mut network.device, &network.gpt2.params).unwrap();
+        let model = network.generating();
+        let tokens = Generator::new(plan).unwrap().draw(&mut network.device, &model).unwrap();
         tokens[..30] == tokens[30..]
     };
     assert!(halves_equal(GREEDY));

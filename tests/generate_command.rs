@@ -6,6 +6,7 @@ use gpt2meg::generate::provenance::Provenance;
 use gpt2meg::generate::{Generator, Plan};
 use gpt2meg::model::config::{Head, ModelConfig};
 use gpt2meg::model::layout::{Init, ParamLayout};
+use gpt2meg::model::network::Generating;
 use gpt2meg::random::{Purpose, keyed};
 use gpt2meg::recording::open::OpenOptions;
 use gpt2meg::recording::{self, Channel, ChannelKind, Event, Info, fif};
@@ -128,7 +129,7 @@ impl World {
         write_data(&data, &["01", "02"], &["A", "B", "C"]);
         let dataset = Dataset::open(&data).unwrap();
         let meta = CheckpointMeta {
-            model: config(),
+            model: config().into(),
             data: DataMeta::of(&dataset).unwrap(),
             training: TrainingConfig::paper(0, 1),
             progress: Progress::default(),
@@ -202,7 +203,7 @@ const N_PROMPT: usize = N_CTX - 10;
 /// What the library generates for subject 02 with seed 5, decoded: 50 timesteps of each channel.
 fn by_library(series: Series, prompt_condition: Vec<u16>) -> Vec<Vec<f32>> {
     let plan = Plan {
-        config: config(),
+        model: config().into(),
         hop: 10,
         n_rollout: 1,
         subject: 1,
@@ -213,13 +214,13 @@ fn by_library(series: Series, prompt_condition: Vec<u16>) -> Vec<Vec<f32>> {
         sampler: Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false },
     };
     let mut device = open(DeviceChoice::Cpu, Some(2), |_| ()).unwrap();
-    let layout = ParamLayout::new(&config());
-    let buffer = device.alloc(Dtype::F32, layout.len()).unwrap();
+    let buffer = device.alloc(Dtype::F32, ParamLayout::new(&config()).len()).unwrap();
     device.upload(buffer, bytemuck::cast_slice(&parameters())).unwrap();
+    let model = Generating::new(&config().into(), buffer);
     let mut generator = Generator::new(plan).unwrap();
     let mut expected = vec![Vec::new(); N_CHANNEL];
     for _ in 0..5 {
-        let tokens = generator.draw(&mut *device, &layout.bind(buffer)).unwrap();
+        let tokens = generator.draw(&mut *device, &model).unwrap();
         for (channel, new) in tokens.chunks(10).enumerate() {
             let values = Quantiser::new(&Scheme::PAPER).decoded(scales().channel(channel));
             expected[channel].extend(new.iter().map(|&token| values[token as usize] as f32));

@@ -138,7 +138,8 @@ fn small_checkpoint(folder: &Path) -> PathBuf {
     let progress =
         Progress { step: 9, n_update: 8, n_skipped: 1, best, n_worse: 2, diverged: true, unvalidated: Some(record) };
     let training = TrainingConfig::paper(3, 100);
-    let meta = CheckpointMeta { model, data, training, progress, version: "0".into(), device: "d".into() };
+    let meta =
+        CheckpointMeta { model: model.into(), data, training, progress, version: "0".into(), device: "d".into() };
     let scales = Scales { centre: vec![0.0], spread: vec![1e-13], peak: vec![10.0] };
     let path = folder.join("step.safetensors");
     checkpoint::save(&path, &meta, &[scales], &values, &Moments { m: values.clone(), v: values.clone() }).unwrap();

@@ -10,6 +10,7 @@ use gpt2meg::device::{
 };
 use gpt2meg::error::{Kind, Result};
 use gpt2meg::model::config::{Head, ModelConfig};
+use gpt2meg::model::kind::Model;
 use gpt2meg::model::layout::Parameters;
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::scheme::Scheme;
@@ -37,7 +38,7 @@ fn wave(folder: &Path) -> Dataset {
 fn run_meta(dataset: &Dataset, shape: ModelConfig, training: TrainingConfig) -> RunMeta {
     let data = DataMeta::of(dataset).unwrap();
     let (n_channel, n_subject, n_condition) = (data.info.n_channel(), data.subjects.len(), data.conditions.len());
-    let model = ModelConfig { n_channel, n_subject, n_condition, ..shape };
+    let model = Model::from(ModelConfig { n_channel, n_subject, n_condition, ..shape });
     model.check().unwrap();
     training.check().unwrap();
     RunMeta { model, training, data_path: "data".into(), data, version: "test".into() }
@@ -443,7 +444,8 @@ fn a_checkpoint_of_another_model_or_other_data_is_refused() {
         let mut device = Cpu::new(Some(1)).unwrap();
         Session::open(&mut device, &run_folder, run, &dataset).err().unwrap().kind()
     };
-    let wider = RunMeta { model: ModelConfig { d_model: 16, ..run.model.clone() }, ..run.clone() };
+    let Model::Gpt(shape) = run.model.clone() else { panic!("another kind") };
+    let wider = RunMeta { model: ModelConfig { d_model: 16, ..shape }.into(), ..run.clone() };
     assert_eq!(open(&wider), Kind::ShapeMismatch);
     let other = RunMeta { data: DataMeta { fingerprint: "x".into(), ..run.data.clone() }, ..run.clone() };
     assert_eq!(open(&other), Kind::TokenizerMismatch);

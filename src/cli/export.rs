@@ -1,8 +1,9 @@
 //! `gpt2meg export`: a model for Hugging Face's GPT-2.
 
 use super::{Exit, Globals, Overwrite, note, say_json, shown};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::export;
+use crate::model::kind::Model;
 use crate::train::checkpoint::{self, Which};
 use clap::Args;
 use serde_json::json;
@@ -32,7 +33,12 @@ impl Export {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
-        let (model, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
+        let data = &checkpoint.meta.data;
+        let Model::Gpt(model) = &checkpoint.meta.model else {
+            let what = format!("Hugging Face's GPT-2 cannot be a {}", checkpoint.meta.model.name());
+            let hint = "The checkpoint itself opens with safetensors: numpy and PyTorch read its tensors by name";
+            return Err(Error::new(Kind::Usage, what).at(&checkpoint.path).hint(hint));
+        };
         let about = json!({
             "channels": data.info.channels,
             "sfreq": data.info.sfreq,

@@ -13,7 +13,7 @@ use crate::generate::partial::Partial;
 use crate::generate::prompt::{Place, Prompt, find_subject};
 use crate::generate::{Generator, Plan};
 use crate::interrupt;
-use crate::model::layout::{ParamLayout, Parameters};
+use crate::model::network::Generating;
 use crate::recording::{self, events::table};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
@@ -66,9 +66,9 @@ pub struct Generate {
     #[arg(long)]
     timesteps: Option<usize>,
     /// Timesteps drawn before the window is recomputed; every one of them sees the window less this much, or more. The
-    /// paper's is 10; half the window is several times faster.
-    #[arg(long, default_value_t = 10)]
-    hop: usize,
+    /// paper's is 10; half the window is several times faster. Of GPT2MEG only: a WaveNet has no window [default: 10].
+    #[arg(long)]
+    hop: Option<usize>,
     /// Draw from the smallest set of levels that together are more probable than this; 1 draws from all.
     #[arg(long, default_value_t = 0.8)]
     top_p: f32,
@@ -141,7 +141,7 @@ impl Generate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
-        Plan::check_hop(self.hop, checkpoint.meta.model.n_ctx)?;
+        let hop = Plan::hop_of(&checkpoint.meta.model, self.hop)?;
         let sfreq = checkpoint.meta.data.info.sfreq;
         let n_timestep = self.length(sfreq)?;
         let outputs: Vec<PathBuf> =
@@ -151,7 +151,7 @@ impl Generate {
             let hint = "Go on with --resume, or give --force to throw it away";
             return Err(Error::new(Kind::Exists, "an unfinished generation is here").at(&path).hint(hint));
         }
-        let (prompt, plan) = self.plan(&checkpoint, n_timestep, globals)?;
+        let (prompt, plan) = self.plan(&checkpoint, hop, n_timestep, globals)?;
         let pins = pins(&checkpoint, &plan);
         let made = provenance(&pins, &plan, checkpoint.meta.data.scheme);
         let n_token = plan.n_sequence() * plan.hop;
@@ -160,12 +160,12 @@ impl Generate {
             true => Some(Partial::resume(&path, &pins, n_token, |tokens| generator.advance(tokens))?),
             false => None,
         };
-        let n_byte = 4 * (generator.plan().config.n_channel * n_timestep) as u64;
+        let n_byte = 4 * (generator.plan().model.n_channel() * n_timestep) as u64;
         for (output, made) in outputs.iter().zip(&made) {
             output::check(output, n_byte, globals.force, begun.is_some().then_some(made))?;
         }
 
-        let mut device = globals.open_device()?;
+        let mut device = globals.open_device_for(&checkpoint.meta.model)?;
         let params = upload(&mut *device, &checkpoint)?;
         drop(checkpoint.params);
         // A new partial file comes after everything that may be refused: it empties an older one under --force.
@@ -205,7 +205,7 @@ impl Generate {
             complete,
             n_timestep: written,
             seconds: written as f64 / sfreq,
-            n_channel: plan.config.n_channel,
+            n_channel: plan.model.n_channel(),
             n_rollout: plan.n_rollout,
             n_timestep_drawn: drawn,
             wall_seconds,
@@ -245,8 +245,14 @@ impl Generate {
     }
 
     /// Resolves what the user asked for against the model and the data.
-    fn plan(&self, checkpoint: &Checkpoint, n_timestep: usize, globals: &Globals) -> Result<(Prompt, Plan)> {
-        let (config, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
+    fn plan(
+        &self,
+        checkpoint: &Checkpoint,
+        hop: usize,
+        n_timestep: usize,
+        globals: &Globals,
+    ) -> Result<(Prompt, Plan)> {
+        let (model, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
         let sampler =
             Sampler { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, greedy: self.greedy };
         sampler.check()?;
@@ -258,7 +264,7 @@ impl Generate {
             PromptFrom::Validation => Split::Validation,
             PromptFrom::Test => Split::Test,
         };
-        let place = Place { split, start: start as usize, n_prompt: config.n_ctx - self.hop };
+        let place = Place { split, start: start as usize, n_prompt: Plan::prompt_of(model, hop) };
         let data_path = self.data_path()?;
         let dataset = Dataset::open(&data_path)?;
         let subject = self.subject.as_deref().map(|text| find_subject(data, text)).transpose()?;
@@ -283,8 +289,8 @@ impl Generate {
             tell(format!("the data's conditions end after {} timesteps and begin again", series.len() - start));
         }
         let plan = Plan {
-            config: config.clone(),
-            hop: self.hop,
+            model: model.clone(),
+            hop,
             n_rollout: self.rollouts as usize,
             subject: prompt.subject,
             prompt: prompt.tokens.clone(),
@@ -323,17 +329,16 @@ impl Generate {
 }
 
 /// The checkpoint's parameters on the device.
-fn upload(device: &mut dyn Device, checkpoint: &Checkpoint) -> Result<Parameters> {
-    let layout = ParamLayout::new(&checkpoint.meta.model);
-    let buffer = device.alloc(Dtype::F32, layout.len())?;
+fn upload(device: &mut dyn Device, checkpoint: &Checkpoint) -> Result<Generating> {
+    let buffer = device.alloc(Dtype::F32, checkpoint.params.len())?;
     device.upload(buffer, bytemuck::cast_slice(&checkpoint.params))?;
-    Ok(layout.bind(buffer))
+    Ok(Generating::new(&checkpoint.meta.model, buffer))
 }
 
 /// Generates until there are `n_timestep` timesteps, or a signal asks to stop; every finished chunk is in the file.
 fn fill(
     device: &mut dyn Device,
-    params: &Parameters,
+    params: &Generating,
     generator: &mut Generator,
     partial: &mut Partial,
     n_timestep: usize,

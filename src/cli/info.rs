@@ -3,7 +3,6 @@
 use super::{Exit, Globals, say, say_json};
 use crate::device::describe::{self, Cuda};
 use crate::error::Result;
-use crate::model::layout::ParamLayout;
 use crate::recording::npy::{Layout, NpyOptions};
 use crate::recording::open::{self, OpenOptions, Opened};
 use crate::recording::{Channel, ChannelKind, Info as Header};
@@ -231,7 +230,7 @@ fn checkpoint(meta: &CheckpointMeta, path: &Path) -> Value {
         "file": path.display().to_string(),
         "step": meta.progress.step,
         "best_validation": meta.progress.best.map(|b| format!("{:.4} nats at step {}", b.nats, b.step)),
-        "parameters": ParamLayout::new(&meta.model).len(),
+        "parameters": meta.model.layout().len(),
         "model": meta.model,
         "subjects": meta.data.subjects,
         "conditions": meta.data.conditions,

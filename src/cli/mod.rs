@@ -18,6 +18,7 @@ use crate::console::{note, say, say_json};
 use crate::device::{self, Device, DeviceChoice};
 use crate::ensure;
 use crate::error::{Kind, Result};
+use crate::model::kind::Model;
 use clap::{Args, Parser, Subcommand};
 use std::path::Path;
 
@@ -57,7 +58,19 @@ pub struct Globals {
 impl Globals {
     /// Opens the device that was asked for.
     fn open_device(&self) -> Result<Box<dyn Device>> {
-        device::open(self.device, self.threads, |why| {
+        self.open(self.device)
+    }
+
+    /// Opens the device that was asked for; where the choice is ours, one that has the stages of this model.
+    fn open_device_for(&self, model: &Model) -> Result<Box<dyn Device>> {
+        match (self.device, model) {
+            (DeviceChoice::Auto, Model::Wavenet(_)) => self.open(DeviceChoice::Cpu),
+            (choice, _) => self.open(choice),
+        }
+    }
+
+    fn open(&self, choice: DeviceChoice) -> Result<Box<dyn Device>> {
+        device::open(choice, self.threads, |why| {
             if !self.quiet {
                 note(why);
             }

@@ -4,6 +4,7 @@ use super::{Exit, Globals, Overwrite, progress, say, say_json, shown};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
+use crate::model::network::Network;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
@@ -12,7 +13,7 @@ use crate::train::checkpoint::{self, Which};
 use crate::train::numbering::{Numbering, check_alike};
 use crate::train::run_folder::write_json;
 use crate::train::scoring::{Difference, Scorer, Summary, spread};
-use crate::train::trainer::network;
+use crate::train::trainer::upload;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -119,21 +120,20 @@ impl Score {
             Part::Test => Split::Test,
         };
         let meta = &checkpoint.meta;
-        let windows = spread(&Windows::new(&dataset, split, meta.model.n_ctx)?, self.windows);
+        let windows = spread(&Windows::new(&dataset, split, meta.model.n_ctx())?, self.windows);
         ensure!(!windows.is_empty(), Kind::Usage, "--windows 0 leaves nothing to score");
         let numbering = Numbering::new(&meta.data, &dataset);
         // A subject or a condition that the model has never seen is said before any work is done.
-        let mut conditions = vec![0; meta.model.n_ctx];
+        let mut conditions = vec![0; meta.model.n_ctx()];
         windows.iter().try_for_each(|&window| numbering.read(&dataset, window, &mut conditions).map(drop))?;
 
-        let mut device = globals.open_device()?;
-        let (gpt, _) = network(&mut *device, &meta.model, &meta.data.scheme, &checkpoint.params)?;
-        let most = device.max_sequences();
-        let work = gpt.workspace(&mut *device, most, false)?;
-        let mut scorer = Scorer::new(&mut *device, &gpt, &numbering)?;
+        let mut device = globals.open_device_for(&meta.model)?;
+        let (params, levels) = upload(&mut *device, &meta.data.scheme, &checkpoint.params)?;
+        let network = Network::new(&mut *device, &meta.model, params, levels, None)?;
+        let mut scorer = Scorer::new(&mut *device, &meta.model, &numbering)?;
         let bar = progress::bar(windows.len() as u64, "windows", globals.quiet);
         let done = |n: usize| bar.inc(n as u64);
-        let scored = scorer.score(&mut *device, &gpt, &work, &dataset, &windows, done)?;
+        let scored = scorer.score(&mut *device, &network, &dataset, &windows, done)?;
         bar.finish_and_clear();
         let stopped = || Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
         let Some(scored) = scored else { return stopped() };
@@ -144,7 +144,7 @@ impl Score {
                 .hint(hint));
         }
         let Some(fitted) = Anchors::fit(&dataset)? else { return stopped() };
-        let Some(anchors) = fitted.score(&dataset, &windows, meta.model.n_ctx)? else { return stopped() };
+        let Some(anchors) = fitted.score(&dataset, &windows, meta.model.n_ctx())? else { return stopped() };
         let differences = NAMES.iter().zip(anchors.iter().map(|anchor| scored.minus(anchor)));
         let scores = Scores {
             checkpoint: shown(&checkpoint.path),
@@ -153,7 +153,7 @@ impl Score {
             split,
             channel_names: meta.data.info.channels.iter().map(|channel| channel.name.clone()).collect(),
             n_window: windows.len(),
-            n_target: meta.model.n_ctx - meta.model.first_target(),
+            n_target: meta.model.n_target(),
             model: scored.summary(),
             anchors: named(&anchors),
             model_minus: differences

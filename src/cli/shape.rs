@@ -1,6 +1,9 @@
 //! The options that say what shape a network has.
 
+use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
+use crate::model::kind::Model;
+use crate::model::wavenet::WavenetConfig;
 use clap::{Args, ValueEnum};
 
 /// The network's shape.
@@ -9,31 +12,55 @@ pub struct Shape {
     /// Shape to start from: the paper's two models, or a small one [default: single].
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Transformer blocks.
+    /// Transformer blocks; of a WaveNet, its dilated layers (1, 2, 4, … timesteps apart, again and again).
     #[arg(long)]
     layers: Option<usize>,
-    /// Attention heads.
+    /// Attention heads (GPT2MEG only).
     #[arg(long)]
     heads: Option<usize>,
-    /// Width of the network; a multiple of the heads.
+    /// Width of the network: of GPT2MEG, a multiple of the heads; a WaveNet's other widths keep the paper's proportion to it.
     #[arg(long)]
     d_model: Option<usize>,
-    /// Longest context, in timesteps; even.
+    /// Longest context, in timesteps; even. Of a WaveNet, whose context is its receptive field, the length of a window, of
+    /// which the last half are targets.
     #[arg(long)]
     context: Option<usize>,
-    /// One output projection for all channels (the authors' code), or one for each (the paper's text) [default: shared].
+    /// One output projection for all channels (the authors' code), or one for each (the paper's text) (GPT2MEG only)
+    /// [default: shared].
     #[arg(long, value_enum)]
     head: Option<Head>,
+}
+
+/// A kind of model.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    /// GPT2MEG.
+    Gpt,
+    /// WaveNet, channels independent (the paper's full-channel).
+    Wavenet,
+    /// WaveNet with a map across channels before the head (the paper's full-channel-mix).
+    WavenetMix,
+}
+
+impl ModelKind {
+    /// As [`Model::name`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gpt => "gpt",
+            Self::Wavenet => "wavenet",
+            Self::WavenetMix => "wavenet-mix",
+        }
+    }
 }
 
 /// A shape to start from.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {
-    /// The paper's single-subject model: 12 layers, 12 heads, d_model 96, context 256.
+    /// The paper's single-subject model: 12 layers, 12 heads, d_model 96, context 256; a WaveNet of 14 layers, d_model 128.
     Single,
-    /// The paper's group model: as single, with d_model 240.
+    /// The paper's group model: as single, with d_model 240; a WaveNet as for one subject.
     Group,
-    /// For demonstrations: 2 layers, 4 heads, d_model 32, context 128.
+    /// For demonstrations: 2 layers, 4 heads, d_model 32, context 128; a WaveNet of 10 layers, d_model 32.
     Tiny,
 }
 
@@ -65,5 +92,49 @@ impl Shape {
             head: self.head.unwrap_or(base.head),
             ..base.clone()
         }
+    }
+
+    /// The model that the flags ask for, of this kind and for these numbers of channels, subjects, conditions and levels.
+    pub fn model(&self, kind: ModelKind, counts: [usize; 3], n_level: usize) -> Result<Model> {
+        let [n_channel, n_subject, n_condition] = counts;
+        let wavenet = |mix| {
+            let preset = if self.preset() == Preset::Tiny { WavenetConfig::tiny } else { WavenetConfig::single };
+            Model::Wavenet(WavenetConfig { n_level, ..preset(mix, n_channel, n_subject, n_condition) })
+        };
+        let base = match kind {
+            ModelKind::Gpt => {
+                Model::Gpt(ModelConfig { n_level, ..self.preset().config(n_channel, n_subject, n_condition) })
+            }
+            ModelKind::Wavenet => wavenet(false),
+            ModelKind::WavenetMix => wavenet(true),
+        };
+        let model = self.apply_to(&base)?;
+        model.check().map_err(|e| e.hint("Choose another shape"))?;
+        Ok(model)
+    }
+
+    /// `base` with what the flags change.
+    pub fn apply_to(&self, base: &Model) -> Result<Model> {
+        let config = match base {
+            Model::Gpt(config) => return Ok(self.apply(config).into()),
+            Model::Wavenet(config) => config,
+        };
+        if self.heads.is_some() || self.head.is_some() {
+            let hint = "Leave --heads and --head away: they are GPT2MEG's";
+            return Err(Error::new(Kind::Usage, "a WaveNet has no attention heads and one output").hint(hint));
+        }
+        let mut config = config.clone();
+        if let Some(d_model) = self.d_model {
+            config = config.with_width(d_model);
+        }
+        if let Some(n_layer) = self.layers {
+            config.n_layer = n_layer;
+            // Sums of dilations need a checked shape, so the least window only of shapes that could be.
+            if n_layer <= ModelConfig::MAX.n_layer {
+                config.n_ctx = 2 * config.n_receptive();
+            }
+        }
+        config.n_ctx = self.context.unwrap_or(config.n_ctx);
+        Ok(config.into())
     }
 }

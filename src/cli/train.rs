@@ -3,11 +3,11 @@
 mod display;
 mod recipe;
 
-use super::shape::{Preset, Shape};
+use super::shape::{ModelKind, Preset, Shape};
 use super::{Exit, Globals, Overwrite, note, say_json, shown};
 use crate::error::{Error, Kind, Result};
-use crate::model::config::{Head, ModelConfig};
-use crate::model::layout::ParamLayout;
+use crate::model::config::Head;
+use crate::model::kind::Model;
 use crate::storage::lock::FolderLock;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
@@ -32,6 +32,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "Examples:
   gpt2meg train data --out run --preset tiny
   gpt2meg train data --out run --preset single --passes 50 --patience 5
+  gpt2meg train data --out wavenet --model wavenet --preset tiny
   gpt2meg train --out run --resume
   gpt2meg train data --out run --preset tiny --d-model 64 --layers 4 --lr 1e-3 --warmup 100 --schedule cosine")]
 pub struct Train {
@@ -45,6 +46,9 @@ pub struct Train {
     /// cosine not even those. Starts a new run where there is none.
     #[arg(long)]
     resume: bool,
+    /// Kind of model: GPT2MEG, or one that it is compared with [default: gpt].
+    #[arg(long, value_enum)]
+    model: Option<ModelKind>,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -79,8 +83,8 @@ impl Train {
             None => self.fresh(&dataset, &data_path, globals)?,
         };
         // Everything that can be refused is, before a folder is made or an earlier run removed.
-        let mut device = globals.open_device()?;
-        let announcement = announcement(&run, &dataset, &*device)?;
+        let mut device = globals.open_device_for(&run.model)?;
+        let announcement = announcement(&run, &dataset, &mut *device)?;
         let state = earlier.as_ref().map(|(_, folder)| checkpoint::load_state(folder.path())).transpose()?;
         let prepared = Prepared::new(&mut *device, &run, &dataset, state.flatten())?;
         let folder = match earlier {
@@ -110,7 +114,7 @@ impl Train {
         if globals.json {
             let summary = serde_json::json!({
                 "run": shown(&self.out), "steps": progress.step, "best": progress.best, "anchors": anchors,
-                "n_parameter": ParamLayout::new(&run.model).len(),
+                "n_parameter": run.model.layout().len(),
             });
             say_json(summary)?;
         }
@@ -147,11 +151,10 @@ impl Train {
     /// The configuration of a new run.
     fn fresh(&self, dataset: &Dataset, data_path: &Path, globals: &Globals) -> Result<RunMeta> {
         let data = DataMeta::of(dataset)?;
-        let base = self.shape.preset().config(data.info.n_channel(), data.subjects.len(), data.conditions.len());
-        let model = self.shape.apply(&ModelConfig { n_level: data.scheme.n_level, ..base });
-        model.check().map_err(|e| e.hint("Choose another shape"))?;
+        let counts = [data.info.n_channel(), data.subjects.len(), data.conditions.len()];
+        let model = self.shape.model(self.model.unwrap_or(ModelKind::Gpt), counts, data.scheme.n_level)?;
 
-        let n_window = Windows::new(dataset, Split::Train, model.n_ctx)?.len();
+        let n_window = Windows::new(dataset, Split::Train, model.n_ctx())?.len();
         let mut base = TrainingConfig::paper(globals.seed, 1);
         if self.shape.preset() == Preset::Tiny {
             base.lr = 1e-3;
@@ -176,10 +179,13 @@ impl Train {
         if DataMeta::of(dataset)? != earlier.data {
             return refuse(Kind::TokenizerMismatch, "with other data than it was started with");
         }
-        if self.shape.apply(&earlier.model) != earlier.model || self.shape.preset.is_some() {
+        if self.model.is_some_and(|kind| kind.name() != earlier.model.name()) {
+            return refuse(Kind::ShapeMismatch, "with another kind of model: leave --model away");
+        }
+        if self.shape.apply_to(&earlier.model)? != earlier.model || self.shape.preset.is_some() {
             return refuse(Kind::ShapeMismatch, "with another shape: leave --preset and the shape's flags away");
         }
-        let n_window = Windows::new(dataset, Split::Train, earlier.model.n_ctx)?.len();
+        let n_window = Windows::new(dataset, Split::Train, earlier.model.n_ctx())?.len();
         let pass = n_window.div_ceil(earlier.training.windows_per_step) as u64;
         let mut training = self.recipe.apply(&earlier.training);
         training.steps = self.recipe.steps(pass)?.unwrap_or(training.steps);
@@ -205,25 +211,33 @@ fn absolute(data: &Path) -> Result<PathBuf> {
 }
 
 /// What is about to be trained, on what, and the memory it takes.
-fn announcement(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::Device) -> Result<String> {
-    let (model, training) = (&run.model, &run.training);
-    let n_window = Windows::new(dataset, Split::Train, model.n_ctx)?.len();
-    let head = match model.head {
-        Head::Shared => "",
-        Head::PerChannel => ", a head for each channel",
+fn announcement(run: &RunMeta, dataset: &Dataset, device: &mut dyn crate::device::Device) -> Result<String> {
+    let (model, training, sizes) = (&run.model, &run.training, run.model.sizes());
+    let n_window = Windows::new(dataset, Split::Train, sizes.n_ctx)?.len();
+    let shape = match model {
+        Model::Gpt(config) => {
+            let head = match config.head {
+                Head::Shared => "",
+                Head::PerChannel => ", a head for each channel",
+            };
+            let (n_layer, n_head) = (config.n_layer, config.n_head);
+            format!("{n_layer} layers, {n_head} heads, d_model {}, context {}{head}", config.d_model, config.n_ctx)
+        }
+        Model::Wavenet(config) => {
+            let mix = if config.mix { ", a map across channels" } else { "" };
+            let (n_layer, d_model, d_skip) = (config.n_layer, config.d_model, config.d_skip);
+            let reach = config.n_receptive();
+            format!(
+                "WaveNet, {n_layer} dilated layers, d_model {d_model}, skips {d_skip}, receptive field {reach}{mix}"
+            )
+        }
     };
-    let shape = format!(
-        "Model: {} parameters; {} layers, {} heads, d_model {}, context {}{head}.",
-        ParamLayout::new(model).len(),
-        model.n_layer,
-        model.n_head,
-        model.d_model,
-        model.n_ctx
-    );
+    let shape = format!("Model: {} parameters; {shape}.", model.layout().len());
     let data = format!(
         "Data: {} channels at {} Hz, {} subjects, {} conditions; {n_window} windows to train on.",
-        model.n_channel, run.data.info.sfreq, model.n_subject, model.n_condition
+        sizes.n_channel, run.data.info.sfreq, sizes.n_subject, sizes.n_condition
     );
+    let n_byte = trainer::n_byte(device, model, training.windows_per_step)?;
     let recipe = format!(
         "Run: {} steps ({:.1} passes), validated every {}; on {}, {}, {:.0} MB.",
         training.steps,
@@ -234,7 +248,7 @@ fn announcement(run: &RunMeta, dataset: &Dataset, device: &dyn crate::device::De
             1 => "1 thread".to_string(),
             n => format!("{n} threads"),
         },
-        trainer::n_byte(device, model, training.windows_per_step) as f64 / 1e6
+        n_byte as f64 / 1e6
     );
     Ok([shape, data, recipe].join("\n"))
 }
@@ -247,7 +261,7 @@ fn anchors(folder: &RunFolder, run: &RunMeta, dataset: &Dataset, say: impl Fn(&s
     } else {
         let windows = validation_windows(dataset, run)?;
         let Some(fitted) = Anchors::fit(dataset)? else { return Ok(None) };
-        let Some(scored) = fitted.score(dataset, &windows, run.model.n_ctx)? else { return Ok(None) };
+        let Some(scored) = fitted.score(dataset, &windows, run.model.n_ctx())? else { return Ok(None) };
         let anchors = named(&scored);
         write_json(&path, true, &anchors)?;
         anchors

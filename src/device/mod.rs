@@ -21,9 +21,10 @@ pub mod cpu;
 pub mod cuda;
 pub mod describe;
 mod rollout;
+pub mod wavenet;
 
 use crate::ensure;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What an element of a tensor is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -460,6 +461,12 @@ pub trait Device: Send {
         tokens: &mut [u8],
         logits: Option<&mut [f32]>,
     ) -> Result<()>;
+
+    /// The stages of WaveNet, where the device has them.
+    fn wavenet(&mut self) -> Result<&mut dyn wavenet::WavenetStages> {
+        let what = format!("{} has no stages for WaveNet yet", self.name());
+        Err(Error::new(Kind::DeviceUnavailable, what).hint("Use --device cpu"))
+    }
 }
 
 /// What the head needs for its backward pass.

@@ -13,8 +13,7 @@ impl Rollout<'_> {
 
     /// Checks sizes, indices and the window; `n_token` and `n_logit` are the lengths of what is to be filled.
     pub(super) fn check(&self, config: &ModelConfig, n_token: usize, n_logit: Option<usize>) -> Result<()> {
-        let &Rollout { n, n_prompt, n_new, .. } = self;
-        self.sampler.check()?;
+        let &Rollout { n_prompt, n_new, .. } = self;
         let longest = config.n_ctx + 1;
         ensure!(
             n_prompt > 0 && n_prompt.checked_add(n_new).is_some_and(|all| all <= longest),
@@ -22,6 +21,14 @@ impl Rollout<'_> {
             "{n_prompt} tokens to read and {n_new} to draw do not fit a window of {}",
             config.n_ctx
         );
+        let limits = [config.n_level, config.n_condition + 1, config.n_channel, config.n_subject];
+        self.check_sizes(limits, n_token, n_logit)
+    }
+
+    /// Checks sizes, and indices against the number of levels, conditions (with none), channels and subjects.
+    pub(super) fn check_sizes(&self, limits: [usize; 4], n_token: usize, n_logit: Option<usize>) -> Result<()> {
+        let (&Rollout { n, n_prompt, n_new, .. }, [n_level, n_condition, n_channel, n_subject]) = (self, limits);
+        self.sampler.check()?;
         for (what, len, expected) in [
             ("prompt", self.prompt.len(), n * n_prompt),
             ("conditions", self.condition.len(), n * self.n_fed()),
@@ -29,15 +36,15 @@ impl Rollout<'_> {
             ("subjects", self.subject.len(), n),
             ("keys", self.key.len(), n),
             ("tokens", n_token, n * n_new),
-            ("logits", n_logit.unwrap_or(n * n_new * config.n_level), n * n_new * config.n_level),
+            ("logits", n_logit.unwrap_or(n * n_new * n_level), n * n_new * n_level),
         ] {
             ensure!(len == expected, Kind::Internal, "a rollout with {len} {what} where {expected} are needed");
         }
         for (what, limit, largest) in [
-            ("level", config.n_level, self.prompt.iter().max().map(|&x| usize::from(x))),
-            ("condition", config.n_condition + 1, self.condition.iter().max().map(|&x| usize::from(x))),
-            ("channel", config.n_channel, self.channel.iter().max().map(|&x| x as usize)),
-            ("subject", config.n_subject, self.subject.iter().max().map(|&x| x as usize)),
+            ("level", n_level, self.prompt.iter().max().map(|&x| usize::from(x))),
+            ("condition", n_condition, self.condition.iter().max().map(|&x| usize::from(x))),
+            ("channel", n_channel, self.channel.iter().max().map(|&x| x as usize)),
+            ("subject", n_subject, self.subject.iter().max().map(|&x| x as usize)),
         ] {
             let largest = largest.unwrap_or(0);
             ensure!(largest < limit, Kind::Internal, "a rollout with the {what} {largest} of {limit}");

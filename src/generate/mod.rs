@@ -2,7 +2,8 @@
 //!
 //! The paper's window policy (section 4): the prompt is the last `n_ctx − hop` tokens; `hop` tokens are drawn with the
 //! KV cache; then the cache is dropped, the window slides by `hop`, and positions start at 0 again. The context of a
-//! drawn token is therefore `n_ctx − hop` to `n_ctx − 1` timesteps. Everything is a function of the prompt, the
+//! drawn token is therefore `n_ctx − hop` to `n_ctx − 1` timesteps. A WaveNet has no such window: its context is always its
+//! receptive field, its layers keep what they will look back at, and chunks are only for the file. Everything is a function of the prompt, the
 //! conditions, the seed and the tokens so far: nothing else has to be remembered to go on.
 
 pub mod conditions;
@@ -13,25 +14,28 @@ pub mod provenance;
 
 use crate::device::{Device, Rollout, Sampler};
 use crate::ensure;
-use crate::error::{Kind, Result};
-use crate::model::config::ModelConfig;
-use crate::model::layout::Parameters;
+use crate::error::{Error, Kind, Result};
+use crate::model::kind::Model;
+use crate::model::network::Generating;
 use conditions::Series;
+
+/// Timesteps that a WaveNet generates between two prompts: what reading these costs is then less than half of all.
+const WAVENET_CHUNK: usize = 512;
 
 /// What the tokens are a function of, besides the parameters.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Shape of the network.
-    pub config: ModelConfig,
-    /// Timesteps between one recomputation of the window and the next: 1 to `n_ctx − 1`.
+    /// Kind and shape of the model.
+    pub model: Model,
+    /// Timesteps of a chunk. For GPT2MEG, those between one recomputation of the window and the next: 1 to `n_ctx − 1`.
     pub hop: usize,
     /// Recordings generated at once, each of all channels.
     pub n_rollout: usize,
     /// The subject whose embedding is added.
     pub subject: u32,
-    /// The real tokens that come first, [n_channel, n_ctx − hop].
+    /// The real tokens that come first, [n_channel, n_prompt].
     pub prompt: Vec<u8>,
-    /// The condition that each of them was recorded under, [n_ctx − hop], whatever `series` says of what comes after. (The
+    /// The condition that each of them was recorded under, `[n_prompt]`, whatever `series` says of what comes after. (The
     /// authors' code feeds none here when it draws random conditions: the model then hears answers to stimuli that, it
     /// is told, were not there.)
     pub prompt_condition: Vec<u16>,
@@ -46,23 +50,41 @@ pub struct Plan {
 impl Plan {
     /// Tokens a chunk begins with.
     pub fn n_prompt(&self) -> usize {
-        self.config.n_ctx - self.hop
+        Self::prompt_of(&self.model, self.hop)
+    }
+
+    /// Tokens that a chunk of a model begins with.
+    pub fn prompt_of(model: &Model, hop: usize) -> usize {
+        match model {
+            Model::Gpt(config) => config.n_ctx - hop,
+            Model::Wavenet(config) => config.n_receptive(),
+        }
     }
 
     /// Sequences: the channels of all rollouts.
     pub fn n_sequence(&self) -> usize {
-        self.n_rollout * self.config.n_channel
+        self.n_rollout * self.model.n_channel()
     }
 
-    /// Checks a hop against a window.
-    pub fn check_hop(hop: usize, n_ctx: usize) -> Result<()> {
-        let most = n_ctx - 1;
-        ensure!(
-            (1..=most).contains(&hop),
-            Kind::Usage,
-            "a hop of {hop} timesteps is outside 1 to {most}, the window less 1"
-        );
-        Ok(())
+    /// The timesteps of a chunk: those asked for, or else the paper's. A hop is checked against the window; a WaveNet,
+    /// which computes every timestep once whatever the chunk, has none to ask for.
+    pub fn hop_of(model: &Model, asked: Option<usize>) -> Result<usize> {
+        match (model, asked) {
+            (Model::Gpt(config), asked) => {
+                let (hop, most) = (asked.unwrap_or(10.min(config.n_ctx - 1)), config.n_ctx - 1);
+                ensure!(
+                    (1..=most).contains(&hop),
+                    Kind::Usage,
+                    "a hop of {hop} timesteps is outside 1 to {most}, the window less 1"
+                );
+                Ok(hop)
+            }
+            (Model::Wavenet(_), None) => Ok(WAVENET_CHUNK),
+            (Model::Wavenet(_), Some(_)) => {
+                let what = "a WaveNet has no window that is recomputed, and so no hop";
+                Err(Error::new(Kind::Usage, what).hint("Leave --hop away: its context is always its receptive field"))
+            }
+        }
     }
 
     /// The condition that goes with the token at `timestep` of a rollout, counted from the beginning of the prompt.
@@ -78,7 +100,7 @@ impl Plan {
 #[derive(Debug)]
 pub struct Generator {
     plan: Plan,
-    /// The window's last `n_ctx − hop` tokens of each sequence, [n_sequence, n_ctx − hop].
+    /// The last tokens of each sequence, [n_sequence, n_prompt].
     history: Vec<u8>,
     /// Timesteps generated so far.
     timestep: usize,
@@ -90,9 +112,11 @@ pub struct Generator {
 impl Generator {
     /// The beginning: nothing generated yet.
     pub fn new(plan: Plan) -> Result<Self> {
-        Plan::check_hop(plan.hop, plan.config.n_ctx)?;
+        if let Model::Gpt(_) = plan.model {
+            Plan::hop_of(&plan.model, Some(plan.hop))?;
+        }
         plan.sampler.check()?;
-        let (n, n_channel) = (plan.n_sequence(), plan.config.n_channel);
+        let (n, n_channel) = (plan.n_sequence(), plan.model.n_channel());
         let prompts = (plan.prompt.len(), plan.prompt_condition.len());
         let wanted = (n_channel * plan.n_prompt(), plan.n_prompt());
         ensure!(prompts == wanted, Kind::Internal, "a prompt of {prompts:?} elements where {wanted:?} are needed");
@@ -119,9 +143,9 @@ impl Generator {
 
     /// Draws the next chunk, [n_sequence, hop], without moving on: [`Self::advance`] does, when the chunk is safe. If a
     /// signal has asked to stop meanwhile ([`crate::interrupt::requested`]) the tokens are not to be used.
-    pub fn draw(&self, device: &mut dyn Device, params: &Parameters) -> Result<Vec<u8>> {
+    pub fn draw(&self, device: &mut dyn Device, model: &Generating) -> Result<Vec<u8>> {
         let plan = &self.plan;
-        let (n_prompt, n_channel) = (plan.n_prompt(), plan.config.n_channel);
+        let (n_prompt, n_channel) = (plan.n_prompt(), plan.model.n_channel());
         let fed = n_prompt + plan.hop - 1;
         let mut condition = Vec::with_capacity(plan.n_sequence() * fed);
         for rollout in 0..plan.n_rollout {
@@ -142,7 +166,7 @@ impl Generator {
             sampler: plan.sampler,
         };
         let mut tokens = vec![0; plan.n_sequence() * plan.hop];
-        device.rollout(&plan.config, params, &rollout, &mut tokens, None)?;
+        model.rollout(device, &rollout, &mut tokens)?;
         Ok(tokens)
     }
 

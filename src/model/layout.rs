@@ -28,6 +28,15 @@ pub struct Entry {
 pub enum Init {
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
+    /// Normal with this mean and standard deviation.
+    NormalAround {
+        /// Mean.
+        mean: f64,
+        /// Standard deviation.
+        spread: f64,
+    },
+    /// Uniform between −bound and bound.
+    Uniform(f64),
     /// All the same value.
     Constant(f32),
 }
@@ -93,6 +102,12 @@ impl ParamLayout {
         plain.push(("ln_f.weight".to_string(), vec![e], one));
         plain.push(("ln_f.bias".to_string(), vec![e], zero));
 
+        let per_channel_head = config.head == Head::PerChannel;
+        Self { n_layer: config.n_layer, per_channel_head, ..Self::tiled(decayed, plain) }
+    }
+
+    /// The table of these parameters (name, shape, start), one after the other: first those that decay applies to.
+    pub(super) fn tiled(decayed: Vec<(String, Vec<usize>, Init)>, plain: Vec<(String, Vec<usize>, Init)>) -> Self {
         let n_decayed = decayed.iter().map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
         let mut len = 0;
         let entries = decayed
@@ -104,8 +119,7 @@ impl ParamLayout {
                 entry
             })
             .collect();
-        let per_channel_head = config.head == Head::PerChannel;
-        Self { entries, n_decayed, len, n_layer: config.n_layer, per_channel_head }
+        Self { entries, n_decayed, len, n_layer: 0, per_channel_head: false }
     }
 
     /// Every parameter, in the order of the buffer.

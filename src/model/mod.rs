@@ -1,6 +1,9 @@
-//! The models: configuration, the table of parameters, and the network itself.
+//! The models: their shapes, their parameters, and their networks as calls of a device's stages.
 
 pub mod config;
 pub mod export;
 pub mod gpt2;
+pub mod kind;
 pub mod layout;
+pub mod network;
+pub mod wavenet;

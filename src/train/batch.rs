@@ -4,7 +4,7 @@ use super::numbering::Numbering;
 use crate::device::Dtype::{U8, U16, U32};
 use crate::device::{Device, Inputs};
 use crate::error::Result;
-use crate::model::config::ModelConfig;
+use crate::model::kind::Model;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::window::Window;
 
@@ -25,8 +25,8 @@ pub struct Batch {
 
 impl Batch {
     /// Room for `n_window` windows of a model, from the data set whose `numbering` this is.
-    pub fn new(device: &mut dyn Device, config: &ModelConfig, n_window: usize, numbering: &Numbering) -> Result<Self> {
-        let (n_channel, n_time) = (config.n_channel, config.n_ctx);
+    pub fn new(device: &mut dyn Device, model: &Model, n_window: usize, numbering: &Numbering) -> Result<Self> {
+        let (n_channel, n_time) = (model.n_channel(), model.n_ctx());
         let n = n_window * n_channel;
         let inputs = Inputs {
             token: device.alloc(U8, n * (n_time + 1))?,
@@ -44,6 +44,11 @@ impl Batch {
             subject: vec![0; n],
             numbering: numbering.clone(),
         })
+    }
+
+    /// Channels of a window.
+    pub fn n_channel(&self) -> usize {
+        self.n_channel
     }
 
     /// Windows there is room for.

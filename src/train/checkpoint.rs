@@ -12,7 +12,7 @@ use super::metrics::StepRecord;
 use crate::console::note;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::ModelConfig;
+use crate::model::kind::{Model, Sizes};
 use crate::model::layout::ParamLayout;
 use crate::recording::Info;
 use crate::storage::container::{self, Container};
@@ -89,8 +89,8 @@ impl Progress {
 /// What a checkpoint says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CheckpointMeta {
-    /// The network's shape.
-    pub model: ModelConfig,
+    /// Its kind and shape.
+    pub model: Model,
     /// The data it was trained on.
     pub data: DataMeta,
     /// How it is trained.
@@ -189,7 +189,7 @@ pub fn best_path(run: &Path) -> PathBuf {
 
 /// Writes a checkpoint and reads it back; an older file of the same name stands until then.
 pub fn save(path: &Path, meta: &CheckpointMeta, scales: &[Scales], params: &[f32], moments: &Moments) -> Result<()> {
-    let layout = ParamLayout::new(&meta.model);
+    let layout = meta.model.layout();
     let names: Vec<[String; 3]> =
         layout.entries().iter().map(|e| [e.name.clone(), format!("m.{}", e.name), format!("v.{}", e.name)]).collect();
     let mut tensors = Vec::with_capacity(3 * names.len() + 3);
@@ -199,10 +199,11 @@ pub fn save(path: &Path, meta: &CheckpointMeta, scales: &[Scales], params: &[f32
             tensors.push(container::Entry { name: &names[part], dtype: Dtype::F32, shape: entry.shape.clone(), bytes });
         }
     }
+    let sizes = meta.model.sizes();
     let joined = |part: fn(&Scales) -> &Vec<f64>| -> Vec<f64> { scales.iter().flat_map(part).copied().collect() };
     let (centre, spread, peak) = (joined(|s| &s.centre), joined(|s| &s.spread), joined(|s| &s.peak));
     for (name, values) in [("centre", &centre), ("spread", &spread), ("peak", &peak)] {
-        let shape = vec![meta.model.n_subject, meta.model.n_channel];
+        let shape = vec![sizes.n_subject, sizes.n_channel];
         tensors.push(container::Entry { name, dtype: Dtype::F64, shape, bytes: bytemuck::cast_slice(values) });
     }
     container::write(path, true, KIND, meta, &tensors)?;
@@ -226,7 +227,7 @@ pub fn load(path: &Path, which: Which) -> Result<Checkpoint> {
 /// One file with all that a trainer needs to go on.
 pub fn read_state(path: &Path) -> Result<(Checkpoint, Moments)> {
     let (checkpoint, container) = open(path)?;
-    let layout = ParamLayout::new(&checkpoint.meta.model);
+    let layout = checkpoint.meta.model.layout();
     let moments = Moments { m: flat(&container, &layout, "m.", path)?, v: flat(&container, &layout, "v.", path)? };
     Ok((checkpoint, moments))
 }
@@ -295,14 +296,14 @@ fn open(path: &Path) -> Result<(Checkpoint, Container)> {
     meta.model.check().map_err(|e| e.at(path))?;
     let made_up = |e: Error| Error::new(Kind::Corrupt, e.to_string()).at(path);
     meta.training.check().and_then(|()| meta.progress.check()).map_err(made_up)?;
-    let (n_subject, n_channel) = (meta.model.n_subject, meta.model.n_channel);
+    let Sizes { n_subject, n_channel, n_level, n_condition, .. } = meta.model.sizes();
     let data = &meta.data;
     data.scheme.check().and_then(|()| data.info.check()).map_err(|e| e.at(path))?;
-    ensure_same(path, "levels", data.scheme.n_level, meta.model.n_level)?;
+    ensure_same(path, "levels", data.scheme.n_level, n_level)?;
     ensure_same(path, "channels", data.info.n_channel(), n_channel)?;
     ensure_same(path, "subjects", data.subjects.len(), n_subject)?;
-    ensure_same(path, "conditions", data.conditions.len(), meta.model.n_condition)?;
-    let params = flat(&container, &ParamLayout::new(&meta.model), "", path)?;
+    ensure_same(path, "conditions", data.conditions.len(), n_condition)?;
+    let params = flat(&container, &meta.model.layout(), "", path)?;
     let table = |name: &str| -> Result<Vec<f64>> {
         check_shape(&container, name, Dtype::F64, &[n_subject, n_channel], path)?;
         let values = container.bytes(name)?.chunks_exact(8);

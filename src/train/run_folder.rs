@@ -4,7 +4,7 @@
 use super::checkpoint::{self, DataMeta};
 use super::config::TrainingConfig;
 use crate::error::{Error, Kind, Result};
-use crate::model::config::ModelConfig;
+use crate::model::kind::Model;
 use crate::storage::atomic;
 use crate::storage::disk::Os;
 use crate::storage::lock::FolderLock;
@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 /// `run.json`: the resolved configuration of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunMeta {
-    /// The network's shape.
-    pub model: ModelConfig,
+    /// The model's kind and shape.
+    pub model: Model,
     /// How it is trained.
     pub training: TrainingConfig,
     /// Where the data was when the run started.

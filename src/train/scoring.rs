@@ -6,8 +6,8 @@ use super::metrics::{Metrics, Sums};
 use super::numbering::Numbering;
 use crate::device::{Device, Dtype, Score, Tensor};
 use crate::error::Result;
-use crate::interrupt;
-use crate::model::gpt2::{Gpt2, Workspace};
+use crate::model::kind::Model;
+use crate::model::network::Network;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::window::{Window, Windows};
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,7 @@ pub fn spread(windows: &Windows, n: Option<usize>) -> Vec<Window> {
 /// What scoring works in, besides the model: room for a batch of windows, and for the scores of its sequences.
 #[derive(Debug)]
 pub struct Scorer {
+    n_target: usize,
     batch: Batch,
     scores: Tensor,
     rows: Vec<f32>,
@@ -113,31 +114,29 @@ pub struct Scorer {
 
 impl Scorer {
     /// Room for as many windows as it takes to keep the device busy, from the data set whose `numbering` this is.
-    pub fn new(device: &mut dyn Device, gpt: &Gpt2, numbering: &Numbering) -> Result<Self> {
-        let n_channel = gpt.config.n_channel;
+    pub fn new(device: &mut dyn Device, model: &Model, numbering: &Numbering) -> Result<Self> {
+        let n_channel = model.n_channel();
         let n_window = device.max_sequences().div_ceil(n_channel);
         let len = n_window * n_channel * Score::LEN;
-        let batch = Batch::new(device, &gpt.config, n_window, numbering)?;
-        Ok(Self { batch, scores: device.alloc(Dtype::F32, len)?, rows: vec![0.0; len] })
+        let batch = Batch::new(device, model, n_window, numbering)?;
+        Ok(Self { n_target: model.n_target(), batch, scores: device.alloc(Dtype::F32, len)?, rows: vec![0.0; len] })
     }
 
     /// Scores the model on `windows`; none if a signal asked to stop. `done` hears of every batch: how many windows.
     pub fn score(
         &mut self,
         device: &mut dyn Device,
-        gpt: &Gpt2,
-        work: &Workspace,
+        network: &Network,
         dataset: &Dataset,
         windows: &[Window],
         mut done: impl FnMut(usize),
     ) -> Result<Option<Scored>> {
-        let n_channel = gpt.config.n_channel;
-        let n_target = (gpt.config.n_ctx - gpt.config.first_target()) as f64;
+        let (n_channel, n_target) = (self.batch.n_channel(), self.n_target as f64);
         let mut scored = Scored::new(n_channel, windows.len());
         let n_window = self.batch.n_window();
         for (part, windows) in windows.chunks(n_window).enumerate() {
             let n = self.batch.fill(device, dataset, windows.iter().copied())?;
-            if !forward_backward(device, gpt, work, &self.batch, n, self.scores, None)? {
+            if !network.loss(device, &self.batch.inputs, n, self.scores, false)? {
                 return Ok(None);
             }
             let scores = self.scores.slice(0, n * Score::LEN);
@@ -160,30 +159,6 @@ impl Scorer {
         }
         Ok(Some(scored))
     }
-}
-
-/// Runs the first `n` sequences of a batch through the network, in calls of the size the device likes; with `backward`,
-/// also the gradients. False if a signal asked to stop on the way.
-pub fn forward_backward(
-    device: &mut dyn Device,
-    gpt: &Gpt2,
-    work: &Workspace,
-    batch: &Batch,
-    n: usize,
-    scores: Tensor,
-    backward: Option<&crate::model::gpt2::Backward>,
-) -> Result<bool> {
-    let most = device.max_sequences();
-    for first in (0..n).step_by(most) {
-        if interrupt::requested().is_some() {
-            return Ok(false);
-        }
-        let part = most.min(n - first);
-        let inputs = batch.inputs.sequences(first, part, gpt.config.n_ctx);
-        let scores = scores.slice(first * Score::LEN, part * Score::LEN);
-        gpt.loss(device, &gpt.call(first, part), &inputs, work, scores, backward)?;
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ use crate::device::Device;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
-use crate::model::layout::ParamLayout;
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scales;
 use crate::tokens::shard::Split;
@@ -72,7 +71,7 @@ pub struct Prepared<'a> {
 
 /// The windows of the validation part that a run is validated on.
 pub fn validation_windows(dataset: &Dataset, run: &RunMeta) -> Result<Vec<Window>> {
-    let windows = Windows::new(dataset, Split::Validation, run.model.n_ctx)?;
+    let windows = Windows::new(dataset, Split::Validation, run.model.n_ctx())?;
     Ok(spread(&windows, run.training.validation_windows))
 }
 
@@ -84,7 +83,7 @@ impl<'a> Prepared<'a> {
         dataset: &'a Dataset,
         state: Option<(Checkpoint, Moments)>,
     ) -> Result<Self> {
-        let windows = Windows::new(dataset, Split::Train, run.model.n_ctx)?;
+        let windows = Windows::new(dataset, Split::Train, run.model.n_ctx())?;
         let validation = validation_windows(dataset, run)?;
         let saved_step = state.as_ref().map(|(checkpoint, _)| checkpoint.meta.progress.step);
         let (params, moments, progress) = match state {
@@ -93,7 +92,7 @@ impl<'a> Prepared<'a> {
                 (checkpoint.params, moments, checkpoint.meta.progress)
             }
             None => {
-                let layout = ParamLayout::new(&run.model);
+                let layout = run.model.layout();
                 let moments = Moments { m: vec![0.0; layout.len()], v: vec![0.0; layout.len()] };
                 (init::parameters(&layout, run.training.seed), moments, Progress::default())
             }
@@ -325,7 +324,7 @@ impl<'a> Session<'a> {
         } else if seconds > 0.0 {
             // Steps with a validation would show its time, not theirs.
             let training = &self.meta.training;
-            let n_token = training.windows_per_step * self.meta.model.n_channel * self.meta.model.n_ctx;
+            let n_token = training.windows_per_step * self.meta.model.n_channel() * self.meta.model.n_ctx();
             scalars.push(("train/tokens_per_second", n_token as f64 / seconds));
         }
         self.events.scalars(record.step, &scalars)

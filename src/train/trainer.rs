@@ -3,13 +3,12 @@
 use super::batch::Batch;
 use super::checkpoint::Moments;
 use super::numbering::Numbering;
-use super::scoring::{Scored, Scorer, forward_backward};
+use super::scoring::{Scored, Scorer};
 use crate::device::Dtype::F32;
 use crate::device::{AdamW, Device, OptimizerState, Score, Tensor};
 use crate::error::{Error, Kind, Result};
-use crate::model::config::ModelConfig;
-use crate::model::gpt2::{Backward, Gpt2, Workspace};
-use crate::model::layout::ParamLayout;
+use crate::model::kind::Model;
+use crate::model::network::{Gradients, Network, workspace_len};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scheme;
 use crate::tokens::window::Window;
@@ -28,10 +27,9 @@ pub struct Step {
 /// A network, its gradients, its moments and its batch, on a device. Nothing is allocated after [`Trainer::new`].
 pub struct Trainer<'d> {
     device: &'d mut dyn Device,
-    gpt: Gpt2,
-    work: Workspace,
+    model: Model,
+    network: Network,
     state: OptimizerState,
-    backward: Backward,
     batch: Batch,
     /// What the batch has been filled with for the step to come.
     ready: Option<Vec<Window>>,
@@ -40,55 +38,47 @@ pub struct Trainer<'d> {
     scorer: Scorer,
 }
 
-/// Puts a network with these parameters (a flat buffer of its layout) on a device.
-pub fn network(
-    device: &mut dyn Device,
-    config: &ModelConfig,
-    scheme: &Scheme,
-    params: &[f32],
-) -> Result<(Gpt2, Tensor)> {
+/// Puts parameters (a flat buffer of the model's layout) and the values of the levels on a device.
+pub fn upload(device: &mut dyn Device, scheme: &Scheme, params: &[f32]) -> Result<(Tensor, Tensor)> {
     let buffer = device.alloc(F32, params.len())?;
     device.upload(buffer, bytemuck::cast_slice(params))?;
     let values: Vec<f32> = scheme.levels().into_iter().map(|value| value as f32).collect();
     let levels = device.alloc(F32, values.len())?;
     device.upload(levels, bytemuck::cast_slice(&values))?;
-    let params = ParamLayout::new(config).bind(buffer);
-    Ok((Gpt2 { config: config.clone(), params, levels }, buffer))
+    Ok((buffer, levels))
 }
 
 impl<'d> Trainer<'d> {
     /// Puts everything on the device, for steps of `n_window` windows from the data set whose `numbering` this is.
     pub fn new(
         device: &'d mut dyn Device,
-        config: &ModelConfig,
+        model: &Model,
         scheme: &Scheme,
         params: &[f32],
         moments: &Moments,
         n_window: usize,
         numbering: &Numbering,
     ) -> Result<Self> {
-        check_room(device, config, n_window)?;
-        let layout = ParamLayout::new(config);
-        let (gpt, params) = network(device, config, scheme, params)?;
+        check_room(device, model, n_window)?;
+        let layout = model.layout();
+        let (params, levels) = upload(device, scheme, params)?;
         let grads = device.alloc(F32, layout.len() * device.grad_slots())?;
         let (m, v) = (device.alloc(F32, layout.len())?, device.alloc(F32, layout.len())?);
         device.upload(m, bytemuck::cast_slice(&moments.m))?;
         device.upload(v, bytemuck::cast_slice(&moments.v))?;
-        let n = n_window * config.n_channel;
-        let n_target = n * (config.n_ctx - config.first_target());
-        let most = device.max_sequences();
-        let work = gpt.workspace(device, most, true)?;
+        let n = n_window * model.n_channel();
+        let weight = 1.0 / (n * model.n_target()) as f32;
+        let network = Network::new(device, model, params, levels, Some(Gradients { grads, weight }))?;
         Ok(Self {
-            backward: Backward { grads: layout.bind(grads), weight: 1.0 / n_target as f32 },
             state: OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() },
-            batch: Batch::new(device, config, n_window, numbering)?,
+            batch: Batch::new(device, model, n_window, numbering)?,
             ready: None,
             scores: device.alloc(F32, n * Score::LEN)?,
             rows: vec![0.0; n * Score::LEN],
-            scorer: Scorer::new(device, &gpt, numbering)?,
+            scorer: Scorer::new(device, model, numbering)?,
             device,
-            gpt,
-            work,
+            model: model.clone(),
+            network,
         })
     }
 
@@ -102,12 +92,12 @@ impl<'d> Trainer<'d> {
         next: Vec<Window>,
         hyper: &AdamW,
     ) -> Result<Option<Step>> {
-        let n = windows.len() * self.gpt.config.n_channel;
+        let n = windows.len() * self.model.n_channel();
         if self.ready.take().is_none_or(|ready| ready != windows) {
             self.batch.fill(self.device, dataset, windows.iter().copied())?;
         }
-        let (gpt, work, batch, scores, backward) = (&self.gpt, &self.work, &self.batch, self.scores, &self.backward);
-        let mut step = |device: &mut dyn Device| forward_backward(device, gpt, work, batch, n, scores, Some(backward));
+        let (network, inputs, scores) = (&self.network, &self.batch.inputs, self.scores);
+        let mut step = |device: &mut dyn Device| network.loss(device, inputs, n, scores, true);
         if !self.device.repeated(&mut step)? {
             return Ok(None);
         }
@@ -117,13 +107,13 @@ impl<'d> Trainer<'d> {
         let outcome = self.device.update(&self.state, hyper, self.scores)?;
         self.device.download(self.scores, bytemuck::cast_slice_mut(&mut self.rows))?;
         let nats: f64 = self.rows.chunks_exact(Score::LEN).map(|row| f64::from(row[0])).sum();
-        let n_target = n * (self.gpt.config.n_ctx - self.gpt.config.first_target());
+        let n_target = n * self.model.n_target();
         Ok(Some(Step { nats: nats / n_target as f64, grad_norm: outcome.grad_norm, applied: outcome.applied }))
     }
 
     /// Scores the model on held-out windows; none if a signal asked to stop.
     pub fn validate(&mut self, dataset: &Dataset, windows: &[Window]) -> Result<Option<Scored>> {
-        self.scorer.score(self.device, &self.gpt, &self.work, dataset, windows, |_| ())
+        self.scorer.score(self.device, &self.network, dataset, windows, |_| ())
     }
 
     /// Copies parameters and moments off the device.
@@ -141,41 +131,32 @@ impl<'d> Trainer<'d> {
 
 /// Bytes that training a model takes: what is on the device, and on the host the copies of parameters and moments for saving,
 /// and of the batch.
-pub fn n_byte(device: &dyn Device, config: &ModelConfig, n_window: usize) -> usize {
-    let on_host = 12 * ParamLayout::new(config).len() + batch_bytes(config, n_window);
-    device_bytes(device, config, n_window).saturating_add(on_host)
+pub fn n_byte(device: &mut dyn Device, model: &Model, n_window: usize) -> Result<usize> {
+    let on_host = 12 * model.layout().len() + batch_bytes(model, n_window);
+    Ok(device_bytes(device, model, n_window)?.saturating_add(on_host))
 }
 
 /// Bytes on the device: parameters, moments, the gradients' slots, the activations of as many sequences as the device takes at
 /// once, and the batch.
-fn device_bytes(device: &dyn Device, config: &ModelConfig, n_window: usize) -> usize {
-    use crate::device::{Call, HalfBlock};
-    let (n_time, d_model) = (config.n_ctx, config.d_model);
-    let n = device.max_sequences();
-    let mut per_sequence = 2 * n_time * d_model;
-    for layer in 0..config.n_layer {
-        let from = if layer + 1 == config.n_layer { config.first_target() } else { 0 };
-        let call = Call { first: 0, n, n_time, d_model, n_head: config.n_head, from };
-        per_sequence += device.saved_len(HalfBlock::Attention, &call) + device.saved_len(HalfBlock::Mlp, &call);
-    }
-    let state = 4 * (ParamLayout::new(config).len() * (3 + device.grad_slots()) + n * per_sequence);
-    state.saturating_add(batch_bytes(config, n_window))
+fn device_bytes(device: &mut dyn Device, model: &Model, n_window: usize) -> Result<usize> {
+    let state = 4 * (model.layout().len() * (3 + device.grad_slots()) + workspace_len(device, model)?);
+    Ok(state.saturating_add(batch_bytes(model, n_window)))
 }
 
 /// Bytes of a batch: tokens, conditions and scores.
-fn batch_bytes(config: &ModelConfig, n_window: usize) -> usize {
-    n_window.saturating_mul(config.n_channel * (3 * config.n_ctx + 1 + 4 * Score::LEN))
+fn batch_bytes(model: &Model, n_window: usize) -> usize {
+    n_window.saturating_mul(model.n_channel() * (3 * model.n_ctx() + 1 + 4 * Score::LEN))
 }
 
 /// Refuses what does not fit a device with memory of its own, with how much is needed and what batch would fit.
-fn check_room(device: &dyn Device, config: &ModelConfig, n_window: usize) -> Result<()> {
-    let (needed, Some(free)) = (device_bytes(device, config, n_window), device.free_memory()) else { return Ok(()) };
+fn check_room(device: &mut dyn Device, model: &Model, n_window: usize) -> Result<()> {
+    let (needed, Some(free)) = (device_bytes(device, model, n_window)?, device.free_memory()) else { return Ok(()) };
     if needed <= free {
         return Ok(());
     }
     let gb = |bytes: usize| bytes as f64 / 1e9;
     let what = format!("training takes {:.1} GB on the device, where {:.1} GB are free", gb(needed), gb(free));
-    let hint = match free.saturating_sub(device_bytes(device, config, 0)) / batch_bytes(config, 1) {
+    let hint = match free.saturating_sub(device_bytes(device, model, 0)?) / batch_bytes(model, 1) {
         0 => "No batch fits: choose a smaller model, a shorter context, or --device cpu".to_string(),
         n => format!("A batch of up to {n} windows fits: --windows-per-step {n}"),
     };

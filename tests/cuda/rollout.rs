@@ -40,8 +40,8 @@ impl Model {
             flat.extend(match entry.init {
                 Init::Constant(c) => data.floats(entry.len, 0.3).iter().map(|x| c + x).collect(),
                 // Rows of tables are as large as what half-blocks add to them.
-                Init::Normal(_) if entry.name.starts_with('w') => data.floats(entry.len, 0.7),
-                Init::Normal(_) => data.floats(entry.len, 1.5 / (entry.shape[entry.shape.len() - 2] as f32).sqrt()),
+                _ if entry.name.starts_with('w') => data.floats(entry.len, 0.7),
+                _ => data.floats(entry.len, 1.5 / (entry.shape[entry.shape.len() - 2] as f32).sqrt()),
             });
         }
         Self { config, layout, flat }

@@ -8,6 +8,7 @@
 
 pub mod network;
 pub mod number;
+pub mod wavenet;
 
 use number::{Matrix, Number, TINY, U, dot};
 
@@ -253,6 +254,24 @@ pub fn head(norm: &Affine, weight: &Matrix, x: &Matrix, targets: &[u8], levels: 
     let (normal, factors) = normalize(x);
     let normed = scale_and_shift(&normal, norm);
     let logits = normed.times(&weight.transposed());
+    let Entropy { dlogits, nats, top1, top5, squared } = cross_entropy(&logits, targets, levels, factor);
+    let dweight = dlogits.transposed().times(&normed);
+    let dnormed = dlogits.times(weight);
+    let (dx, dnorm) = normalize_backward(&dnormed, &normal, &factors, norm);
+    Head { logits, nats, top1, top5, squared, dx, norm: dnorm, weight: dweight }
+}
+
+/// The cross-entropy of rows of logits: see [`Head`].
+pub struct Entropy {
+    pub dlogits: Matrix,
+    pub nats: Number,
+    pub top1: (f64, f64),
+    pub top5: (f64, f64),
+    pub squared: (f64, f64),
+}
+
+/// Cross-entropy of `logits` with their `targets`, and `factor` times its gradient.
+pub fn cross_entropy(logits: &Matrix, targets: &[u8], levels: &[f32], factor: f32) -> Entropy {
     let q = logits.columns;
     let mut dlogits = logits.clone();
     let mut nats = Vec::new();
@@ -294,8 +313,5 @@ pub fn head(norm: &Affine, weight: &Matrix, x: &Matrix, targets: &[u8], levels: 
             dlogits.data[i * q + level] = p * Number::from(factor) - hit;
         }
     }
-    let dweight = dlogits.transposed().times(&normed);
-    let dnormed = dlogits.times(weight);
-    let (dx, dnorm) = normalize_backward(&dnormed, &normal, &factors, norm);
-    Head { logits, nats: nats.into_iter().sum(), top1, top5, squared, dx, norm: dnorm, weight: dweight }
+    Entropy { dlogits, nats: nats.into_iter().sum(), top1, top5, squared }
 }

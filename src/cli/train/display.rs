@@ -30,7 +30,7 @@ impl Display {
             bar,
             lines: !quiet && !std::io::stderr().is_terminal(),
             steps: run.training.steps,
-            tokens_per_step: (run.training.windows_per_step * run.model.n_channel * run.model.n_ctx) as f64,
+            tokens_per_step: (run.training.windows_per_step * run.model.n_channel() * run.model.n_ctx()) as f64,
             started: Instant::now(),
             first_step,
             last_line: Instant::now(),

@@ -181,12 +181,15 @@ impl WithSimd for LossOne<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) -> Self::Output {
         let Loss { shape: Shape { t, from, .. }, .. } = *self.all;
+        let weight = self.backward.as_ref().map(|backward| backward.call.weight);
         let mut score = [0.0; Score::LEN];
         for first in (from..t).step_by(ROWS) {
             let m = ROWS.min(t - first);
             self.head.rows(simd, self.right, &self.x[first * self.all.shape.e..], m, self.logits);
             for row in 0..m {
-                self.target(simd, row, usize::from(self.tokens[first + row + 1]), &mut score);
+                let logits = &mut self.logits[row * self.all.q..][..self.all.q];
+                let target = usize::from(self.tokens[first + row + 1]);
+                score_target(simd, logits, target, self.all.levels, weight, &mut score);
             }
             if self.backward.is_some() {
                 self.rows_backward(simd, first, m);
@@ -197,40 +200,6 @@ impl WithSimd for LossOne<'_> {
 }
 
 impl LossOne<'_> {
-    /// Adds one target's score; with a backward pass, logits become their gradient, weight · (softmax − one-hot).
-    #[inline(always)]
-    fn target<S: Simd>(&mut self, simd: S, row: usize, target: usize, score: &mut [f64; Score::LEN]) {
-        let Loss { q, levels, .. } = *self.all;
-        let row = &mut self.logits[row * q..][..q];
-        let (before, after) = row.split_at(target);
-        let logit = after[0];
-        // A tie counts by the lower level.
-        let rank = before.iter().filter(|&&other| other >= logit).count()
-            + after.iter().filter(|&&other| other > logit).count();
-        let best = (1..q).fold(0, |best, level| if row[level] > row[best] { level } else { best });
-        // Every comparison with NaN is false, which would make any target the most probable level.
-        let finite = row.iter().fold(true, |all, x| all & x.is_finite());
-        let (most, sum) = exponentials(simd, row);
-        if finite {
-            let error = f64::from(levels[best] - levels[target]);
-            score[0] += f64::from(sum).ln() + f64::from(most) - f64::from(logit);
-            score[1] += f64::from(u8::from(rank == 0));
-            score[2] += f64::from(u8::from(rank < 5));
-            score[3] += error * error;
-        } else {
-            (score[0], score[3]) = (f64::NAN, f64::NAN);
-        }
-        if let Some(backward) = &self.backward {
-            let weight = backward.call.weight;
-            let factor = simd.splat_f32s(weight / sum);
-            for x in row.chunks_mut(S::F32_LANES) {
-                let value = simd.mul_f32s(load(simd, x), factor);
-                store(simd, x, value);
-            }
-            row[target] -= weight;
-        }
-    }
-
     /// The backward pass of `m` rows from the timestep `first` on; `logits` holds their gradient.
     #[inline(always)]
     fn rows_backward<S: Simd>(&mut self, simd: S, first: usize, m: usize) {
@@ -252,6 +221,45 @@ impl LossOne<'_> {
             let normal = &self.head.normal[row * e..][..e];
             normalize_backward(simd, normal, self.head.scale[row], norm.0, dx, weight, bias);
         }
+    }
+}
+
+/// Adds one target's score; with the `weight` of a backward pass, logits become their gradient,
+/// weight · (softmax − one-hot).
+#[inline(always)]
+pub(super) fn score_target<S: Simd>(
+    simd: S,
+    row: &mut [f32],
+    target: usize,
+    levels: &[f32],
+    weight: Option<f32>,
+    score: &mut [f64; Score::LEN],
+) {
+    let (before, after) = row.split_at(target);
+    let logit = after[0];
+    // A tie counts by the lower level.
+    let rank =
+        before.iter().filter(|&&other| other >= logit).count() + after.iter().filter(|&&other| other > logit).count();
+    let best = (1..row.len()).fold(0, |best, level| if row[level] > row[best] { level } else { best });
+    // Every comparison with NaN is false, which would make any target the most probable level.
+    let finite = row.iter().fold(true, |all, x| all & x.is_finite());
+    let (most, sum) = exponentials(simd, row);
+    if finite {
+        let error = f64::from(levels[best] - levels[target]);
+        score[0] += f64::from(sum).ln() + f64::from(most) - f64::from(logit);
+        score[1] += f64::from(u8::from(rank == 0));
+        score[2] += f64::from(u8::from(rank < 5));
+        score[3] += error * error;
+    } else {
+        (score[0], score[3]) = (f64::NAN, f64::NAN);
+    }
+    if let Some(weight) = weight {
+        let factor = simd.splat_f32s(weight / sum);
+        for x in row.chunks_mut(S::F32_LANES) {
+            let value = simd.mul_f32s(load(simd, x), factor);
+            store(simd, x, value);
+        }
+        row[target] -= weight;
     }
 }
 

@@ -19,11 +19,13 @@ mod sequences;
 mod team;
 mod update;
 mod vector;
+mod wavenet;
 
 use super::{
     AdamW, AttentionParams, Call, Device, Dtype, EmbedParams, HalfBlock, HeadBackward, HeadParams, Inputs, MlpParams,
     OptimizerState, Rollout, Tensor, UpdateOutcome,
 };
+use crate::device::wavenet::WavenetStages;
 use crate::ensure;
 use crate::error::{Kind, Result};
 use crate::model::config::ModelConfig;
@@ -231,5 +233,9 @@ impl Device for Cpu {
         logits: Option<&mut [f32]>,
     ) -> Result<()> {
         rollout::rollout(self, config, params, rollout, tokens, logits)
+    }
+
+    fn wavenet(&mut self) -> Result<&mut dyn WavenetStages> {
+        Ok(self)
     }
 }

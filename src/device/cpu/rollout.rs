@@ -225,7 +225,7 @@ fn feed<S: Simd>(simd: S, network: &Network, position: usize, x: &mut [f32], cac
 }
 
 /// Draws the token of `step` of a sequence from its logits.
-fn draw(rollout: &Rollout, sequence: usize, step: usize, logits: &[f32]) -> Result<u8> {
+pub(super) fn draw(rollout: &Rollout, sequence: usize, step: usize, logits: &[f32]) -> Result<u8> {
     let timestep = rollout.timestep + step as u64;
     let word = match rollout.sampler.greedy {
         true => 0,

@@ -84,6 +84,35 @@ pub(crate) fn gelu_and_slope<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s)
     (value, simd.mul_add_e_f32s(rest, inner, gate))
 }
 
+/// σ(x). Beyond ±80 it has reached 1, or 2⁻¹¹⁵, and stays there.
+#[inline(always)]
+pub(crate) fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let x = simd.min_f32s(simd.splat_f32s(80.0), simd.max_f32s(simd.splat_f32s(-80.0), x));
+    let one = simd.splat_f32s(1.0);
+    let power = exp2(simd, simd.mul_f32s(x, simd.splat_f32s(-LOG2_E)));
+    simd.div_f32s(one, simd.add_f32s(one, power))
+}
+
+/// tanh(x) = 2σ(2x) − 1: its error is a few 2⁻²⁴ of 1, not of itself.
+#[inline(always)]
+pub(crate) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let gate = sigmoid(simd, simd.add_f32s(x, x));
+    simd.sub_f32s(simd.add_f32s(gate, gate), simd.splat_f32s(1.0))
+}
+
+/// A row of filters and gates becomes tanh of the first half and σ of the second, and `h` their product.
+#[inline(always)]
+pub(crate) fn gates<S: Simd>(simd: S, row: &mut [f32], h: &mut [f32]) {
+    let (filter, gate) = row.split_at_mut(h.len());
+    let vectors = filter.chunks_mut(S::F32_LANES).zip(gate.chunks_mut(S::F32_LANES));
+    for ((filter, gate), h) in vectors.zip(h.chunks_mut(S::F32_LANES)) {
+        let (a, b) = (tanh(simd, load(simd, filter)), sigmoid(simd, load(simd, gate)));
+        store(simd, filter, a);
+        store(simd, gate, b);
+        store(simd, h, simd.mul_f32s(a, b));
+    }
+}
+
 /// y[i] = f(x[i]).
 #[inline(always)]
 pub(crate) fn map<S: Simd>(simd: S, x: &[f32], y: &mut [f32], f: impl Fn(S::f32s) -> S::f32s) {
