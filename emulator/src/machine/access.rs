@@ -104,7 +104,7 @@ unsafe fn load<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, 
     // SAFETY: by the caller's promise.
     let addresses = unsafe { addresses(frame, op, m) };
     if m.order.is_strong() {
-        warp.spins += 1;
+        core.progress += u64::from(warp.polls(addresses[mask.trailing_zeros() as usize]));
     }
     if m.space != OpSpace::Generic {
         // SAFETY: as above.
@@ -221,6 +221,7 @@ unsafe fn store<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame,
     let m = Modifiers::unpack(op.y);
     // SAFETY: by the caller's promise.
     let addresses = unsafe { addresses(frame, op, m) };
+    core.progress += u64::from(m.order.is_strong());
     if m.space != OpSpace::Generic {
         // SAFETY: as above.
         unsafe { store_to::<E>(core, warp, frame, op, mask, m, m.space, &addresses)? };

@@ -196,7 +196,7 @@ unsafe fn run_in(
     let region = core.region(space);
     let need = if atomic.what == What::Exchange { 0x0F } else { core.grid.need };
     let wide = atomic.t.is_wide();
-    let mut kept = 0u32;
+    let (mut kept, mut changed) = (0u32, false);
     // SAFETY: located below; the operands are the decoder's.
     unsafe {
         let operand = |code: u32, lane: usize| match (code, wide) {
@@ -214,6 +214,7 @@ unsafe fn run_in(
                 (&raw mut value).cast::<u8>().copy_from(place, bytes as usize);
                 old[lane] = value;
                 let new = atomic.apply(value, operand(b, lane), operand(op.c, lane), space == OpSpace::Global);
+                changed |= new != value;
                 kept |= u32::from(atomic.what == What::Compare && new == value) << lane;
                 place.copy_from((&raw const new).cast::<u8>(), bytes as usize);
                 if need & 0xF0 == 0 {
@@ -227,6 +228,7 @@ unsafe fn run_in(
             }
         }
     }
+    core.progress += u64::from(changed);
     super::hooks::atomic(core, warp, region.space, m.order, mask, kept, addresses, all)
 }
 
@@ -236,7 +238,7 @@ pub fn exchanges(op: &Op) -> bool {
         && Atomic::unpack((op.y >> 32) as u32).what == What::Compare
 }
 
-/// `membar`, `fence`: the scope is in `x` (0 block, 1 cluster, 2 device, 3 system).
+/// `membar`, `fence`: the scope is in `x` (0 block, 2 device, 3 system).
 ///
 /// # Safety
 /// None is needed; the signature is that of all handlers.

@@ -89,7 +89,7 @@ pub fn arrive(
     if state.is_complete(core.live) {
         state.complete();
         core.completions += 1;
-        super::hooks::barrier_completes(core, id);
+        super::hooks::barrier_completes(core, id, count.is_some());
     }
     Ok((!how.arrive).then_some(waiting))
 }
@@ -112,7 +112,7 @@ pub fn after_exit(core: &mut Core<'_>) {
         if state.expected.is_none() && state.is_complete(core.live) {
             state.complete();
             core.completions += 1;
-            super::hooks::barrier_completes(core, id as u32);
+            super::hooks::barrier_completes(core, id as u32, false);
         }
     }
 }

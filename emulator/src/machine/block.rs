@@ -64,6 +64,7 @@ impl<'a> Block<'a> {
             live: threads,
             barriers: [BarrierState::default(); 16],
             completions: 0,
+            progress: 0,
             budget,
             clock: 0,
             copies: vec![Copies::default(); count as usize],

@@ -9,6 +9,7 @@ use super::mbarrier_state::Bulk;
 use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
+use crate::count::traffic::Flow;
 use crate::decode::op::Op;
 use crate::watch::{FindingKind, Space};
 
@@ -44,6 +45,11 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
             let message = format!("cp.async.bulk of {bytes} bytes: a positive multiple of {UNIT} is possible");
             return Err(Trouble::new(FindingKind::Undefined, lane as u32, message));
         }
+        if !core.mbarriers.states.contains_key(&barrier[lane]) {
+            let message = "cp.async.bulk tells an mbarrier that was not initialised by mbarrier.init";
+            let (kind, at) = (FindingKind::Undefined, barrier[lane]);
+            return Err(Trouble::at_address(kind, lane as u32, Space::Shared, at, message));
+        }
         let mut source = [0; 32];
         by_space([from[lane]; 32], 1 << lane, |space, at, _| {
             source[0] = at[lane];
@@ -61,7 +67,8 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
             // SAFETY: global addresses as they are.
             let places = unsafe { locate(core, &region, &addresses, lanes, UNIT, UNIT, core.grid.need, "copies")? };
             strips.push(places[0] as u64);
-            super::hooks::copies(core, warp, Space::Global, lanes, &addresses, UNIT)?;
+            let flow = Some(Flow::Copy);
+            super::hooks::pieces(core, warp, Space::Global, false, flow, lane as u32, (&addresses, lanes))?;
             let (addresses, lanes) = pieces(to[lane] + at, bytes - at);
             let region = core.region(OpSpace::Shared);
             // SAFETY: shared addresses as they are.
@@ -70,7 +77,7 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
             core.shared.shadow().clear_initialised(addresses[0], length);
             // SAFETY: located above.
             unsafe { places[0].write_bytes(0xFF, length as usize) };
-            super::hooks::copies(core, warp, Space::Shared, lanes, &addresses, UNIT)?;
+            super::hooks::pieces(core, warp, Space::Shared, true, None, lane as u32, (&addresses, lanes))?;
         }
         let knowledge = released(core, warp.index);
         let bulk = Bulk { from: strips, to: to[lane], bytes, warp: warp.index, pc: warp.pc, knowledge };

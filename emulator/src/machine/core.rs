@@ -109,6 +109,8 @@ pub struct Core<'a> {
     pub barriers: [BarrierState; 16],
     /// How often a barrier has completed, whichever.
     pub completions: u64,
+    /// How often something has changed that others may wait for.
+    pub progress: u64,
     /// Warp instructions that it may still execute.
     pub budget: u64,
     /// What `%clock` reads: warp instructions executed.

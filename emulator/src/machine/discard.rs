@@ -4,9 +4,10 @@ use super::access::{addresses, by_space};
 use super::core::{Core, OpSpace};
 use super::lanes::Frame;
 use super::locate::locate;
-use super::modifiers::{Modifiers, Order};
+use super::modifiers::Modifiers;
 use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
+use crate::count::traffic::Flow;
 use crate::decode::op::Op;
 use crate::memory::Shadow;
 use crate::watch::FindingKind;
@@ -33,7 +34,7 @@ pub unsafe fn run(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op, 
         // A write of 128 bytes, as that of 8 lanes with 16 bytes each.
         for lane in (0..32).filter(|lane| lanes >> lane & 1 != 0) {
             let pieces = std::array::from_fn(|piece| addresses[lane] + 16 * (piece as u64 % 8));
-            super::hooks::access(core, warp, region.space, true, Order::Weak, 0xFF, &pieces, 16)?;
+            super::hooks::pieces(core, warp, region.space, true, Some(Flow::Store), lane as u32, (&pieces, 0xFF))?;
         }
         // SAFETY: the region's shadow covers its length.
         let shadow = unsafe { Shadow::new(region.shadow, region.length) };

@@ -112,6 +112,32 @@ pub fn copies(core: &mut Core<'_>, warp: &Warp, space: Space, mask: u32, address
     observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
 }
 
+/// What one lane touches in many pieces of 16 bytes: counted as a warp would touch them together, judged as what that lane
+/// does.
+pub fn pieces(
+    core: &mut Core<'_>,
+    warp: &Warp,
+    space: Space,
+    write: bool,
+    flow: Option<Flow>,
+    lane: u32,
+    (addresses, pieces): (&[u64; 32], u32),
+) -> Outcome {
+    let kind = if write { Kind::Write } else { Kind::Read };
+    let (warp, pc, order) = (warp.index, warp.pc, Order::Weak);
+    let all = Made { warp, pc, space, kind, flow, order, mask: pieces, addresses, bytes: 16, spread: false };
+    let Some(observer) = &mut core.observer else { return Ok(()) };
+    observer.count(core.grid, &all);
+    if !observer.races() {
+        return Ok(());
+    }
+    for piece in (0..32).filter(|piece| pieces >> piece & 1 != 0) {
+        let addresses = &[addresses[piece]; 32];
+        observe(core, &Made { flow: None, mask: 1 << lane, addresses, ..all }, UNKNOWN)?;
+    }
+    Ok(())
+}
+
 /// A `cp.async` of the operation at `pc` has written shared memory. Counted, and unless it is known already `recorded`.
 #[inline(always)]
 pub fn lands(
@@ -159,11 +185,11 @@ pub fn barrier_arrives(core: &mut Core<'_>, warp: &Warp, barrier: u32, waits: bo
     }
 }
 
-/// A barrier completes.
+/// A barrier completes, which is for all warps or for a `counted` number of threads.
 #[inline(always)]
-pub fn barrier_completes(core: &mut Core<'_>, barrier: u32) {
+pub fn barrier_completes(core: &mut Core<'_>, barrier: u32, counted: bool) {
     if let Some(observer) = &mut core.observer {
-        observer.order(|clock| clock.complete(barrier));
+        observer.order(|clock| clock.complete(barrier, counted));
     }
 }
 
@@ -199,7 +225,7 @@ pub fn diverges(core: &mut Core<'_>) {
     }
 }
 
-/// `membar`, `fence` of a scope: 0 block, 1 cluster, 2 device, 3 system.
+/// `membar`, `fence` of a scope: 0 block, 2 device, 3 system.
 #[inline(always)]
 pub fn fence(core: &mut Core<'_>, warp: &Warp, scope: u64) {
     if let Some(observer) = &mut core.observer {

@@ -33,7 +33,8 @@ pub fn run(module: &LoadedModule, launch: &Launch, memory: &GlobalMemory, settin
         threads => threads,
     };
     let communicates = launch.cooperative || launch.kernel.communicates;
-    if !communicates && threads > 1 && blocks > 1 {
+    // Of the host's own memory that kernels may address, nothing can be undone.
+    if !communicates && threads > 1 && blocks > 1 && !memory.has_registered() {
         let grid = Grid::new(module, launch, memory, settings, true);
         let total = parallel(&grid, &order, threads.min(order.len()));
         match &grid.records.races {
@@ -157,8 +158,7 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
     let mut resident: std::collections::VecDeque<(u64, Block<'_>)> = std::collections::VecDeque::new();
     let limit = if cooperative { order.len() } else { RESIDENT };
     let mut next = 0;
-    // What a block may execute is limited by itself; all together, what they execute while they only wait.
-    let (most, mut waited) = (grid.settings.max_warp_instructions / 16, 0);
+    let mut patience = Patience::new(grid, communicates);
     loop {
         // A block that gave way lets a new one begin, while there is room; then the one that has waited longest goes on.
         let (place, mut block) = if next < order.len() && resident.len() < limit {
@@ -180,15 +180,7 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
             return total;
         };
         loop {
-            let before = (block.core.clock, block.core.completions);
-            let mut progress = total.run(grid, &mut block);
-            waited += (block.core.clock - before.0).min(POLLS);
-            if !matches!(progress, Ok(Progress::Yielded)) || block.core.completions != before.1 {
-                waited = 0;
-            } else if most > 0 && waited > most {
-                progress = Err(block.waits());
-            }
-            match progress {
+            match patience.run(grid, &mut total, &mut block) {
                 Ok(Progress::Done) => {
                     total.take(place, block);
                     break;
@@ -212,9 +204,37 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
     }
 }
 
-/// Instructions of a block's turn that count as waiting, if it did nothing else: what it did before it began to wait is not
-/// known apart.
-const POLLS: u64 = 4096;
+/// For how long blocks may do nothing but wait. What a block may execute is limited by itself; this limits, of all that run
+/// together, what they execute while nothing changes that one of them could wait for.
+struct Patience {
+    /// Instructions at most; 0 for no limit.
+    most: u64,
+    waited: u64,
+}
+
+impl Patience {
+    /// Instructions of a block's turn that count as waiting, if nothing changed: what it did before it began to wait is not
+    /// known apart.
+    const POLLS: u64 = 4096;
+
+    /// For blocks that wait for each other; or for one that cannot wait for any other, and needs less.
+    fn new(grid: &Grid<'_>, communicates: bool) -> Self {
+        Patience { most: grid.settings.max_warp_instructions / if communicates { 16 } else { 256 }, waited: 0 }
+    }
+
+    /// Lets a block take its turns.
+    fn run(&mut self, grid: &Grid<'_>, total: &mut Total, block: &mut Block<'_>) -> Result<Progress, Failed> {
+        let before = (block.core.clock, block.core.completions, block.core.progress);
+        let progress = total.run(grid, block);
+        let changed = (block.core.completions, block.core.progress) != (before.1, before.2);
+        if !matches!(progress, Ok(Progress::Yielded)) || changed {
+            self.waited = 0;
+            return progress;
+        }
+        self.waited += (block.core.clock - before.0).min(Self::POLLS);
+        if self.most > 0 && self.waited > self.most { Err(block.waits()) } else { progress }
+    }
+}
 
 /// Whether a block that ends early ends the launch.
 fn ends(grid: &Grid<'_>, communicates: bool) -> bool {
@@ -236,8 +256,9 @@ fn parallel(grid: &Grid<'_>, order: &[u64], threads: usize) -> Total {
             }
             let number = order[place as usize];
             let result = Block::new(grid, number).and_then(|mut block| {
+                let mut patience = Patience::new(grid, false);
                 let result = loop {
-                    match mine.run(grid, &mut block) {
+                    match patience.run(grid, &mut mine, &mut block) {
                         Ok(Progress::Yielded) => {}
                         Ok(Progress::Done) => break Ok(()),
                         Err(failed) => break Err(failed),

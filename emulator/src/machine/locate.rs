@@ -113,7 +113,7 @@ pub unsafe fn locate(
         let inside = possible && offset <= limit;
         wrong |= active && (!inside || offset & (align - 1) != 0);
         let offset = if active && inside { offset } else { 0 };
-        if !region.shadow.is_null() && active {
+        if !region.shadow.is_null() && active && inside {
             // SAFETY: the offset is inside, and so are the bytes that follow it.
             fine &= unsafe { shadow.common(offset, words_of(offset, bytes)) };
         }

@@ -86,13 +86,15 @@ unsafe fn run_at(
             core.shared.shadow().clear_initialised(address, 8);
         }
     }
-    if matches!(how.what, What::Wait | What::WaitParity) {
+    let waits = matches!(how.what, What::Wait | What::WaitParity);
+    if waits {
         // SAFETY: the decoder placed `d`, a predicate.
         unsafe { frame.write_predicate(op.d, over, mask) };
     } else if op.d != op::NONE {
         // SAFETY: the decoder placed `d`, of 64 bits.
         unsafe { frame.write(op.d, &tokens, mask) };
     }
+    core.progress += u64::from(!waits || over != 0);
     let (kind, order, flow) = match how.what {
         What::Init | What::Invalidate => (Kind::Write, Order::Weak, Flow::Store),
         What::Wait | What::WaitParity => (Kind::Read, Order::RelaxedBlock, Flow::Load),
@@ -209,7 +211,7 @@ fn one(
                 state.pending += 1;
             }
             let copies = core.copies[warp as usize].follow(lane);
-            let what = Landing::Arrival { warp, lane, copies, knowledge: knowledge.clone() };
+            let what = Landing::Arrival { warp, lane, copies, knowledge: knowledge.clone(), pc: core.at.1 };
             core.mbarriers.deferred.push(Deferred { barrier: address, what });
         }
     }
@@ -230,18 +232,25 @@ fn land_for(core: &mut Core<'_>, address: u64, must: bool) -> Outcome {
     let (now, later): (Vec<Deferred>, Vec<Deferred>) = all.into_iter().partition(|deferred| ours(&deferred));
     core.mbarriers.deferred = later;
     for deferred in now {
-        let (count, bytes, knowledge) = match deferred.what {
-            Landing::Arrival { warp, lane, copies, knowledge } => {
+        let (count, bytes, knowledge, by) = match deferred.what {
+            Landing::Arrival { warp, lane, copies, knowledge, pc } => {
                 copy::land_before(core, warp, lane, copies)?;
-                (1, 0, knowledge)
+                (1, 0, knowledge, (warp, lane, pc))
             }
             Landing::Bulk(copy) => {
                 bulk::land(core, &copy)?;
-                (0, copy.bytes as i64, copy.knowledge)
+                (0, copy.bytes as i64, copy.knowledge, (copy.warp, 0, copy.pc))
             }
         };
         let Some(state) = core.mbarriers.states.get_mut(&address) else { continue };
         state.bytes -= bytes;
+        if count > state.pending {
+            let (warp, lane, pc) = by;
+            let message = format!("the copies of warp {warp} arrive at an mbarrier whose phase needs no more arrivals");
+            let mut trouble = Trouble::at_address(FindingKind::Undefined, lane, Space::Shared, address, message);
+            trouble.at = Some(pc);
+            return Err(trouble);
+        }
         state.arrive(count, &knowledge);
     }
     Ok(())

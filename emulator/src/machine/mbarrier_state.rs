@@ -131,6 +131,8 @@ pub enum Landing {
         copies: u64,
         /// What the arrival hands on.
         knowledge: Knowledge,
+        /// The operation.
+        pc: u32,
     },
     /// Bytes.
     Bulk(Bulk),
@@ -166,6 +168,14 @@ impl Barriers {
     /// A copy begins, whose bytes a barrier counts.
     pub fn follow(&mut self, barrier: u64, bulk: Bulk) {
         self.deferred.push(Deferred { barrier, what: Landing::Bulk(bulk) });
+    }
+
+    /// The warp and operation of a `cp.async.bulk` that has not landed.
+    pub fn left(&self) -> Option<(u32, u32)> {
+        self.deferred.iter().find_map(|deferred| match &deferred.what {
+            Landing::Bulk(bulk) => Some((bulk.warp, bulk.pc)),
+            Landing::Arrival { .. } => None,
+        })
     }
 
     /// The warp and operation whose copy will write a byte of shared memory.

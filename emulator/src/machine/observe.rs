@@ -177,9 +177,6 @@ impl BlockRaces {
             self.settle(made)?;
         }
         let strength = strength(made);
-        if strength != Strength::Weak {
-            self.order(grid, made, shared);
-        }
         // An atomic that leaves all as it was, a compare-and-swap that fails, has only read.
         let kept = |lane: &u32| {
             let (new, old) = stored(*lane, made.addresses[*lane as usize] / 4);
@@ -189,6 +186,10 @@ impl BlockRaces {
             Kind::Update => (0..32).filter(kept).fold(0, |lanes, lane| lanes | 1u32 << lane),
             _ => 0,
         };
+        if strength != Strength::Weak {
+            self.order(grid, made, shared, made.kind, made.mask & !idle);
+            self.order(grid, made, shared, Kind::Read, idle);
+        }
         self.judge(grid, made, strength, made.kind, made.mask & !idle, stored)?;
         self.judge(grid, made, strength, Kind::Read, idle, stored)
     }
@@ -236,11 +237,11 @@ impl BlockRaces {
         if next.kind == Kind::Update && next.space == place.space && there { Ok(()) } else { Err(trouble) }
     }
 
-    /// Releases and acquisitions of a strong access, once for each address.
+    /// Releases and acquisitions of the lanes of a strong access, once for each address.
     #[cold]
-    fn order(&mut self, grid: &Grid<'_>, made: &Made<'_>, shared: bool) {
+    fn order(&mut self, grid: &Grid<'_>, made: &Made<'_>, shared: bool, kind: Kind, mask: u32) {
         let mut last = None;
-        for lane in (0..32).filter(|lane| made.mask >> lane & 1 != 0) {
+        for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
             let address = made.addresses[lane];
             if last.replace(address) == Some(address) {
                 continue;
@@ -248,8 +249,8 @@ impl BlockRaces {
             let strong = Strong {
                 warp: made.warp,
                 address,
-                reads: made.kind != Kind::Write,
-                writes: made.kind != Kind::Read,
+                reads: kind != Kind::Write,
+                writes: kind != Kind::Read,
                 acquire: made.order.acquires(),
                 release: made.order.releases(),
                 device: !made.order.is_narrow(),

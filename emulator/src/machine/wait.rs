@@ -84,6 +84,17 @@ pub fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome
         core.at.1 = warp.pc;
         core.note(trouble)?;
     }
+    if core.grid.need & 0xF0 != 0
+        && core.live == fragment.mask.count_ones()
+        && let Some((by, pc)) = core.mbarriers.left()
+    {
+        let message =
+            format!("the block ends while a cp.async.bulk of warp {by} is under way: nobody has waited for it");
+        let mut trouble = Trouble::new(FindingKind::InFlight, fragment.mask.trailing_zeros(), message);
+        trouble.at = Some(pc);
+        core.at.1 = warp.pc;
+        core.note(trouble)?;
+    }
     warp.live &= !fragment.mask;
     core.live -= fragment.mask.count_ones();
     for i in 0..warp.fragments.len() {

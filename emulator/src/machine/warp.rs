@@ -88,6 +88,8 @@ pub struct Warp {
     pub steps: u64,
     /// Operations in this turn that a loop which waits for somebody else would make: atomics, volatile accesses.
     pub spins: u32,
+    /// The address that the first lane of its last strong read asked for.
+    pub polled: u64,
     /// Instructions that it may still execute in this turn.
     pub patience: u64,
     /// [`super::core::Core::completions`] when it last looked.
@@ -124,6 +126,7 @@ impl Warp {
             effects: 0,
             steps: 0,
             spins: 0,
+            polled: 0,
             patience: 0,
             seen: 0,
             pc: shape.entry,
@@ -219,6 +222,12 @@ impl Warp {
             );
             Err(Trouble::new(FindingKind::OutOfBounds, lane, message))
         }
+    }
+
+    /// A strong read, as a loop makes that waits for somebody else. Whether it asks for something else than the last one did.
+    pub fn polls(&mut self, address: u64) -> bool {
+        self.spins += 1;
+        std::mem::replace(&mut self.polled, address) != address
     }
 
     /// Adds lanes that are ready, to a fragment at the same place if there is one.

@@ -222,6 +222,11 @@ impl GlobalMemory {
         }
     }
 
+    /// Whether kernels may address any memory of the host.
+    pub fn has_registered(&self) -> bool {
+        !self.registered.lock().unwrap_or_else(|e| e.into_inner()).is_empty()
+    }
+
     /// Whether all these bytes are registered memory of the host.
     pub fn is_registered(&self, address: u64, bytes: u64) -> bool {
         self.offset(address).is_none()

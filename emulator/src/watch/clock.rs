@@ -19,6 +19,13 @@ pub struct Foreign {
     pub blocks: HashMap<u32, Arc<Known>>,
     /// The number of the latest release in it.
     pub latest: u32,
+    /// The blocks, as [`block_bit`]s.
+    pub bits: u64,
+}
+
+/// What stands for a block in a set of them that has room for 64; others share its bit.
+pub fn block_bit(block: u32) -> u64 {
+    1 << (block % 64)
 }
 
 /// Something that one side released and another may acquire.
@@ -133,6 +140,7 @@ fn join_foreign(into: &mut Option<Arc<Foreign>>, from: &Option<Arc<Foreign>>) {
 impl Foreign {
     /// Adds what is known of a block.
     pub fn add(&mut self, block: u32, known: &Arc<Known>) {
+        self.bits |= block_bit(block);
         match self.blocks.get_mut(&block) {
             None => drop(self.blocks.insert(block, known.clone())),
             Some(old) if Arc::ptr_eq(old, known) => {}
@@ -247,8 +255,9 @@ impl BlockClock {
         }
     }
 
-    /// A barrier completes: who waits for it will know what arrived.
-    pub fn complete(&mut self, barrier: u32) {
+    /// A barrier completes: who waits for it will know what arrived. If it is for all warps, and not for a `counted` number
+    /// of threads, those that have exited count as having arrived.
+    pub fn complete(&mut self, barrier: u32, counted: bool) {
         let mut arrived = std::mem::take(&mut self.arrived[barrier as usize]);
         let waiting = std::mem::take(&mut self.waiting[barrier as usize]);
         self.advance();
@@ -259,7 +268,9 @@ impl BlockClock {
         }
         let completed = &mut self.completed[barrier as usize];
         completed.all.join(&arrived.all);
-        completed.all.join(&self.exited);
+        if !counted {
+            completed.all.join(&self.exited);
+        }
         join_fenced(&mut completed.fenced, &arrived.fenced);
     }
 
@@ -367,7 +378,9 @@ impl BlockClock {
     pub fn knows_foreign(&self, warp: u32, block: u32, tag: Tag, warps: Warps) -> bool {
         let Some(foreign) = &self.foreign[warp as usize] else { return false };
         if tag.scope() == Scope::Grid {
-            return foreign.latest > tag.tick();
+            // It must have heard from each block, and since the last of them was there.
+            let others = warps.pack() & !block_bit(self.block);
+            return foreign.latest > tag.tick() && others & !foreign.bits == 0;
         }
         let warps = match tag.scope() {
             Scope::Block => warps,

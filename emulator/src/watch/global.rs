@@ -116,12 +116,13 @@ impl GlobalRaces {
         let (mut foreign, mut known) = (false, !writes && access.bytes >= 4);
         let releases = self.released.load(Relaxed);
         let tags = read.tags[range.clone()].iter().zip(&write.tags[range.clone()]);
-        for ((r, w), (of_r, of_w)) in tags.zip(read.blocks[range.clone()].iter().zip(&write.blocks[range.clone()])) {
+        let blocks = read.blocks[range.clone()].iter().zip(&write.blocks[range.clone()]);
+        for (((r, w), (of_r, of_w)), readers) in tags.zip(blocks).zip(&read.warps[range.clone()]) {
             // Touched, not by this block alone.
             foreign |= (*r != 0) & ((*of_r != clock.block) | (*r & GRID == GRID));
             foreign |= (*w != 0) & ((*of_w != clock.block) | (*w & GRID == GRID));
             // Never written, and read by many blocks of late: nothing to add.
-            known &= (*w == 0) & quick.is_known_to_grid(Tag(*r), 0xf, releases);
+            known &= (*w == 0) & quick.is_known_to_grid(Tag(*r), *readers, 0xf, releases);
         }
         if known || foreign {
             return known;
@@ -155,7 +156,7 @@ impl GlobalRaces {
             Step::Unclear
         } else if mine(r, read.blocks[index]) {
             if writes { quick.write(&group, w, r) } else { quick.read(&group, w, r, || read.warps_of(index)) }
-        } else if !writes && quick.known_to_grid(&group, w, r, self.released.load(Relaxed)) {
+        } else if !writes && quick.known_to_grid(&group, w, r, read.warps[index], self.released.load(Relaxed)) {
             // Read by many blocks of late: nothing to add.
             Step::Keep
         } else {

@@ -7,7 +7,7 @@
 //! atomic on what another thread has read plainly; and a plain read of what atomics change when an atomic on it follows
 //! (the loop around a compare-and-swap begins so): such a conflict is [`Conflict::tentative`].
 
-use super::clock::{BlockClock, Warps};
+use super::clock::{BlockClock, Warps, block_bit};
 use super::groups::Group;
 use super::tag::{CONSTANT, Scope, Strength, TICK_SHIFT, Tag};
 
@@ -77,7 +77,7 @@ pub(super) struct Record {
     pub tag: Tag,
     /// The block that it belongs to.
     pub block: u32,
-    /// More about it, if it reaches to its block.
+    /// More about it, if it reaches to its block; if it reaches to the grid, its blocks, as [`block_bit`]s.
     pub warps: Warps,
 }
 
@@ -206,7 +206,8 @@ impl Judge<'_, '_> {
         if widened.scope() == Scope::Grid {
             // Blocks have no ticks in common; what they have is the number of releases.
             let tag = Tag(widened.0 & ((1 << TICK_SHIFT) - 1) | u64::from(self.releases) << TICK_SHIFT);
-            return mine(tag, Warps::default());
+            let earlier = if old.scope() == Scope::Grid { record.warps.pack() } else { block_bit(block) };
+            return mine(tag, Warps::unpack(earlier | block_bit(self.clock.block)));
         }
         let before =
             if old.scope() == Scope::Block { record.warps } else { Warps { mask: 1 << old.warp(), since: old.tick() } };

@@ -26,6 +26,16 @@ fn copies_that_arrive_at_a_barrier() {
 }
 
 #[test]
+fn one_thread_copies_for_itself() {
+    let x: Vec<f32> = (0..5 * 64).map(|i| (i % 17) as f32 - 8.0).collect();
+    let mut job = Job::new();
+    let (of_x, sum) = (job.buffer(&x), job.output::<f32>(1));
+    job.launch("alone", 1, 32, args![of_x, sum, 5i32]);
+    // Whole numbers: no sum is rounded.
+    everywhere("arrivals.cu", &job, |outcome| equal("sum", &outcome.values::<f32>(sum), &[x.iter().sum::<f32>()]));
+}
+
+#[test]
 fn threads_that_leave_a_barrier_for_good() {
     let mut job = Job::new();
     let (count, out, squares) = (job.output::<i32>(1), job.output::<i32>(4 * 96), job.output::<i32>(32));

@@ -254,6 +254,7 @@ pub fn qualifiers_of_sm_90() -> Vec<Case> {
         ("st.global", "fence.sc.cluster;", "ld.global"),
         ("st.global", "fence.acquire.cluster;", "ld.global"),
         ("st.global", "fence.release.gpu;", "ld.global"),
+        ("st.global", "fence.mbarrier_init.release.cluster;", "ld.global"),
         ("st.global", "fence.proxy.async;", "ld.global"),
         ("st.global", "fence.proxy.async.global;", "ld.global"),
         ("st.global", "fence.proxy.async.shared::cta;", "ld.global"),

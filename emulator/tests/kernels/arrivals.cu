@@ -105,3 +105,21 @@ extern "C" __global__ void twice(int *out) {
     done.wait_parity(0);
     out[threadIdx.x] = square[threadIdx.x % 4];
 }
+
+// One thread copies for itself: what it has used it copies over.
+extern "C" __global__ void alone(const float *x, float *sum, int n) {
+    __shared__ alignas(128) float part[64];
+    __shared__ barrier landed;
+    if (threadIdx.x == 0) {
+        init(&landed, 1);
+        float total = 0;
+        for (int i = 0; i < n; i++) {
+            cuda::memcpy_async(part, x + 64 * i, cuda::aligned_size_t<16>(256), landed);
+            landed.arrive_and_wait();
+            for (int j = 0; j < 64; j++) {
+                total += part[j];
+            }
+        }
+        *sum = total;
+    }
+}

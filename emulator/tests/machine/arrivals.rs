@@ -183,6 +183,50 @@ fn bulk_copies_land_for_those_who_wait() {
     assert_eq!(kind(format!("{fill} {} {} ALL: {wait} {READ}", expect(272), copy(256))), Some(FindingKind::Runaway));
     assert_eq!(kind(format!("{fill} {} {} ALL: {wait}", expect(24), copy(24))), Some(FindingKind::Undefined));
     assert_eq!(kind(format!("{fill} {} {} ALL: {wait}", expect(272), copy(272))), Some(FindingKind::OutOfBounds));
+    // A barrier that nobody has made, and bytes that nobody waits for.
+    let lost = copy(256).replace("[%r4]", "[%r5]");
+    assert_eq!(kind(format!("{fill} {} {lost} ALL:", expect(256))), Some(FindingKind::Undefined));
+    let (found, text) = found(&format!("{fill} {} {} ALL:", expect(256), copy(256))).expect("a copy is left");
+    assert_eq!(found, FindingKind::InFlight);
+    assert!(text.contains("PTX line 9: cp.async.bulk"), "{text}");
+    // Arrivals that come with the copies which they follow, one too many.
+    let follow = "cp.async.ca.shared.global [%r5], [%rd1], 4; cp.async.mbarrier.arrive.noinc.shared.b64 [%r4];";
+    let bytes = "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r4], 16;";
+    let test = "mbarrier.test_wait.parity.shared.b64 %p2, [%r4], 0;";
+    assert_eq!(kind(format!("{fill} {bytes} {follow} {follow} {test} ALL:")), Some(FindingKind::Undefined));
     let astray = format!("{fill} add.u64 %rd0, %rd0, 4; {} {} ALL: {wait}", expect(16), copy(16));
     assert_eq!(kind(astray), Some(FindingKind::Misaligned));
+}
+
+/// One thread that copies, uses what has come, and copies again races with nobody, least of all with itself.
+#[test]
+fn one_thread_copies_again_and_again() {
+    let run = |between: &str, after: &str| {
+        let body = format!(
+            ".shared .align 8 .b64 bar; .shared .align 16 .b8 room[512]; mov.u32 %r4, bar; mov.u32 %r5, room; mov.u32 %r9, 512;
+            mad.lo.u32 %r6, %r0, 4, %r5; st.global.u32 [%rd1], %r0; setp.eq.u32 %p1, %r0, 0; bar.sync 0; @!%p1 bra E;
+            mbarrier.init.shared.b64 [%r4], 1; fence.mbarrier_init.release.cluster; mov.u32 %r10, 0; mov.u32 %r12, 0;
+            L: fence.proxy.async; mbarrier.arrive.expect_tx.shared.b64 %rd2, [%r4], 512;
+            cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r5], [%rd0], %r9, [%r4];
+            and.b32 %r11, %r10, 1; W: mbarrier.try_wait.parity.shared.b64 %p2, [%r4], %r11; @!%p2 bra W;
+            ld.shared.u32 %r13, [%r5+508]; add.u32 %r12, %r12, %r13; ld.shared.u32 %r13, [%r5+4]; add.u32 %r12, %r12, %r13;
+            {between} add.u32 %r10, %r10, 1; setp.lt.u32 %p3, %r10, 4; @%p3 bra L; st.global.u32 [%rd0+8], %r12; E: {after}"
+        );
+        let settings = Settings { watch: Watch::Races, target: Target::Sm90, ..settings() };
+        run_with("", &body, 1, 128, &settings)
+    };
+    let (report, values) = run("st.global.u32 [%rd0+4], %r10;", "");
+    assert_eq!((report.findings, values[2]), (vec![], 4 * 127 + 1 + 1 + 2));
+    // Who stores there meanwhile does race.
+    let (report, _) = run("", "st.shared.u32 [%r6], %r0;");
+    assert_eq!(report.findings[0].kind, FindingKind::Race);
+    // Rows that their own lanes give up and write again.
+    let row = "shl.b32 %r4, %r0, 7; cvt.u64.u32 %rd2, %r4; mov.u64 %rd3, rows; add.u64 %rd2, %rd2, %rd3; st.global.u32 [%rd2+64], %r0;";
+    for (other, kind) in [("", None), ("xor.b32 %r4, %r4, 128;", Some(FindingKind::Race))] {
+        let again = format!("{other} cvt.u64.u32 %rd2, %r4; add.u64 %rd2, %rd2, %rd3; discard.global.L2 [%rd2], 128;");
+        let body = format!("{row} {again} st.global.u32 [%rd2+4], %r0;");
+        let settings = Settings { watch: Watch::Races, ..settings() };
+        let (report, _) = run_with(".global .align 128 .b8 rows[4096];", &body, 1, 32, &settings);
+        assert_eq!(report.findings.first().map(|finding| finding.kind), kind);
+    }
 }

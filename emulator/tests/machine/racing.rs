@@ -125,6 +125,93 @@ fn blocks_that_wait_for_ever_are_ended() {
 }
 
 #[test]
+fn who_changes_something_does_not_wait() {
+    // All blocks are busy with atomics, or with reading what others might change, for much longer than they may wait.
+    let limit = Settings { max_warp_instructions: 1 << 16, ..settings() };
+    let body = "mov.u32 %r4, 0; mov.u64 %rd2, counts; L: shl.b32 %r5, %r4, 2; and.b32 %r5, %r5, 252; cvt.u64.u32 %rd3, %r5;
+        add.u64 %rd3, %rd3, %rd2; WORK add.u32 %r4, %r4, 1; setp.lt.u32 %p1, %r4, 2000; @%p1 bra L; st.global.u32 [%rd1], %r4;";
+    for work in
+        ["red.global.add.u32 [%rd3], 1;", "ld.volatile.global.u32 %r6, [%rd3];", "st.volatile.global.u32 [%rd3], 1;"]
+    {
+        let (report, values) = run_with(".global .u32 counts[64];", &body.replace("WORK", work), 64, 32, &limit);
+        assert_eq!((report.findings, values), (vec![], vec![2000; 64 * 32]), "{work}");
+    }
+    // An atomic that changes nothing is as good as a load.
+    for poll in [
+        "atom.global.add.u32 %r4, [flag], 0;",
+        "atom.global.cas.b32 %r4, [flag], 1, 2;",
+        "atom.global.exch.b32 %r4, [flag], 0;",
+    ] {
+        let (report, _) = run_with(".global .u32 flag;", &format!("L: {poll} bra L;"), 64, 32, &limit);
+        assert!(report.findings[0].message.contains("waits in a loop"), "{}", report.findings[0]);
+    }
+}
+
+#[test]
+fn a_block_that_waits_for_itself_is_ended_soon() {
+    // 33 arrivals will never come. A limit that a loop without waiting would need minutes to reach.
+    let body =
+        ".shared .align 8 .b64 bar; setp.eq.u32 %p1, %r0, 0; @%p1 mbarrier.init.shared.b64 [bar], 33; bar.sync 0;
+        mbarrier.arrive.shared.b64 %rd2, [bar]; W: mbarrier.test_wait.shared.b64 %p2, [bar], %rd2; @!%p2 bra W;";
+    for threads in [1, 2] {
+        let settings = Settings { max_warp_instructions: 1 << 28, ..watching(threads) };
+        let begin = std::time::Instant::now();
+        let (report, _) = run_with("", body, 2, 32, &settings);
+        assert!(report.findings[0].message.contains("waits in a loop"), "{}", report.findings[0]);
+        assert!(begin.elapsed().as_secs() < 60, "{threads} threads need {:?}", begin.elapsed());
+    }
+}
+
+/// That one kind of order is missing is found whatever the order of warps and blocks; and nothing where it is not missing.
+fn in_every_order(outside: &str, body: &str, grid: u32, block: u32, found: bool) {
+    for seed in 0..10 {
+        let (report, _) = run_with(outside, body, grid, block, &Settings { seed, ..watching(1) });
+        let kind = report.findings.first().map(|finding| finding.kind);
+        assert_eq!(kind, found.then_some(FindingKind::Race), "seed {seed}: {body}\n{:?}", report.findings.first());
+    }
+}
+
+#[test]
+fn a_ticket_that_counts_one_block_too_few() {
+    // Blocks 1 to 8 read and count themselves; block 0 waits for so many of them and writes.
+    let body = "setp.eq.u32 %p1, %r1, 0; @%p1 bra W; ld.global.u32 %r5, [x]; membar.gl; bar.sync 0; atom.global.add.u32 %r6, [count], 1; bra E;
+        W: atom.global.add.u32 %r6, [count], 0; setp.lt.u32 %p2, %r6, NEED; @%p2 bra W; membar.gl; st.global.u32 [x], 5; E:";
+    let outside = ".global .u32 x; .global .u32 count;";
+    in_every_order(outside, &body.replace("NEED", "8"), 9, 1, false);
+    // Block 0 must come in time to see too few: not in every order.
+    for need in ["1", "4"] {
+        let found =
+            |seed| run_with(outside, &body.replace("NEED", need), 9, 1, &Settings { seed, ..watching(1) }).0.findings;
+        assert!((0..20).any(|seed| !found(seed).is_empty()), "{need}");
+    }
+}
+
+#[test]
+fn a_stage_that_is_given_back_before_the_last_look() {
+    // Warp 1 gives the stage back; warp 0 fills it again.
+    let body = ".shared .align 4 .b8 s[128]; and.b32 %r4, %r0, 31; shl.b32 %r4, %r4, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;
+        st.shared.u32 [%r4], %r4; bar.sync 0; setp.lt.u32 %p1, %r0, 32; @%p1 bra P; ld.shared.u32 %r6, [%r4]; bar.arrive 1, 64; LATE bra E;
+        P: bar.sync 1, 64; st.shared.u32 [%r4], %r0; E:";
+    for (late, found) in [("", false), ("ld.shared.u32 %r6, [%r4];", true)] {
+        in_every_order("", &body.replace("LATE", late), 1, 64, found);
+    }
+}
+
+#[test]
+fn a_compare_and_swap_that_fails_releases_nothing() {
+    // Warp 0 writes, fences, and offers; warp 1 polls until it sees what warp 0 has put there, fences, and reads.
+    let body = "setp.lt.u32 %p1, %r0, 32; @%p1 bra P; W: atom.global.add.u32 %r5, [flag], 0; setp.eq.u32 %p2, %r5, 0; @%p2 bra W;
+        membar.gl; ld.global.u32 %r6, [x]; bra E;
+        P: setp.ne.u32 %p3, %r0, 0; @%p3 bra E; FIRST st.global.u32 [x], 7; membar.gl; OFFER E:";
+    let cas = "atom.global.cas.b32 %r7, [flag], 0, 1;";
+    let all = body.replace("FIRST", "").replace("OFFER", cas);
+    in_every_order(".global .u32 x; .global .u32 flag;", &all, 1, 64, false);
+    // The flag is up already, so that this one fails.
+    let failing = body.replace("FIRST", "atom.global.exch.b32 %r7, [flag], 1;").replace("OFFER", cas);
+    in_every_order(".global .u32 x; .global .u32 flag;", &failing, 1, 64, true);
+}
+
+#[test]
 fn copies_that_nobody_waits_for() {
     let copy = ".shared .align 16 .b8 s[128]; st.global.u32 [%rd1], %r0; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5;\n\
         cp.async.ca.shared.global [%r4], [%rd1], 4; //!\n";

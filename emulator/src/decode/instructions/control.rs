@@ -222,7 +222,13 @@ fn fence<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         r.one_of(&[("async", ()), ("alias", ()), ("async.global", ()), ("async.shared::cta", ())]);
         r.one_of(&[("global", ()), ("shared::cta", ())]);
     }
-    let scope = r.one_of(&[("cta", 0u64), ("cluster", 1), ("gpu", 2), ("gl", 2), ("sys", 3)]).unwrap_or(3);
+    // This one tells the other blocks of a cluster that an mbarrier is ready.
+    if b.sm < 90 && r.has("mbarrier_init") {
+        return r.refuse(b);
+    }
+    r.has("mbarrier_init");
+    // A block is a cluster of its own: what is for the cluster is for the block.
+    let scope = r.one_of(&[("cta", 0u64), ("cluster", 0), ("gpu", 2), ("gl", 2), ("sys", 3)]).unwrap_or(3);
     r.done_with(b, 0)?;
     // Who fences for others than its block talks to them, in whatever way.
     b.communicates |= scope >= 2;

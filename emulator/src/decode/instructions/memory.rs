@@ -114,7 +114,7 @@ pub fn space_and_order<'a>(b: &mut Builder<'a, '_>, r: &mut Reader<'a, '_>) -> D
         ])
         .unwrap_or(Order::Weak);
     r.has("mmio");
-    let scope = r.one_of(&[("cta", true), ("cluster", false), ("gpu", false), ("sys", false)]);
+    let scope = r.one_of(&[("cta", true), ("cluster", true), ("gpu", false), ("sys", false)]);
     let order = match (order, scope) {
         (Order::Weak | Order::Relaxed, Some(true)) => Order::RelaxedBlock,
         (Order::Weak, Some(false)) => Order::Relaxed,

@@ -91,7 +91,7 @@ fn a_barrier_that_one_warp_has_only_arrived_at() {
     // The producer arrives, the consumer waits: the consumer may read, the producer may not yet overwrite.
     s.clock.arrive(0, 3, false);
     s.clock.arrive(1, 3, true);
-    s.clock.complete(3);
+    s.clock.complete(3, true);
     s.clock.leave(1, 3);
     assert_eq!(s.access(1, Kind::Read, ALL, 4, |i| 4 * i), None);
     assert!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some());
@@ -106,7 +106,7 @@ fn a_barrier_of_some_warps_orders_those() {
             s.access(2, Kind::Read, 1, 4, |_| 0);
         }
         (0..2).for_each(|warp| s.clock.arrive(warp, 1, true));
-        s.clock.complete(1);
+        s.clock.complete(1, true);
         (0..2).for_each(|warp| s.clock.leave(warp, 1));
         assert_eq!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some(), third);
     }
@@ -119,9 +119,35 @@ fn none_of_several_readers_is_forgotten() {
         let readers = [0, 1, 2, 0].into_iter().filter(|warp| third || *warp != 2);
         readers.for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
         [0, 1, 3].into_iter().for_each(|warp| s.clock.arrive(warp, 1, true));
-        s.clock.complete(1);
+        s.clock.complete(1, true);
         [0, 1, 3].into_iter().for_each(|warp| s.clock.leave(warp, 1));
         assert_eq!(s.access(3, Kind::Write, ALL, 4, |i| 4 * i).is_some(), third);
+    }
+}
+
+#[test]
+fn words_read_long_ago_do_not_hide_who_reads_now() {
+    // Two warps read all; after a barrier half of it again. Then all is read by a third and a fourth, which writes.
+    let mut s = Stage { clock: BlockClock::new(0, 4), shared: SharedRaces::new(4096) };
+    (0..2).for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
+    barrier(&mut s.clock, 4);
+    (0..2).for_each(|warp| assert_eq!(s.access(warp, Kind::Read, 0xffff, 4, |i| 4 * i), None));
+    (2..4).for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
+    assert!(s.access(3, Kind::Write, 1 << 20, 4, |i| 4 * i).is_some());
+}
+
+#[test]
+fn an_exit_orders_nothing_for_a_barrier_of_some_threads() {
+    for counted in [false, true] {
+        let mut s = Stage::new();
+        s.clock.arrive(1, 1, false);
+        // Warp 1 has arrived, reads once more, and exits.
+        s.access(1, Kind::Read, ALL, 4, |i| 4 * i);
+        s.clock.exit(1);
+        s.clock.arrive(0, 1, true);
+        s.clock.complete(1, counted);
+        s.clock.leave(0, 1);
+        assert_eq!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some(), counted);
     }
 }
 
@@ -135,7 +161,7 @@ fn clocks_that_move_while_others_wait() {
     s.access(1, Kind::Read, 1, 4, |_| 0);
     s.clock.meet(1, ALL, ALL);
     s.clock.arrive(1, 0, true);
-    s.clock.complete(0);
+    s.clock.complete(0, false);
     (0..2).for_each(|warp| s.clock.leave(warp, 0));
     assert_eq!(s.access(1, Kind::Write, 1, 4, |_| 0), None);
     // Without the barrier, the older of the two still counts.

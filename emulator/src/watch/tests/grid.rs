@@ -190,6 +190,35 @@ fn a_grid_barrier_orders_what_all_blocks_read() {
 }
 
 #[test]
+fn who_has_not_heard_from_all_readers_must_not_write() {
+    // Four blocks read; three of them, or all, tell the writer.
+    for told in [3, 4] {
+        let mut b = Blocks::new(5);
+        for block in 1..5 {
+            assert_eq!(b.access(block, Kind::Read, 0), None);
+        }
+        for block in 1..=told {
+            b.clocks[block].fence(0, true);
+            b.atomic(block, 100);
+        }
+        b.atomic(0, 100);
+        assert_eq!(b.access(0, Kind::Write, 0).is_none(), told == 4);
+    }
+    // Nor who has heard from all of those that had read before the last one did.
+    let mut b = Blocks::new(5);
+    for block in 1..4 {
+        assert_eq!(b.access(block, Kind::Read, 0), None);
+        b.clocks[block].fence(0, true);
+        b.atomic(block, 100);
+    }
+    b.atomic(0, 100);
+    for _ in 0..2 {
+        assert_eq!(b.access(4, Kind::Read, 0), None);
+    }
+    assert!(b.access(0, Kind::Write, 0).is_some());
+}
+
+#[test]
 fn a_store_without_a_fence_ends_what_was_handed_on() {
     let mut releases = Releases::default();
     let (mut a, mut b) = (BlockClock::new(0, 1), BlockClock::new(1, 1));

@@ -19,6 +19,6 @@ fn access(warp: u32, mask: u32, addresses: &[u64; 32], kind: Kind) -> Access<'_>
 /// All warps of a block meet at a barrier.
 fn barrier(clock: &mut BlockClock, warps: u32) {
     (0..warps).for_each(|warp| clock.arrive(warp, 0, true));
-    clock.complete(0);
+    clock.complete(0, false);
     (0..warps).for_each(|warp| clock.leave(warp, 0));
 }
