@@ -151,6 +151,18 @@ mod tests {
         assert_eq!(error.exit_code(), 73);
     }
 
+    /// A folder that may not be written to, a disk that is full, a file that is not there: three exit codes.
+    #[test]
+    fn failures_of_the_system_have_their_kinds() {
+        for (errno, code) in
+            [(libc::EACCES, 77), (libc::EPERM, 77), (libc::EROFS, 77), (libc::ENOENT, 66), (libc::ENOSPC, 74)]
+        {
+            let error = Error::io(std::io::Error::from_raw_os_error(errno), "write", "a.fif");
+            assert_eq!(error.exit_code(), code, "{error}");
+            assert!(error.to_string().starts_with("a.fif: cannot write: "), "{error}");
+        }
+    }
+
     #[test]
     fn the_innermost_place_and_hint_win() {
         let error = Error::new(Kind::Io, "x").at("inner").at("outer").hint("inner hint").hint("outer hint");

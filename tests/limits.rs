@@ -77,6 +77,50 @@ fn memory_does_not_grow_with_the_data() {
     assert!(peaks[1] < peaks[0] + more_data / 4, "{peaks:?} bytes for the data and {TIMES} times as much");
 }
 
+/// Simulated, tokenized and compared in blocks, or a channel at a time: twenty times as much takes far less than the
+/// signal's own size more. Generated, it takes nothing more.
+#[test]
+fn memory_does_not_grow_with_the_recording() {
+    const N_CHANNEL: usize = 24;
+    const SECONDS: [usize; 2] = [60, 1200];
+    const N_MORE: usize = 100 * (SECONDS[1] - SECONDS[0]);
+    let folder = tempfile::tempdir().unwrap();
+    let command = |line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+        command.args(line.split(' ')).args(["--threads", "1"]).current_dir(folder.path());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    // The line for so many seconds; what it may take more for the longer one.
+    let check = |seconds: [usize; 2], most: usize, line: &dyn Fn(usize) -> String| {
+        let peaks = seconds.map(|seconds| peak(&mut command(&line(seconds))).0);
+        println!("{}: at most {peaks:?} bytes, may grow by {most}", line(seconds[1]));
+        assert!(peaks[1] < peaks[0] + most as u64, "{}: {peaks:?} bytes, more than {most} apart", line(seconds[1]));
+    };
+    // A few numbers of a channel at a time, as float64: two thirds of the signal as float32.
+    let of_a_channel = 8 * 8 * N_MORE;
+    assert!(of_a_channel <= 4 * N_CHANNEL * N_MORE * 2 / 3);
+    check(SECONDS, of_a_channel, &|seconds| {
+        let hours = seconds as f64 / 3600.0;
+        format!("simulate --out {seconds}.fif --hours {hours} --channels {N_CHANNEL} --sfreq 100")
+    });
+    check(SECONDS, of_a_channel, &|seconds| format!("tokenize {seconds}.fif --out data{seconds} --max-error 1"));
+    check(SECONDS, of_a_channel, &|seconds| {
+        format!("evaluate --real {seconds}.fif --generated {seconds}.fif --out report{seconds}")
+    });
+    for line in [
+        "simulate --out four.fif --hours 0.02 --channels 4 --sfreq 100",
+        "tokenize four.fif --out four --max-error 1",
+        "train four --out run --layers 1 --heads 1 --d-model 8 --context 32 --steps 1",
+    ] {
+        peak(&mut command(line));
+    }
+    let signal = 4 * 4 * 100 * 1200;
+    check([300, 1500], signal / 2, &|seconds| {
+        format!("generate run --out made{seconds}.fif --seconds {seconds} --hop 31")
+    });
+}
+
 #[test]
 fn the_memory_announced_is_the_memory_taken() {
     for (preset, threads) in [("single", "2"), ("single", "1"), ("tiny", "2")] {

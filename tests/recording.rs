@@ -6,7 +6,9 @@ use gpt2meg::recording::filter::{Band, filter, memory};
 use gpt2meg::recording::npy::{self, Layout, NpyOptions};
 use gpt2meg::recording::open::{EventsFrom, list};
 use gpt2meg::recording::pick::{Pick, Picks, pick};
-use gpt2meg::recording::{Block, Channel, ChannelKind, Event, InMemory, Info, OpenOptions, Recording, create, open};
+use gpt2meg::recording::{
+    Block, Channel, ChannelKind, Event, InMemory, Info, OpenOptions, Recording, create, fif, open,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -378,24 +380,29 @@ fn a_plain_folder_is_listed() {
     let (kind, text) = error_of(list(root));
     assert!(kind == Kind::UnknownFormat && text.contains("no .fif"), "{text}");
     write_fif(&root.join("a_raw.fif"), &[event(4, 3, "face"), event(5, 1, "BAD blink")]);
-    for name in ["a_raw-1.fif", "b-epo.fif", "notes.txt", "c.npz", "sub-01.a_raw-1.fif", "sub-01.a_split-02_meg.fif"] {
+    for name in ["b-epo.fif", "notes.txt", "c.npz", "sub-01.a_split-02_meg.fif"] {
         fs::write(root.join(name), "").unwrap();
     }
-    // A dot may be a part of a name.
-    for name in ["sub-01.a_raw.fif", "sub-01.a_split-01_meg.fif"] {
+    // Recordings that somebody numbered, and one that is split over several files; a dot may be a part of a name.
+    for name in ["a_raw-7.fif", "sub-01.a_split-01_meg.fif"] {
         fs::copy(root.join("a_raw.fif"), root.join(name)).unwrap();
     }
-    fs::copy(fixture("array_little_f4.npy"), root.join("d.npy")).unwrap();
+    for name in ["d.npy", "d-1.npy"] {
+        fs::copy(fixture("array_little_f4.npy"), root.join(name)).unwrap();
+    }
+    let (info, block) = small();
+    let disk = std::sync::Arc::new(gpt2meg::storage::disk::Os);
+    let mut writer = fif::create_on(disk, &root.join("x.y_raw.fif"), &info, false, 0).unwrap();
+    writer.write(&block).unwrap();
+    writer.finish(&[]).unwrap();
     let listing = list(root).unwrap();
-    assert_eq!(
-        listing.found.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
-        ["a_raw", "d", "sub-01.a_raw", "sub-01.a_split-01_meg"]
-    );
+    let names: Vec<&str> = listing.found.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["a_raw-7", "a_raw", "d-1", "d", "sub-01.a_split-01_meg", "x.y_raw"]);
     let why: Vec<&str> = listing.skipped.iter().map(|s| s.why.as_str()).collect();
-    let dotted = ["goes on from sub-01.a_raw.fif", "goes on from sub-01.a_split-01_meg.fif"];
-    assert_eq!(why, ["goes on from a_raw.fif", "holds epochs, not a recording", dotted[0], dotted[1]]);
+    let first = ["goes on from sub-01.a_split-01_meg.fif", "goes on from x.y_raw.fif"];
+    assert_eq!(why, ["holds epochs, not a recording", first[0], first[1]]);
     let annotated = OpenOptions { events_from: EventsFrom::Annotations, ..OpenOptions::default() };
-    let opened = listing.found[0].open(&annotated).unwrap();
+    let opened = listing.found[1].open(&annotated).unwrap();
     assert_eq!(opened.recording.info.events, [event(4, 3, "face")]);
     assert!(opened.notes[0].contains("1 annotations"), "{:?}", opened.notes);
     let table = OpenOptions { events: Some(fixture("mne_events.npy")), ..OpenOptions::default() };

@@ -3,12 +3,12 @@
 #[path = "support/lines.rs"]
 mod lines;
 
-use gpt2meg::recording::Event;
+use gpt2meg::recording::{ChannelKind, Event};
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::publish::Summary;
 use gpt2meg::tokens::shard::{Shard, Split};
 use gpt2meg::tokens::window::Windows;
-use lines::{entries, event, fail, noise, succeed, write_fif};
+use lines::{entries, event, fail, noise, succeed, write_channels, write_fif};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,7 +56,8 @@ fn gaps_and_bad_stretches_are_excluded() {
     }
     // Nothing marked: that is said too.
     write_fif(&folder.join("y_raw.fif"), 1000.0, 30_000, &[], |c, t| noise(2 * t + c));
-    assert!(succeed(folder, "tokenize y_raw.fif --out whole --max-error 1").contains("nothing is excluded"));
+    let said = succeed(folder, "tokenize y_raw.fif --out whole --max-error 1");
+    assert!(said.contains("nothing is excluded") && said.contains("by time (75 % training"), "{said}");
     // In a table of events, as MNE-BIDS writes annotations, such a row is no condition either.
     let table = "onset\tduration\ttrial_type\n1.0\t0\tface\n12.0\t1.5\tBAD_jump\n";
     std::fs::write(folder.join("y_raw_events.tsv"), table).unwrap();
@@ -164,6 +165,30 @@ fn a_dry_run_leaves_nothing() {
     assert_eq!(entries(folder), ["x_raw.fif"]);
 }
 
+/// Electrodes are what is tokenized where there is no MEG, and where they are asked for.
+#[test]
+fn eeg_is_tokenized_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let value = |channel: usize, time: usize| 1e-5 * noise(3 * time + channel);
+    let both = [("MEG 000", false), ("EEG 001", false), ("EEG 002", false)];
+    write_channels(&folder.join("eeg.fif"), &both[1..], 100.0, 3000, &[], value);
+    write_channels(&folder.join("both.fif"), &both, 100.0, 3000, &[], value);
+    for (line, names) in [
+        ("tokenize eeg.fif --out eeg", &["EEG 001", "EEG 002"][..]),
+        ("tokenize both.fif --out both", &["MEG 000"]),
+        ("tokenize both.fif --picks eeg --out picked", &["EEG 001", "EEG 002"]),
+    ] {
+        succeed(folder, &format!("{line} --max-error 1"));
+        let data = folder.join(line.rsplit(' ').next().unwrap());
+        let dataset = Dataset::open(&data).unwrap();
+        let channels = &dataset.shards[0].meta.info.channels;
+        assert_eq!(channels.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), names);
+        let kind = if names[0].starts_with("EEG") { ChannelKind::Eeg } else { ChannelKind::Mag };
+        assert!(channels.iter().all(|c| c.kind == kind), "{line}");
+    }
+}
+
 #[test]
 fn simulate_writes_what_its_name_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -172,6 +197,9 @@ fn simulate_writes_what_its_name_says() {
         fail(folder, &format!("simulate --out {name} --channels 2 --hours 0.001"), 2, "not as");
         assert!(entries(folder).is_empty(), "{name}");
     }
+    // More files than a recording may have: found before anything is made.
+    fail(folder, "simulate --out study --hours 3000 --channels 306 --sfreq 1000", 2, "more than 100 files");
+    assert!(entries(folder).is_empty());
     succeed(folder, "simulate --out x_raw.fif --channels 2 --hours 0.001");
     assert_eq!(entries(folder), ["x_raw.fif", "x_raw_truth.safetensors"]);
     succeed(folder, "simulate --out study --channels 2 --hours 0.001 --subjects 2 --conditions 2");

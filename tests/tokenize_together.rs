@@ -155,6 +155,21 @@ fn a_report_that_was_replaced_meanwhile_stays_replaced() {
     assert_ne!(replaced, before);
     slow.publish().unwrap();
     assert_eq!((recordings(&data), report()), (vec!["a".to_string(), "b".to_string()], replaced));
+    // Replaced by what a slow one has, it would be in the data set twice.
+    write_numbered(&folder.join("c.fif"), 9);
+    let slow = begun("c", false);
+    std::fs::copy(folder.join("c.fif"), folder.join("b.fif")).unwrap();
+    begun("b", true).publish().unwrap();
+    let error = slow.publish().unwrap_err();
+    assert!(error.kind() == Kind::Exists && error.to_string().contains("under the name b"), "{error}");
+    // What was removed meanwhile is not reported on.
+    write_numbered(&folder.join("e.fif"), 11);
+    let slow = begun("e", false);
+    for part in ["train", "validation", "test"] {
+        std::fs::remove_file(data.join(format!("b_{part}.safetensors"))).unwrap();
+    }
+    slow.publish().unwrap();
+    assert_eq!(recordings(&data), ["a", "e"]);
 }
 
 /// Two processes that add to one folder at once: neither's reports are lost.
@@ -209,7 +224,7 @@ fn a_recording_comes_into_a_data_set_once() {
     let before = entries(&folder.join("data"));
     for force in ["", " --force"] {
         let line = format!("tokenize A/r.fif B/r.fif --out data --max-error 1{force}");
-        fail(folder, &line, 73, "has this recording already, under the name r. Remove data/r_*");
+        fail(folder, &line, 73, "has this recording already, under the name r. Remove data/r_train.safetensors, ");
         assert_eq!(entries(&folder.join("data")), before);
     }
     for part in ["train", "validation", "test"] {

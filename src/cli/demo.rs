@@ -28,17 +28,20 @@ pub struct Demo {
 impl Demo {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
-        prepare(&self.out, globals.force)?;
+        // What begins with a dash is an option to the commands that follow.
+        let dashed = self.out.as_os_str().as_encoded_bytes().starts_with(b"-");
+        let out = &if dashed { Path::new(".").join(&self.out) } else { self.out };
+        prepare(out, globals.force)?;
         let started = Instant::now();
         for step in STEPS {
-            if let Exit::Signal(signal) = run_step(&words(step, &self.out), globals)? {
+            if let Exit::Signal(signal) = run_step(&words(step, out), globals)? {
                 return Ok(Exit::Signal(signal));
             }
         }
         if !globals.quiet {
             note(format_args!("\nAll done in {:.0} s. The report:", started.elapsed().as_secs_f64()));
         }
-        let report = self.out.join("report/report.html");
+        let report = out.join("report/report.html");
         if globals.json {
             say_json(json!({ "report": shown(&report) }))?
         } else {
@@ -53,12 +56,8 @@ const MARK: &str = ".gpt2meg-demo";
 
 /// The demonstration's folder, empty but for its mark. `--force` empties one that an earlier demonstration made.
 fn prepare(out: &Path, force: bool) -> Result<()> {
-    if out.to_str().is_none() {
-        // A run remembers where its data are, as text.
-        return Err(Error::new(Kind::Usage, "the name of the folder is not Unicode")
-            .at(out)
-            .hint("Choose another name"));
-    }
+    // Training would refuse the name only then.
+    super::train::absolute(out)?;
     let is_empty = |dir: &Path| std::fs::read_dir(dir).map(|mut entries| entries.next().is_none()).unwrap_or(true);
     if force && out.join(MARK).exists() {
         std::fs::remove_dir_all(out).map_err(|e| Error::io(e, "empty the folder", out))?;
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn every_step_is_a_command_that_parses() {
-        for out in ["demo", "a folder with spaces"] {
+        for out in ["demo", "a folder with spaces", "./-x"] {
             for step in STEPS {
                 let words = words(step, Path::new(out));
                 let line = std::iter::once("gpt2meg".into()).chain(words.iter().cloned());

@@ -11,11 +11,11 @@ use crate::evaluate::next_step;
 use crate::evaluate::report::{self, Inputs, Report};
 use crate::generate::provenance::Provenance;
 use crate::interrupt;
-use crate::recording::Recording;
 use crate::recording::marks;
 use crate::recording::npy::{self, Layout, NpyOptions};
 use crate::recording::open::{self, OpenOptions};
 use crate::recording::pick::{self, Pick, Picks};
+use crate::recording::{Recording, stem_and_extension};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scheme;
 use crate::tokens::shard::Split;
@@ -187,7 +187,10 @@ impl Evaluate {
 
     /// One label a generated recording, all different.
     fn labels(&self) -> Result<Vec<String>> {
-        let stem = |path: &PathBuf| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = |path: &PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            stem_and_extension(&name).0.to_owned()
+        };
         let labels = if self.label.is_empty() { self.generated.iter().map(stem).collect() } else { self.label.clone() };
         let n = self.generated.len();
         if labels.len() != n {

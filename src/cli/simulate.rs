@@ -73,13 +73,18 @@ impl Simulate {
         };
         config.check(self.subjects.saturating_sub(1))?;
         self.check_name()?;
+        let in_folder = self.is_folder();
+        if in_folder || self.out.extension().is_some_and(|extension| extension == "fif") {
+            let like = if in_folder { self.out.join("x.fif") } else { self.out.clone() };
+            let n_channel = self.channels as f64 + if self.stim { 1.0 } else { 0.0 };
+            fif::files(&like, (4.0 * n_channel * seconds * self.sfreq) as u64).map_err(|e| e.at(&self.out))?;
+        }
         let files = self.files()?;
         // Nothing is begun that would be refused later.
         for file in &files {
             atomic::refuse_existing(file, globals.force)?;
             atomic::refuse_existing(&truth_beside(file), globals.force)?;
         }
-        let in_folder = self.is_folder();
         for file in files.iter().filter(|_| in_folder) {
             for beside in [bids_name(file, "events.tsv"), bids_name(file, "channels.tsv"), file.with_extension("json")]
             {

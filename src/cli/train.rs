@@ -201,7 +201,7 @@ impl Train {
 }
 
 /// The data's path as run.json keeps it.
-fn absolute(data: &Path) -> Result<PathBuf> {
+pub(super) fn absolute(data: &Path) -> Result<PathBuf> {
     let path = std::path::absolute(data).map_err(|e| Error::io(e, "find", data))?;
     if path.to_str().is_none() {
         let what = "the folder's name is not Unicode (UTF-8), and run.json could not keep it";

@@ -119,7 +119,9 @@ pub fn section(scores: &[(String, Scores)]) -> Section {
             "<b>Next-step metrics.</b> From the scores files: mean over channels and held-out timesteps of \
              −ln <i>p</i>(true level), in nats, and over ln 2 in bits; fraction of targets that are the most probable \
              level (top-1) or among the five most probable (top-5); squared difference of the most probable level’s \
-             value and the target’s (paper, section 2.2). ± is the standard error over windows."
+             value and the target’s (paper, section 2.2). ± is the standard error over windows. Nothing here is held against \
+             real against real: no second recording of the same moment exists, and how far a perfect model could come is \
+             not known."
                 .into(),
         ],
         ..Section::default()

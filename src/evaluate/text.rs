@@ -53,10 +53,11 @@ pub fn listed(items: &[String]) -> String {
     }
 }
 
-/// A label as a file name: letters, digits, dots and dashes; everything else becomes a dash.
+/// A label as a part of a file name: at most a hundred letters, digits, dots and dashes; everything else becomes a dash.
 fn slug(label: &str) -> String {
     let dashed: String = label
         .chars()
+        .take(100)
         .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' })
         .collect();
     let parts: Vec<&str> = dashed.split('-').filter(|part| !part.trim_matches('.').is_empty()).collect();
@@ -66,9 +67,13 @@ fn slug(label: &str) -> String {
 /// The same with a number behind it where the name is one of `taken`.
 pub fn unique_slug(label: &str, taken: &[String]) -> String {
     let plain = slug(label);
-    let numbered = (2..).map(|number| format!("{plain}-{number}"));
-    // There are more numbers than names.
-    std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name)).unwrap_or(plain)
+    let mut name = plain.clone();
+    let mut number = 1;
+    while taken.contains(&name) {
+        number += 1;
+        name = format!("{plain}-{number}");
+    }
+    name
 }
 
 #[cfg(test)]
@@ -95,6 +100,7 @@ mod tests {
     fn names_and_lists() {
         assert_eq!(slug("p = 0.8 / ../x"), "p-0.8-x");
         assert_eq!(slug("…"), "recording");
+        assert_eq!(slug(&"long ".repeat(60)).len(), 99);
         let mut names = Vec::new();
         for label in ["x-2", "x", "X?", "x-2", "x"] {
             names.push(unique_slug(label, &names));

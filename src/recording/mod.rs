@@ -30,6 +30,14 @@ use crate::storage::atomic::{self, AtomicFile};
 use crate::storage::disk::Disk;
 use serde::{Deserialize, Serialize};
 
+/// Where the name of a file ends and its extension (with the dot; `""` for none of ours) begins. A dot may also be a part
+/// of the name, as in `sub-01.a_raw.fif`.
+pub(crate) fn stem_and_extension(name: &str) -> (&str, &str) {
+    let small = name.to_ascii_lowercase();
+    let extension = [".fif.gz", ".fif", ".npy"].into_iter().find(|extension| small.ends_with(extension));
+    name.split_at(name.len() - extension.map_or(0, str::len))
+}
+
 /// What a channel measures. The unit follows from it, as in MNE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

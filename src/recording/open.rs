@@ -4,7 +4,7 @@ use super::bids::{self, Sidecars};
 use super::events::table;
 use super::marks::marks_signal;
 use super::npy::{self, Layout, NpyOptions};
-use super::{ChannelKind, Event, Info, Recording, Writer, fif, stim};
+use super::{ChannelKind, Event, Info, Recording, Writer, fif, stem_and_extension, stim};
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::Read;
@@ -169,8 +169,8 @@ fn not_raw(name: &str) -> Option<&'static str> {
     kinds.iter().find(|(suffix, _)| ends(suffix)).map(|&(_, what)| what)
 }
 
-/// The first part of a recording that `path` is a later part of, where that first part exists: `x.fif` of `x-1.fif`,
-/// `x_split-01_meg.fif` of `x_split-02_meg.fif`.
+/// The first part of a recording that `path` is a later part of, where that first part exists: `x_split-01_meg.fif` of
+/// `x_split-02_meg.fif`; `x.fif` of `x-1.fif` where it says that it goes on there, because others number recordings so.
 pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let name = file_name(path);
     let (stem, extension) = stem_and_extension(&name);
@@ -183,14 +183,8 @@ pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let (before, number) = stem.rsplit_once('-')?;
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     let first = path.with_file_name(format!("{before}{extension}"));
-    (is_number && first.exists()).then_some(first)
-}
-
-/// Where the name of a file ends and its extension (with the dot; `""` for none of ours) begins. A dot may also be a part
-/// of the name, as in `sub-01.a_raw.fif`.
-pub(super) fn stem_and_extension(name: &str) -> (&str, &str) {
-    let extension = [".fif.gz", ".fif", ".npy"].into_iter().find(|extension| name.ends_with(extension));
-    name.split_at(name.len() - extension.map_or(0, str::len))
+    let goes_on = || extension.starts_with(".fif") && fif::later_parts(&first).iter().any(|part| part == path);
+    (is_number && first.exists() && goes_on()).then_some(first)
 }
 
 pub(super) fn file_name(path: &Path) -> String {

@@ -46,15 +46,20 @@ impl Welch {
     pub fn push(&self, sum: &mut WelchSum, samples: &[f64]) {
         let n = self.window.len();
         sum.power.resize(n / 2 + 1, 0.0);
-        sum.pending.extend_from_slice(samples);
         let mut segment = self.transform.make_input_vec();
         let mut spectrum = self.transform.make_output_vec();
         let mut scratch = self.transform.make_scratch_vec();
-        let mut start = 0;
-        while start + n <= sum.pending.len() {
-            let samples = &sum.pending[start..start + n];
-            let mean = samples.iter().sum::<f64>() / n as f64;
-            for ((out, x), w) in segment.iter_mut().zip(samples).zip(&self.window) {
+        let mut samples = samples;
+        while !samples.is_empty() {
+            // No more is kept than a segment, however much comes at once.
+            let (now, later) = samples.split_at(samples.len().min(n - sum.pending.len()));
+            sum.pending.extend_from_slice(now);
+            samples = later;
+            if sum.pending.len() < n {
+                break;
+            }
+            let mean = sum.pending.iter().sum::<f64>() / n as f64;
+            for ((out, x), w) in segment.iter_mut().zip(&sum.pending).zip(&self.window) {
                 *out = (x - mean) * w;
             }
             self.transform.process_with_scratch(&mut segment, &mut spectrum, &mut scratch).expect("planned lengths");
@@ -62,9 +67,8 @@ impl Welch {
                 *power += value.norm_sqr();
             }
             sum.n_segment += 1;
-            start += self.hop;
+            sum.pending.drain(..self.hop);
         }
-        sum.pending.drain(..start);
     }
 
     /// The recording has a gap here: no segment may reach across it.

@@ -215,7 +215,11 @@ impl<'a> Batch<'a> {
         if let Some((other, _)) = known.find(|(other, theirs)| other != name && theirs == scales) {
             let what = format!("the data set has this recording already, under the name {other}");
             let hint = match self.out.filter(|out| shard_path(out, other, Split::Train).exists()) {
-                Some(out) => format!("Remove {}, or leave this one out", out.join(format!("{other}_*")).display()),
+                Some(out) => {
+                    let [first, second, third] = Split::ALL.map(|part| shard_path(out, other, part));
+                    let files = format!("{}, {} and {}", first.display(), second.display(), third.display());
+                    format!("Remove {files}, or leave this one out")
+                }
                 None => "Leave one of the two out".into(),
             };
             return Err(Error::new(Kind::Exists, what).hint(hint));
@@ -234,7 +238,8 @@ impl<'a> Batch<'a> {
         for (name, scales) in &self.added {
             self.refuse_namesake(name, scales).map_err(|e| e.at(out))?;
         }
-        let theirs = self.reports(out)?;
+        let mut theirs = self.reports(out)?;
+        theirs.retain(|name, _| self.others.iter().any(|(other, _)| other == name));
         let ours = std::mem::replace(&mut self.summary.recordings, theirs);
         self.summary.recordings.extend(ours);
         let path = out.join("tokenize.json");

@@ -40,7 +40,7 @@ pub fn write_fif(path: &Path, sfreq: f64, n_timestep: usize, events: &[Event], v
     write_channels(path, &[("MEG 000", false), ("MEG 001", false)], sfreq, n_timestep, events, value);
 }
 
-/// A FIF recording of magnetometers with these names; true marks them bad.
+/// A FIF recording of magnetometers (electrodes where the name begins with EEG) with these names; true marks them bad.
 pub fn write_channels(
     path: &Path,
     channels: &[(&str, bool)],
@@ -51,9 +51,9 @@ pub fn write_channels(
 ) {
     let channel = |&(name, bad): &(&str, bool)| Channel {
         name: name.into(),
-        kind: ChannelKind::Mag,
+        kind: if name.starts_with("EEG") { ChannelKind::Eeg } else { ChannelKind::Mag },
         loc: [0.0; 12],
-        coil_type: 3024,
+        coil_type: if name.starts_with("EEG") { 1 } else { 3024 },
         coord_frame: 1,
         bad,
     };

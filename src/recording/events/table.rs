@@ -1,7 +1,7 @@
 //! Event tables: BIDS's `_events.tsv`, and MNE's event arrays of (timestep, 0, id).
 
-use super::super::Event;
 use super::super::npy::{Array, MAGIC};
+use super::super::{Event, stem_and_extension};
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::io::Read;
@@ -18,9 +18,13 @@ pub struct Table {
     pub n_unlabelled: usize,
 }
 
-/// `x_events.tsv` for `x.npy` or `x.fif`.
+/// `x_events.tsv` for `x.npy`, `x.fif` or `x.fif.gz`.
 pub fn beside(recording: &Path) -> PathBuf {
-    let stem = recording.file_stem().unwrap_or_default().to_string_lossy();
+    let name = recording.file_name().unwrap_or_default().to_string_lossy();
+    let stem = match stem_and_extension(&name) {
+        (other, "") => other.rsplit_once('.').map_or(other, |(stem, _)| stem),
+        (stem, _) => stem,
+    };
     recording.with_file_name(format!("{stem}_events.tsv"))
 }
 

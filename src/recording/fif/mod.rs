@@ -23,6 +23,8 @@ mod split;
 mod tags;
 mod writer;
 
+pub use split::later_parts;
+
 use super::{Info, Recording, Writer};
 use crate::error::Result;
 use crate::storage::disk::{Disk, Os};
@@ -51,9 +53,9 @@ pub fn create(path: &Path, info: &Info, force: bool) -> Result<Box<dyn Writer>> 
 /// The files that [`create`] will write for `n_byte` bytes of samples; at a limit perhaps one less. An error where they
 /// cannot be written.
 pub fn files(path: &Path, n_byte: u64) -> Result<Vec<PathBuf>> {
-    let n_later = n_byte / writer::SPLIT_BYTES;
-    writer::check_parts(path, n_later)?;
-    let later = (1..=n_later as usize).map(|part| writer::part_path(path, part));
+    // What surrounds the samples takes room too, and a part ends with a whole buffer.
+    writer::check_parts(path, n_byte / (writer::SPLIT_BYTES - writer::SPLIT_BYTES / 20))?;
+    let later = (1..=(n_byte / writer::SPLIT_BYTES) as usize).map(|part| writer::part_path(path, part));
     Ok(std::iter::once(path.to_path_buf()).chain(later).collect())
 }
 

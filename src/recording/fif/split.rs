@@ -4,7 +4,7 @@ use super::constants::{block, kind, role};
 use super::source::Source;
 use super::tags::Tree;
 use crate::error::{Error, Kind, Result};
-use crate::recording::open::stem_and_extension;
+use crate::recording::stem_and_extension;
 use std::path::{Path, PathBuf};
 
 /// More parts than this are a mistake; MNE writes at most as many.
@@ -36,7 +36,7 @@ pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Opt
 }
 
 /// The later parts of the recording at `path`, as far as they can be followed; none where it is no recording.
-pub(super) fn later_parts(path: &Path) -> Vec<PathBuf> {
+pub fn later_parts(path: &Path) -> Vec<PathBuf> {
     let next = |path: &Path| -> Result<Option<PathBuf>> {
         let source = Source::open(path)?;
         next_part(&source, &Tree::scan(&source)?, path)
@@ -55,7 +55,7 @@ pub(super) fn later_parts(path: &Path) -> Vec<PathBuf> {
 pub(super) fn numbered(path: &Path, number: i32) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (stem, extension) = match stem_and_extension(&name) {
-        (stem, "") => (stem, ".fif"),
+        (other, "") => other.rfind('.').map_or((other, ".fif"), |dot| other.split_at(dot)),
         known => known,
     };
     let stem = match stem.rsplit_once('-') {
@@ -87,6 +87,8 @@ mod tests {
             ("sub-01.a_raw.fif", 1, "sub-01.a_raw-1.fif"),
             ("sub-01.a_raw-1.fif", 2, "sub-01.a_raw-2.fif"),
             ("a_raw", 1, "a_raw-1.fif"),
+            ("a_raw.FIF", 1, "a_raw-1.FIF"),
+            ("a-1.raw", 2, "a-2.raw"),
         ] {
             assert_eq!(numbered(Path::new(name), number), next);
         }

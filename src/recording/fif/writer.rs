@@ -56,8 +56,6 @@ impl FifWriter {
         let row_bytes = 4 * info.n_channel();
         let rows_per_buffer = (info.sfreq.round() as usize).min(BUFFER_BYTES / row_bytes).max(1);
         atomic::refuse_busy(path)?;
-        let n_byte = row_bytes as u64 * info.n_timestep as u64;
-        check_parts(path, n_byte.checked_div(split_bytes).unwrap_or(0))?;
         let mut writer = Self {
             disk,
             info: info.clone(),
@@ -71,7 +69,16 @@ impl FifWriter {
             content: 0,
         };
         writer.start_part()?;
+        check_parts(path, writer.n_later())?;
         Ok(writer)
+    }
+
+    /// Parts after the first that the announced timesteps take.
+    fn n_later(&self) -> u64 {
+        let buffer = HEADER + 4 * (self.rows_per_buffer * self.info.n_channel()) as u64;
+        let room = self.split_bytes.saturating_sub(self.parts[0].n_byte);
+        let n_buffer = self.info.n_timestep.div_ceil(self.rows_per_buffer) as u64;
+        n_buffer.div_ceil((room / buffer).max(1)).saturating_sub(1)
     }
 
     /// Opens the next part and writes its header.
@@ -236,7 +243,7 @@ pub(super) fn part_path(path: &Path, part: usize) -> PathBuf {
 pub(super) fn check_parts(path: &Path, n_later: u64) -> Result<()> {
     if n_later >= PARTS_MAX as u64 {
         let what = format!("the recording needs more than {PARTS_MAX} files");
-        return Err(Error::new(Kind::Usage, what).at(path).hint("Write fewer channels or less time"));
+        return Err(Error::new(Kind::Usage, what).at(path).hint("An array, .npy, is one file, however long"));
     }
     // A part names the next one as text.
     if n_later > 0 && path.file_name().is_some_and(|name| name.to_str().is_none()) {

@@ -1,9 +1,10 @@
-//! Damaged and hostile FIF files: an error each, no panic, and no more memory than the file's own size justifies.
+//! Damaged and hostile recordings, FIF and arrays: an error each, no panic, and no more memory than the file's own size justifies.
 
 use flate2::read::MultiGzDecoder;
 use gpt2meg::error::Kind;
 use gpt2meg::random::{Purpose, keyed};
 use gpt2meg::recording::fif;
+use gpt2meg::recording::npy::{self, NpyOptions};
 use rand::Rng;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -179,7 +180,7 @@ fn random_edits() {
     let mut case = Case::new();
     let mut random = keyed(1, Purpose::Simulate, 0);
     let files = ["single_raw.fif", "names_raw.fif", "pointers_raw.fif", "string_raw.fif", "int16_raw.fif"].map(fixture);
-    for i in 0..20_000 {
+    for i in 0..60_000 {
         let mut bytes = files[i % files.len()].clone();
         for _ in 0..1 + random.next_u32() % 8 {
             let at = random.next_u32() as usize % bytes.len();
@@ -187,7 +188,7 @@ fn random_edits() {
         }
         case.open(&bytes, bytes.len());
     }
-    assert!(case.n_error > 1000, "{}", case.n_error);
+    assert!(case.n_error > 3000, "{}", case.n_error);
 }
 
 #[test]
@@ -241,4 +242,58 @@ fn crafted_files() {
         let bytes = [&whole[..at], &block, &whole[at..]].concat();
         case.open(&bytes, bytes.len());
     }
+}
+
+/// An array of ours with its description, an edit of either at a time. Which of the edits can be told is not the point:
+/// numbers of another value are numbers.
+#[test]
+fn arrays_and_their_descriptions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (array, json) = (folder.path().join("x.npy"), folder.path().join("x.json"));
+    let mut recording =
+        fif::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/fif/int16_raw.fif")).unwrap();
+    let n_timestep = recording.info.n_timestep.min(20);
+    let block = recording.read(0, n_timestep).unwrap();
+    let mut writer = npy::create(&array, &recording.info, npy::Layout::TimeFirst, false).unwrap();
+    writer.write(&block).unwrap();
+    writer.finish(&[]).unwrap();
+    let whole = [std::fs::read(&array).unwrap(), std::fs::read(&json).unwrap()];
+    let handles = [&array, &json].map(|path| File::options().write(true).open(path).unwrap());
+    let mut random = keyed(3, Purpose::Simulate, 0);
+    const SIGNS: &[u8] = b"0123456789-.eE,:[]{}()'\"";
+    let mut errors = [0; 2];
+    for i in 0..40_000 {
+        let mut files = whole.clone();
+        let edited = i % 2;
+        // Of the array, the header: what follows are numbers.
+        let most = if edited == 0 { 128 } else { files[1].len() - 8 };
+        for _ in 0..1 + random.next_u32() % 4 {
+            let at = random.next_u32() as usize % most;
+            match random.next_u32() % 4 {
+                0 => files[edited][at] = random.next_u32() as u8,
+                1 => files[edited][at] = SIGNS[random.next_u32() as usize % SIGNS.len()],
+                2 => files[edited].insert(at, b'9'),
+                _ => drop(files[edited].remove(at)),
+            }
+        }
+        for (file, bytes) in handles.iter().zip(&files) {
+            file.write_all_at(bytes, 0).unwrap();
+            file.set_len(bytes.len() as u64).unwrap();
+        }
+        let before = LIVE.with(Cell::get);
+        PEAK.with(|peak| peak.set(before));
+        let opened = npy::open(&array, &NpyOptions::default());
+        let grown = PEAK.with(Cell::get) - before;
+        let n_byte = files[0].len() + files[1].len();
+        assert!(grown <= 64 * n_byte + (1 << 18), "{grown} bytes of memory for {n_byte} of files");
+        let read = opened.and_then(|mut recording| {
+            let n_timestep = recording.info.n_timestep;
+            recording.read(0, n_timestep.min(50)).map(drop)
+        });
+        if let Err(error) = read {
+            assert!(error.kind() != Kind::Internal && error.kind() != Kind::Io, "{:?}: {error}", error.kind());
+            errors[edited] += 1;
+        }
+    }
+    assert!(errors.iter().all(|&n| n > 5000), "{errors:?} of 20000 each");
 }
