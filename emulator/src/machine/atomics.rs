@@ -242,8 +242,8 @@ pub fn exchanges(op: &Op) -> bool {
 ///
 /// # Safety
 /// None is needed; the signature is that of all handlers.
-pub unsafe fn fence(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, op: &Op, _: u32) -> Outcome {
-    super::hooks::fence(core, warp, op.x);
+pub unsafe fn fence(core: &mut Core<'_>, warp: &mut Warp, _: &Frame, op: &Op, mask: u32) -> Outcome {
+    super::hooks::fence(core, warp, mask, op.x);
     Ok(())
 }
 

@@ -84,7 +84,7 @@ pub fn arrive(
     state.threads += if how.aligned { 32 } else { active.count_ones() };
     state.holding += (holding & active).count_ones();
     let waiting = State::Barrier(id, state.completed);
-    super::hooks::barrier_arrives(core, warp, id, !how.arrive && active == warp.live);
+    super::hooks::barrier_arrives(core, warp, active, id, !how.arrive && active == warp.live);
     let state = &mut core.barriers[id as usize];
     if state.is_complete(core.live) {
         state.complete();

@@ -11,6 +11,7 @@ use super::trouble::{Outcome, Trouble};
 use super::warp::Warp;
 use crate::count::traffic::Flow;
 use crate::decode::op::Op;
+use crate::watch::clock::Lanes;
 use crate::watch::{FindingKind, Space};
 
 /// Bytes that are looked at together: as many as a warp copies with its widest access.
@@ -79,7 +80,7 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
             unsafe { places[0].write_bytes(0xFF, length as usize) };
             super::hooks::pieces(core, warp, Space::Shared, true, None, lane as u32, (&addresses, lanes))?;
         }
-        let knowledge = released(core, warp.index);
+        let knowledge = released(core, warp.index, Lanes { mask: 1 << lane, live: warp.live });
         let bulk = Bulk { from: strips, to: to[lane], bytes, warp: warp.index, pc: warp.pc, knowledge };
         core.mbarriers.follow(barrier[lane], bulk);
     }

@@ -9,6 +9,7 @@ use super::trouble::Outcome;
 use super::warp::Warp;
 use crate::count::traffic::Flow;
 use crate::watch::Space;
+use crate::watch::clock::Lanes;
 use crate::watch::race::{Kind, Stored};
 
 /// What nobody stored: for accesses of which no store can be forgiven for changing nothing.
@@ -38,8 +39,8 @@ pub fn access(
     bytes: u64,
 ) -> Outcome {
     let (kind, flow) = if write { (Kind::Write, Flow::Store) } else { (Kind::Read, Flow::Load) };
-    let (warp, pc, flow) = (warp.index, warp.pc, Some(flow));
-    observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
+    let (warp, live, pc, flow) = (warp.index, warp.live, warp.pc, Some(flow));
+    observe(core, &Made { warp, live, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
 }
 
 /// A store that is about to be made: `value(element, lane)` is what it puts into the elements of type `E`.
@@ -54,8 +55,9 @@ pub fn stores<E: Element>(
     bytes: u64,
     value: impl Fn(usize, usize) -> E::Register,
 ) -> Outcome {
-    let (warp, pc, space, kind, flow) = (warp.index, warp.pc, region.space, Kind::Write, Some(Flow::Store));
-    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
+    let (warp, live, pc, space, kind, flow) =
+        (warp.index, warp.live, warp.pc, region.space, Kind::Write, Some(Flow::Store));
+    let made = Made { warp, live, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
     observe(core, &made, &|lane, word| {
         let address = addresses[lane as usize];
         // Of the word, only the bytes that the lane stores: others may be another block's.
@@ -76,8 +78,9 @@ pub fn stores<E: Element>(
 pub fn matrix(core: &mut Core<'_>, warp: &Warp, write: bool, transposed: bool, mask: u32, rows: &[u64; 32]) -> Outcome {
     let Some(observer) = &mut core.observer else { return Ok(()) };
     let (kind, flow) = if write { (Kind::Write, Flow::Store) } else { (Kind::Read, Flow::Load) };
-    let (warp, pc, space, order) = (warp.index, warp.pc, Space::Shared, Order::Weak);
-    let all = Made { warp, pc, space, kind, flow: Some(flow), order, mask, addresses: rows, bytes: 16, spread: true };
+    let (warp, live, pc, space, order) = (warp.index, warp.live, warp.pc, Space::Shared, Order::Weak);
+    let all =
+        Made { warp, live, pc, space, kind, flow: Some(flow), order, mask, addresses: rows, bytes: 16, spread: true };
     if observer.races() {
         observer.count(core.grid, &all);
     } else {
@@ -108,8 +111,8 @@ pub fn matrix(core: &mut Core<'_>, warp: &Warp, write: bool, transposed: bool, m
 pub fn copies(core: &mut Core<'_>, warp: &Warp, space: Space, mask: u32, addresses: &[u64; 32], bytes: u64) -> Outcome {
     let global = space == Space::Global;
     let (kind, flow) = if global { (Kind::Read, Some(Flow::Copy)) } else { (Kind::Write, None) };
-    let (warp, pc, order) = (warp.index, warp.pc, Order::Weak);
-    observe(core, &Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
+    let (warp, live, pc, order) = (warp.index, warp.live, warp.pc, Order::Weak);
+    observe(core, &Made { warp, live, pc, space, kind, flow, order, mask, addresses, bytes, spread: false }, UNKNOWN)
 }
 
 /// What one lane touches in many pieces of 16 bytes: counted as a warp would touch them together, judged as what that lane
@@ -124,8 +127,8 @@ pub fn pieces(
     (addresses, pieces): (&[u64; 32], u32),
 ) -> Outcome {
     let kind = if write { Kind::Write } else { Kind::Read };
-    let (warp, pc, order) = (warp.index, warp.pc, Order::Weak);
-    let all = Made { warp, pc, space, kind, flow, order, mask: pieces, addresses, bytes: 16, spread: false };
+    let (warp, live, pc, order) = (warp.index, warp.live, warp.pc, Order::Weak);
+    let all = Made { warp, live, pc, space, kind, flow, order, mask: pieces, addresses, bytes: 16, spread: false };
     let Some(observer) = &mut core.observer else { return Ok(()) };
     observer.count(core.grid, &all);
     if !observer.races() {
@@ -149,8 +152,8 @@ pub fn lands(
     bytes: u64,
     recorded: bool,
 ) -> Outcome {
-    let (space, kind, flow, order) = (Space::Shared, Kind::Write, Some(Flow::Store), Order::Weak);
-    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
+    let (space, kind, flow, order, live) = (Space::Shared, Kind::Write, Some(Flow::Store), Order::Weak, u32::MAX);
+    let made = Made { warp, live, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
     if recorded {
         return observe(core, &made, UNKNOWN);
     }
@@ -172,16 +175,17 @@ pub fn atomic(
     addresses: &[u64; 32],
     bytes: u64,
 ) -> Outcome {
-    let (warp, pc, kind, flow) = (warp.index, warp.pc, Kind::Update, Some(Flow::Atomic));
-    let made = Made { warp, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
+    let (warp, live, pc, kind, flow) = (warp.index, warp.live, warp.pc, Kind::Update, Some(Flow::Atomic));
+    let made = Made { warp, live, pc, space, kind, flow, order, mask, addresses, bytes, spread: false };
     observe(core, &made, &|lane, _| (u32::from(kept >> lane & 1 == 0), 0))
 }
 
-/// A warp arrives at a barrier; if it `waits`, with all its lanes.
+/// The lanes of `mask` arrive at a barrier; if the warp `waits`, all of them.
 #[inline(always)]
-pub fn barrier_arrives(core: &mut Core<'_>, warp: &Warp, barrier: u32, waits: bool) {
+pub fn barrier_arrives(core: &mut Core<'_>, warp: &Warp, mask: u32, barrier: u32, waits: bool) {
     if let Some(observer) = &mut core.observer {
-        observer.order(|clock| clock.arrive(warp.index, barrier, waits));
+        let lanes = Lanes { mask, live: warp.live };
+        observer.order(|clock| clock.arrive(warp.index, lanes, barrier, waits));
     }
 }
 
@@ -227,8 +231,9 @@ pub fn diverges(core: &mut Core<'_>) {
 
 /// `membar`, `fence` of a scope: 0 block, 2 device, 3 system.
 #[inline(always)]
-pub fn fence(core: &mut Core<'_>, warp: &Warp, scope: u64) {
+pub fn fence(core: &mut Core<'_>, warp: &Warp, mask: u32, scope: u64) {
     if let Some(observer) = &mut core.observer {
-        observer.order(|clock| clock.fence(warp.index, scope >= 2));
+        let lanes = Lanes { mask, live: warp.live };
+        observer.order(|clock| clock.fence(warp.index, lanes, scope >= 2));
     }
 }

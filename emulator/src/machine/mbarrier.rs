@@ -16,7 +16,7 @@ use super::warp::Warp;
 use super::{bulk, copy};
 use crate::count::traffic::Flow;
 use crate::decode::op::{self, Op};
-use crate::watch::clock::Knowledge;
+use crate::watch::clock::{Knowledge, Lanes};
 use crate::watch::race::Kind;
 use crate::watch::{FindingKind, Space};
 
@@ -58,7 +58,7 @@ unsafe fn run_at(
     let places = unsafe { locate(core, &region, addresses, mask, 8, 8, need, "uses an mbarrier in")? };
     let knowledge = match how.what {
         What::Arrive | What::ArriveDrop | What::ExpectArrive | What::CopyArrive if !how.relaxed => {
-            released(core, warp.index)
+            released(core, warp.index, Lanes { mask, live: warp.live })
         }
         _ => Knowledge::default(),
     };
@@ -75,7 +75,7 @@ unsafe fn run_at(
         };
         // SAFETY: located above.
         let holds = unsafe { places[lane as usize].cast::<u64>().read_unaligned() };
-        let (token, done) = one(core, warp.index, how, lane, address, operand, holds, &knowledge)?;
+        let (token, done) = one(core, (warp.index, warp.live), how, lane, address, operand, holds, &knowledge)?;
         tokens[lane as usize] = token;
         over |= u32::from(done) << lane;
         if let Some(state) = core.mbarriers.states.get(&address) {
@@ -107,15 +107,16 @@ unsafe fn run_at(
     }
     let Some(observer) = &mut core.observer else { return Ok(()) };
     let (index, pc, space, flow) = (warp.index, warp.pc, Space::Shared, Some(flow));
-    let made = Made { warp: index, pc, space, kind, flow, order, mask, addresses, bytes: 8, spread: false };
+    let made =
+        Made { warp: index, live: warp.live, pc, space, kind, flow, order, mask, addresses, bytes: 8, spread: false };
     observer.access(core.grid, &made, &|_, _| (0, 1))
 }
 
-/// What a warp hands on now.
-pub fn released(core: &mut Core<'_>, warp: u32) -> Knowledge {
+/// What lanes hand on now.
+pub fn released(core: &mut Core<'_>, warp: u32, lanes: Lanes) -> Knowledge {
     let mut knowledge = None;
     if let Some(observer) = &mut core.observer {
-        observer.order(|clock| [knowledge, _] = clock.released(warp, true, false));
+        observer.order(|clock| [knowledge, _] = clock.released(warp, lanes, true, false));
     }
     knowledge.unwrap_or_default()
 }
@@ -123,7 +124,7 @@ pub fn released(core: &mut Core<'_>, warp: u32) -> Knowledge {
 /// One lane's part: the state before it, and of a wait, whether the phase is over.
 fn one(
     core: &mut Core<'_>,
-    warp: u32,
+    (warp, live): (u32, u32),
     how: How,
     lane: u32,
     address: u64,
@@ -199,7 +200,8 @@ fn one(
                 && let Some(observer) = &mut core.observer
             {
                 let completed = &state.completed;
-                observer.order(|clock| clock.acquire(warp, completed, true));
+                let lanes = Lanes { mask: 1 << lane, live };
+                observer.order(|clock| clock.acquire(warp, lanes, completed, true));
             }
             return Ok((token, over));
         }

@@ -9,7 +9,7 @@ use crate::count::traffic::{Flow, Traffic};
 use crate::decode::op::Op;
 use crate::memory::View;
 use crate::settings::{Findings, Settings, Watch};
-use crate::watch::clock::BlockClock;
+use crate::watch::clock::{BlockClock, Lanes};
 use crate::watch::global::GlobalRaces;
 use crate::watch::order::{Releases, Strong};
 use crate::watch::race::{Access, Conflict, Kind, Stored};
@@ -80,6 +80,8 @@ pub struct Made<'a> {
     pub order: Order,
     /// Active lanes.
     pub mask: u32,
+    /// Lanes of the warp that have not exited.
+    pub live: u32,
     /// Their addresses.
     pub addresses: &'a [u64; 32],
     /// Bytes of each lane.
@@ -240,14 +242,15 @@ impl BlockRaces {
     /// Releases and acquisitions of the lanes of a strong access, once for each address.
     #[cold]
     fn order(&mut self, grid: &Grid<'_>, made: &Made<'_>, shared: bool, kind: Kind, mask: u32) {
-        let mut last = None;
-        for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
-            let address = made.addresses[lane];
-            if last.replace(address) == Some(address) {
-                continue;
-            }
+        let mut rest = mask;
+        while rest != 0 {
+            let address = made.addresses[rest.trailing_zeros() as usize];
+            let same = (0..32).filter(|lane| rest >> lane & 1 != 0 && made.addresses[*lane] == address);
+            let same = same.fold(0, |lanes, lane| lanes | 1u32 << lane);
+            rest &= !same;
             let strong = Strong {
                 warp: made.warp,
+                lanes: Lanes { mask: same, live: made.live },
                 address,
                 reads: kind != Kind::Write,
                 writes: kind != Kind::Read,

@@ -2,72 +2,17 @@
 //!
 //! A block counts ticks; every event that orders something (barrier, `bar.warp.sync`, fence, release) is one. A warp
 //! knows, of every warp of its block, the tick before which all that it did comes before what this warp does now; of
-//! other blocks it knows what it has acquired.
+//! other blocks it knows what it has acquired. What one lane does orders that lane: it hands on what it has done itself and
+//! what its whole warp knew, and what it learns the others know when they have met it.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use super::known::{Foreign, Knowledge, Known, Lanes, Warps, block_bit};
+use super::known::{Partly, join_foreign};
 use super::tag::{Scope, TICK_LIMIT, Tag};
 
-/// For each warp of a block: all that it did at ticks below is known.
-pub type Known = [u32; 32];
-
-/// What is known of other blocks.
-#[derive(Clone, Debug, Default)]
-pub struct Foreign {
-    /// By block.
-    pub blocks: HashMap<u32, Arc<Known>>,
-    /// The number of the latest release in it.
-    pub latest: u32,
-    /// The blocks, as [`block_bit`]s.
-    pub bits: u64,
-}
-
-/// What stands for a block in a set of them that has room for 64; others share its bit.
-pub fn block_bit(block: u32) -> u64 {
-    1 << (block % 64)
-}
-
-/// Something that one side released and another may acquire.
-#[derive(Clone, Debug, Default)]
-pub struct Knowledge {
-    /// Of the releasing block.
-    pub own: Option<Arc<Known>>,
-    /// Of all others.
-    pub foreign: Option<Arc<Foreign>>,
-}
-
-/// What is known of a record that reaches to its block: of whose accesses it was made, and when the first of them was.
-/// The last of them is the record's own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Warps {
-    /// The warps, a bit for each.
-    pub mask: u32,
-    /// The tick of the oldest.
-    pub since: u32,
-}
-
-impl Warps {
-    /// As one number.
-    pub fn pack(self) -> u64 {
-        u64::from(self.mask) << 32 | u64::from(self.since)
-    }
-
-    /// From a number.
-    pub fn unpack(bits: u64) -> Warps {
-        Warps { mask: (bits >> 32) as u32, since: bits as u32 }
-    }
-
-    /// Whether who knows the warps up to the ticks of `known` may know all of it. Of the last access it is known for
-    /// sure; of the others only that they came between [`Warps::since`] and the last, and the doubt is in their favour.
-    fn are_known(self, last: Tag, known: &Known, except: Option<u32>) -> bool {
-        let fine = |warp: u32| {
-            let tick = if warp == last.warp() { last.tick() } else { self.since };
-            tick < known[warp as usize]
-        };
-        (0..32).filter(|warp| self.mask >> warp & 1 != 0 && Some(*warp) != except).all(fine)
-    }
-}
+/// Of the lanes of a warp that have met: up to which tick each knows each other.
+type Met = [[u32; 32]; 32];
 
 /// The clocks of a block.
 #[derive(Debug)]
@@ -81,7 +26,7 @@ pub struct BlockClock {
     horizon: [u32; 32],
     foreign: Vec<Option<Arc<Foreign>>>,
     /// Of warps of which only some lanes have met: what each lane knows of each other.
-    lanes: Vec<Option<Box<[Known; 32]>>>,
+    lanes: Vec<Option<Box<Met>>>,
     /// What warps have done that have exited: it comes before whatever a later barrier lets go on.
     exited: Knowledge,
     /// Warps that wait at each barrier.
@@ -91,8 +36,12 @@ pub struct BlockClock {
     completed: [Handed; 16],
     /// What is known to each warp to lie before some fence, its own or one that a barrier has put before it.
     fenced: Vec<Fenced>,
-    /// What each warp has read that it will know after its next fence.
-    pending: Vec<Knowledge>,
+    /// Lanes that have fenced since their warp last met.
+    unmet: Vec<u32>,
+    /// What some lanes of each warp know, and the others do not.
+    partly: Vec<Partly>,
+    /// What lanes of each warp have read that they will know after their next fence.
+    pending: Vec<Partly>,
 }
 
 /// What lies before a fence, for the block and for the device.
@@ -115,53 +64,6 @@ fn join_fenced(into: &mut Fenced, from: &Fenced) {
     }
 }
 
-fn join(into: &mut Known, from: &Known) {
-    for (a, b) in into.iter_mut().zip(from) {
-        *a = (*a).max(*b);
-    }
-}
-
-/// Adds foreign knowledge; shared until the two differ.
-fn join_foreign(into: &mut Option<Arc<Foreign>>, from: &Option<Arc<Foreign>>) {
-    match (into.as_mut(), from) {
-        (_, None) => {}
-        (None, Some(_)) => into.clone_from(from),
-        (Some(a), Some(b)) if Arc::ptr_eq(a, b) => {}
-        (Some(a), Some(b)) => {
-            let a = Arc::make_mut(a);
-            a.latest = a.latest.max(b.latest);
-            for (block, known) in &b.blocks {
-                a.add(*block, known);
-            }
-        }
-    }
-}
-
-impl Foreign {
-    /// Adds what is known of a block.
-    pub fn add(&mut self, block: u32, known: &Arc<Known>) {
-        self.bits |= block_bit(block);
-        match self.blocks.get_mut(&block) {
-            None => drop(self.blocks.insert(block, known.clone())),
-            Some(old) if Arc::ptr_eq(old, known) => {}
-            Some(old) => join(Arc::make_mut(old), known),
-        }
-    }
-}
-
-impl Knowledge {
-    /// Adds other knowledge of the same block.
-    pub fn join(&mut self, other: &Knowledge) {
-        match (&mut self.own, &other.own) {
-            (_, None) => {}
-            (None, own) => self.own.clone_from(own),
-            (Some(a), Some(b)) if Arc::ptr_eq(a, b) => {}
-            (Some(a), Some(b)) => join(Arc::make_mut(a), b),
-        }
-        join_foreign(&mut self.foreign, &other.foreign);
-    }
-}
-
 impl BlockClock {
     /// A block that begins.
     pub fn new(block: u32, warps: u32) -> Self {
@@ -170,7 +72,7 @@ impl BlockClock {
             block,
             warps,
             tick: 1,
-            known: vec![[0; 32]; warps],
+            known: vec![Known::default(); warps],
             horizon: [0; 32],
             foreign: vec![None; warps],
             lanes: vec![None; warps],
@@ -179,7 +81,9 @@ impl BlockClock {
             arrived: Default::default(),
             completed: Default::default(),
             fenced: vec![[None, None]; warps],
-            pending: vec![Knowledge::default(); warps],
+            unmet: vec![0; warps],
+            partly: vec![Partly::default(); warps],
+            pending: vec![Partly::default(); warps],
         }
     }
 
@@ -208,21 +112,64 @@ impl BlockClock {
 
     fn learn(&mut self, warp: usize, knowledge: &Knowledge) {
         if let Some(own) = &knowledge.own {
-            join(&mut self.known[warp], own);
+            self.known[warp].join(own);
             self.set_horizon(warp);
         }
         join_foreign(&mut self.foreign[warp], &knowledge.foreign);
     }
 
     fn set_horizon(&mut self, warp: usize) {
-        self.horizon[warp] = self.known[warp][..self.warps].iter().copied().min().unwrap_or(0);
+        self.horizon[warp] = self.known[warp].warps[..self.warps].iter().copied().min().unwrap_or(0);
     }
 
-    /// What the warp knows and has done up to now.
-    fn now(&self, warp: usize) -> Knowledge {
-        let mut own = self.known[warp];
-        own[warp] = self.tick + 1;
-        Knowledge { own: Some(Arc::new(own)), foreign: self.foreign[warp].clone() }
+    /// Lanes learn something. The others will when they meet them.
+    fn teach(&mut self, warp: usize, lanes: Lanes, knowledge: &Knowledge) {
+        if lanes.are_all() {
+            return self.learn(warp, knowledge);
+        }
+        self.partly[warp].add(lanes.mask, knowledge);
+        if (Lanes { mask: self.partly[warp].mask, ..lanes }).are_all() {
+            self.share(warp);
+        }
+    }
+
+    /// What some lanes of a warp know, all know now.
+    fn share(&mut self, warp: usize) {
+        if self.partly[warp].mask != 0 {
+            let partly = std::mem::take(&mut self.partly[warp]);
+            self.learn(warp, &partly.what);
+        }
+    }
+
+    /// What the lanes know, without what they have done themselves.
+    fn known_to(&self, warp: usize, lanes: Lanes) -> Knowledge {
+        let mut knowledge =
+            Knowledge { own: Some(Arc::new(self.known[warp].clone())), foreign: self.foreign[warp].clone() };
+        if self.partly[warp].mask & lanes.mask != 0 {
+            knowledge.join(&self.partly[warp].what);
+        }
+        knowledge
+    }
+
+    /// What the lanes know and have done up to now.
+    fn now(&self, warp: usize, lanes: Lanes) -> Knowledge {
+        let mut knowledge = self.known_to(warp, lanes);
+        if let Some(own) = &mut knowledge.own {
+            Arc::make_mut(own).add(warp, lanes, self.tick + 1);
+        }
+        knowledge
+    }
+
+    /// All that live of a warp have met.
+    fn all_meet(&mut self, warp: usize) {
+        self.share(warp);
+        self.lanes[warp] = None;
+        self.unmet[warp] = 0;
+        for knowledge in self.fenced[warp].iter_mut().flatten() {
+            if let Some(own) = &mut knowledge.own {
+                Arc::make_mut(own).settle(warp);
+            }
+        }
     }
 
     /// The lanes of `mask` have met at `bar.warp.sync`; `live` are those of the warp that have not exited.
@@ -230,21 +177,26 @@ impl BlockClock {
         self.advance();
         let (tick, index) = (self.tick, warp as usize);
         if live & !mask == 0 {
-            self.known[index][index] = tick;
-            self.lanes[index] = None;
+            self.known[index].warps[index] = tick;
+            self.all_meet(index);
             return self.set_horizon(index);
+        }
+        if self.partly[index].mask & mask != 0 {
+            self.partly[index].mask |= mask;
         }
         let lanes = self.lanes[index].get_or_insert_with(|| Box::new([[0; 32]; 32]));
         let members = || (0..32usize).filter(|lane| mask >> lane & 1 != 0);
         let mut union = [0; 32];
-        members().for_each(|lane| join(&mut union, &lanes[lane]));
+        for (of, most) in union.iter_mut().enumerate() {
+            *most = members().map(|lane| lanes[lane][of]).max().unwrap_or(0);
+        }
         members().for_each(|lane| union[lane] = tick);
         members().for_each(|lane| lanes[lane] = union);
     }
 
-    /// A warp arrives at a barrier. If all its lanes wait there, it does nothing more until the barrier completes.
-    pub fn arrive(&mut self, warp: u32, barrier: u32, waits: bool) {
-        let knowledge = self.now(warp as usize);
+    /// Lanes of a warp arrive at a barrier. If all of them wait there, it does nothing more until the barrier completes.
+    pub fn arrive(&mut self, warp: u32, lanes: Lanes, barrier: u32, waits: bool) {
+        let knowledge = self.now(warp as usize, lanes);
         let arrived = &mut self.arrived[barrier as usize];
         arrived.all.join(&knowledge);
         join_fenced(&mut arrived.fenced, &self.fenced[warp as usize]);
@@ -264,7 +216,7 @@ impl BlockClock {
         if let Some(own) = &mut arrived.all.own {
             // Others may have moved the clock since these arrived; they have done nothing since.
             let own = Arc::make_mut(own);
-            (0..self.warps).filter(|warp| waiting >> warp & 1 != 0).for_each(|warp| own[warp] = self.tick);
+            (0..self.warps).filter(|warp| waiting >> warp & 1 != 0).for_each(|warp| own.warps[warp] = self.tick);
         }
         let completed = &mut self.completed[barrier as usize];
         completed.all.join(&arrived.all);
@@ -276,9 +228,9 @@ impl BlockClock {
 
     /// All lanes of a warp have exited: nothing it did can come later than anything.
     pub fn exit(&mut self, warp: u32) {
-        let mut knowledge = self.now(warp as usize);
+        let mut knowledge = self.now(warp as usize, Lanes::ALL);
         if let Some(own) = &mut knowledge.own {
-            Arc::make_mut(own)[warp as usize] = u32::MAX;
+            Arc::make_mut(own).warps[warp as usize] = u32::MAX;
         }
         self.exited.join(&knowledge);
     }
@@ -288,104 +240,128 @@ impl BlockClock {
         let completed = self.completed[barrier as usize].clone();
         self.learn(warp as usize, &completed.all);
         join_fenced(&mut self.fenced[warp as usize], &completed.fenced);
-        self.take_pending(warp as usize);
-        self.lanes[warp as usize] = None;
+        self.take_pending(warp as usize, Lanes::ALL);
+        self.all_meet(warp as usize);
     }
 
     /// `membar`, `fence`: for the block alone, or for the device.
-    pub fn fence(&mut self, warp: u32, device: bool) {
+    pub fn fence(&mut self, warp: u32, lanes: Lanes, device: bool) {
         let index = warp as usize;
-        self.take_pending(index);
-        let now = self.now(index);
-        if device {
-            self.fenced[index][1] = Some(now.clone());
+        self.take_pending(index, lanes);
+        let mut now = self.known_to(index, lanes);
+        // What each lane did lies before its own fence, and nobody else's before they have met.
+        let each = if lanes.are_all() { u32::MAX } else { lanes.mask };
+        if let Some(own) = &mut now.own {
+            Arc::make_mut(own).add_lanes(index, each, self.tick + 1);
         }
-        self.fenced[index][0] = Some(now);
+        self.unmet[index] |= lanes.mask;
+        let new = [Some(now.clone()), device.then_some(now)];
+        join_fenced(&mut self.fenced[index], &new);
         self.advance();
     }
 
-    fn take_pending(&mut self, warp: usize) {
-        let pending = std::mem::take(&mut self.pending[warp]);
-        self.learn(warp, &pending);
+    fn take_pending(&mut self, warp: usize, lanes: Lanes) {
+        let mask = self.pending[warp].mask & lanes.mask;
+        if mask == 0 {
+            return;
+        }
+        let pending = self.pending[warp].clone();
+        self.teach(warp, Lanes { mask, ..lanes }, &pending.what);
+        if pending.mask == mask {
+            self.pending[warp] = Partly::default();
+        }
     }
 
-    /// What a strong write of the warp hands on: with `.release` all up to now, else what lies before fences.
+    /// What a strong write of some lanes hands on: with `.release` all up to now, else what lies before fences.
     /// For its block, and for the device.
-    pub fn released(&mut self, warp: u32, release: bool, device: bool) -> Fenced {
+    pub fn released(&mut self, warp: u32, lanes: Lanes, release: bool, device: bool) -> Fenced {
         let index = warp as usize;
-        if !release {
-            return self.fenced[index].clone();
+        if release {
+            let now = self.now(index, lanes);
+            self.advance();
+            return [Some(now.clone()), device.then_some(now)];
         }
-        let now = self.now(index);
-        self.advance();
-        [Some(now.clone()), device.then_some(now)]
+        let mut fenced = self.fenced[index].clone();
+        let others = self.unmet[index] & !lanes.mask;
+        if others != 0 {
+            let known = fenced.iter_mut().flatten().flat_map(|knowledge| &mut knowledge.own);
+            known.for_each(|own| Arc::make_mut(own).drop_lanes(index, others));
+        }
+        fenced
     }
 
-    /// The warp reads something released: known at once, or after its next fence.
-    pub fn acquire(&mut self, warp: u32, knowledge: &Knowledge, at_once: bool) {
+    /// Lanes of the warp read something released: known at once, or after their next fence.
+    pub fn acquire(&mut self, warp: u32, lanes: Lanes, knowledge: &Knowledge, at_once: bool) {
         if at_once {
-            self.learn(warp as usize, knowledge);
+            self.teach(warp as usize, lanes, knowledge);
         } else {
-            self.pending[warp as usize].join(knowledge);
+            self.pending[warp as usize].add(lanes.mask, knowledge);
         }
     }
 
-    /// Whether some lanes of the warp, not all, have met since the last barrier.
+    /// Whether some lanes of the warp, not all, have met or learnt something since the last barrier.
     #[inline(always)]
     pub fn has_met_partly(&self, warp: u32) -> bool {
-        self.lanes[warp as usize].is_some()
+        self.lanes[warp as usize].is_some() || self.partly[warp as usize].mask != 0
     }
 
-    /// What the warp knows of each: all that it did before this tick comes before what this warp does now.
+    /// What all lanes of the warp know.
     #[inline(always)]
     pub fn known(&self, warp: u32) -> &Known {
         &self.known[warp as usize]
     }
 
     /// Whether what a record of this block stands for comes before what a lane does now, which is `alone` or the first of
-    /// several. `warps` says more of a record that reaches to the block.
-    pub fn is_ordered(&self, warp: u32, lane: u32, alone: bool, tag: Tag, warps: Warps) -> bool {
+    /// those of `mask`. `warps` says more of a record that reaches to the block.
+    pub fn is_ordered(&self, warp: u32, lane: u32, alone: bool, mask: u32, tag: Tag, warps: Warps) -> bool {
         let (tick, index) = (tag.tick(), warp as usize);
         if tick < self.horizon[index] || tick > self.tick {
             return true;
         }
+        if self.is_ordered_by(&self.known[index], warp, lane, alone, tag, warps) {
+            return true;
+        }
+        let Some(own) = self.partly[index].of(mask).and_then(|what| what.own.as_ref()) else { return false };
+        let mut known = self.known[index].clone();
+        known.join(own);
+        self.is_ordered_by(&known, warp, lane, alone, tag, warps)
+    }
+
+    fn is_ordered_by(&self, known: &Known, warp: u32, lane: u32, alone: bool, tag: Tag, warps: Warps) -> bool {
+        let (tick, met) = (tag.tick(), self.lanes[warp as usize].as_ref());
         match tag.scope() {
             Scope::Thread if alone && tag.thread() == warp * 32 + lane => true,
             Scope::Thread if tag.warp() == warp => {
-                let met =
-                    self.lanes[index].as_ref().map_or(0, |lanes| lanes[lane as usize][tag.thread() as usize % 32]);
-                tick < self.known[index][index] || tick < met
+                let met = met.map_or(0, |lanes| lanes[lane as usize][tag.thread() as usize % 32]);
+                known.covers(tag) || tick < met
             }
             Scope::Warp if tag.warp() == warp => {
                 // Several lanes, not known which: those of the last partial meeting cover it if it knows all of them.
-                let met = self.lanes[index]
-                    .as_ref()
-                    .map_or(0, |lanes| lanes[lane as usize].iter().copied().min().unwrap_or(0));
-                tick < self.known[index][index] || tick < met
+                let met = met.map_or(0, |lanes| lanes[lane as usize].iter().copied().min().unwrap_or(0));
+                known.covers(tag) || tick < met
             }
-            Scope::Thread | Scope::Warp => tick < self.known[index][tag.warp() as usize],
+            Scope::Thread | Scope::Warp => known.covers(tag),
             Scope::Block => {
                 // Of one's own warp: only whether another lane was the last.
                 let mate = tag.warp() == warp && tag.thread() != warp * 32 + lane;
-                (!mate || self.is_ordered(warp, lane, alone, tag.of_last(), warps))
-                    && warps.are_known(tag, &self.known[index], Some(warp))
+                (!mate || self.is_ordered_by(known, warp, lane, alone, tag.of_last(), warps))
+                    && warps.are_known(tag, known, Some(warp))
             }
             Scope::Grid => false,
         }
     }
 
-    /// Whether what a record of another block stands for comes before what the warp does now.
-    pub fn knows_foreign(&self, warp: u32, block: u32, tag: Tag, warps: Warps) -> bool {
-        let Some(foreign) = &self.foreign[warp as usize] else { return false };
+    /// Whether what a record of another block stands for comes before what the lanes of `mask` do now.
+    pub fn knows_foreign(&self, warp: u32, mask: u32, block: u32, tag: Tag, warps: Warps) -> bool {
+        let all = self.foreign[warp as usize].as_deref();
+        let some = self.partly[warp as usize].of(mask).and_then(|what| what.foreign.as_deref());
         if tag.scope() == Scope::Grid {
-            // It must have heard from each block, and since the last of them was there.
+            // They must have heard from each block, and since the last of them was there.
             let others = warps.pack() & !block_bit(self.block);
-            return foreign.latest > tag.tick() && others & !foreign.bits == 0;
+            let both = || all.into_iter().chain(some);
+            return both().any(|foreign| foreign.latest > tag.tick())
+                && others & !both().fold(0, |bits, foreign| bits | foreign.bits) == 0;
         }
-        let warps = match tag.scope() {
-            Scope::Block => warps,
-            _ => Warps { mask: 1 << tag.warp(), since: tag.tick() },
-        };
-        foreign.blocks.get(&block).is_some_and(|known| warps.are_known(tag, known, None))
+        all.into_iter().chain(some).any(|foreign| foreign.covers(block, tag, warps))
     }
 }

@@ -1,6 +1,6 @@
 //! Releases and acquisitions: how flags, tickets and locks order what different threads do.
 //!
-//! A strong write (atomic, volatile, `.relaxed` and stronger) after a fence hands on what its warp knew at the fence; a
+//! A strong write (atomic, volatile, `.relaxed` and stronger) after a fence hands on what its lane knew at the fence; a
 //! `.release` hands on all up to now. A read-modify-write keeps what earlier ones handed on. Whoever reads it knows it:
 //! at once with `.acquire` or by a read-modify-write, else after the next fence or barrier. (By the letter of the memory
 //! model a relaxed read-modify-write acquires nothing without a fence either; but kernels in NVIDIA's own samples go on
@@ -9,13 +9,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::clock::{BlockClock, Foreign, Knowledge, Known};
+use super::clock::{BlockClock, Foreign, Knowledge, Known, Lanes};
 
 /// A strong access of one address.
 #[derive(Clone, Copy, Debug)]
 pub struct Strong {
     /// The warp.
     pub warp: u32,
+    /// Those of its lanes that make it.
+    pub lanes: Lanes,
     /// The address.
     pub address: u64,
     /// Whether it reads.
@@ -60,12 +62,12 @@ impl Releases {
             let own = location.device.blocks.get(&clock.block).cloned();
             let foreign = access.device.then(|| location.device.clone());
             knowledge.join(&Knowledge { own, foreign });
-            clock.acquire(access.warp, &knowledge, access.acquire || access.writes);
+            clock.acquire(access.warp, access.lanes, &knowledge, access.acquire || access.writes);
         }
         if !access.writes {
             return;
         }
-        let [block, device] = clock.released(access.warp, access.release, access.device);
+        let [block, device] = clock.released(access.warp, access.lanes, access.release, access.device);
         if !access.reads {
             self.locations.remove(&access.address);
         }

@@ -71,7 +71,7 @@ impl<'a> Quick<'a> {
     #[inline(always)]
     fn is_ordered(&self, record: Tag, group: &Group) -> bool {
         record.0 < self.settled
-            || record.scope() <= Scope::Warp && record.tick() < self.known[record.warp() as usize]
+            || record.scope() <= Scope::Warp && record.tick() < self.known.warps[record.warp() as usize]
             || self.is_own(record, group)
     }
 
@@ -103,7 +103,7 @@ impl<'a> Quick<'a> {
         match read.scope() {
             Scope::Thread if self.is_own(read, group) => Step::Put(new | u64::from(read.bytes())),
             Scope::Thread | Scope::Warp if self.partly && read.warp() == self.warp => Step::Unclear,
-            Scope::Thread | Scope::Warp if read.tick() < self.known[read.warp() as usize] => Step::Put(new),
+            Scope::Thread | Scope::Warp if read.tick() < self.known.warps[read.warp() as usize] => Step::Put(new),
             _ if !whole => Step::Unclear,
             Scope::Thread | Scope::Warp if read.warp() == self.warp => Step::Put(widened(new, Scope::Warp)),
             Scope::Thread | Scope::Warp => {
@@ -220,7 +220,7 @@ impl<'a> Quick<'a> {
             return true;
         }
         let other = first.warp();
-        if !one || written || other == self.warp || first.tick() < self.known[other as usize] {
+        if !one || written || other == self.warp || first.tick() < self.known.warps[other as usize] {
             return false;
         }
         warps.fill(Warps { mask: 1 << self.warp | 1 << other, since: first.tick() }.pack());

@@ -124,11 +124,20 @@ impl Judge<'_, '_> {
         if tag.is_empty() {
             true
         } else if tag.scope() == Scope::Grid || block != self.clock.block {
-            self.clock.knows_foreign(self.access.warp, block, tag, warps)
+            self.clock.knows_foreign(self.access.warp, self.lanes(), block, tag, warps)
         } else {
             // Of several lanes that read the same bytes, at most one is the thread of the record.
             let alone = !self.group.several || self.group.mixed;
-            self.clock.is_ordered(self.access.warp, self.group.lane, alone, tag, warps)
+            self.clock.is_ordered(self.access.warp, self.group.lane, alone, self.lanes(), tag, warps)
+        }
+    }
+
+    /// The lanes that the group may consist of.
+    fn lanes(&self) -> u32 {
+        match (self.group.several, self.access.spread) {
+            (false, _) => 1 << self.group.lane,
+            (true, false) => self.access.mask,
+            (true, true) => u32::MAX,
         }
     }
 

@@ -219,6 +219,8 @@ pub fn arrivals() -> Job {
     job.launch("hand_over", 1, 64, args![items, handed, 7i32]);
     let (x, y) = (job.buffer(&words(512)), job.output::<i32>(512));
     job.launch("tiles", 1, 64, args![x, y, 512i32]);
+    let (parts, sum) = (job.buffer(&units(3 * 64)), job.output::<f32>(1));
+    job.launch("alone", 1, 32, args![parts, sum, 3i32]);
     job
 }
 
@@ -235,6 +237,14 @@ pub fn locks() -> Job {
     job.launch("sum_under_lock", 4, 64, args![x, total, visits]);
     let (data, flag, copies) = (job.output::<i32>(100), job.buffer(&[0i32]), job.output::<i32>(300));
     job.launch("publish", 4, 64, args![100i32, data, flag, copies]);
+    job
+}
+
+/// Blocks of one warp, of which one lane signals for the others.
+pub fn locks_of_warps() -> Job {
+    let mut job = Job::new();
+    let (data, flag, copies) = (job.output::<i32>(32), job.buffer(&[0i32]), job.output::<i32>(96));
+    job.launch("publish", 4, 32, args![32i32, data, flag, copies]);
     job
 }
 

@@ -232,6 +232,12 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[Race], &["= data[i]", "data[i] = i * i"]);
     "flag set before all have written": "locks.cu" "publish" ["__threadfence();\n        __syncthreads();" => "__threadfence();"] locks
         Found(TOO_EARLY, &["= data[i]", "data[i] = i * i"]);
+    "flag set by one lane before its warp has written": "locks.cu" "publish" ["__threadfence();\n        __syncthreads();" => "__threadfence();"] locks_of_warps
+        Found(&[Race], &["= data[i]", "data[i] = i * i"]);
+    "data read before all know of the flag": "locks.cu" "publish" ["}\n        __syncthreads();" => "}"] locks
+        Found(TOO_EARLY, &["= data[i]", "data[i] = i * i"]);
+    "data read by lanes that have not met the one that knows": "locks.cu" "publish" ["}\n        __syncthreads();" => "}"] locks_of_warps
+        Found(&[Race], &["= data[i]", "data[i] = i * i"]);
     "flag never set": "locks.cu" "publish" ["atomicExch(flag, 1);" => ""] locks
         Found(NEVER_ENDS, &["while (atomicAdd(flag", "__syncthreads"]);
 
@@ -254,6 +260,8 @@ pub const FAULTS: &[Fault] = faults! {
 
     "tile used before its copies have arrived": "arrivals.cu" "tiles" ["arrived.arrive_and_wait();" => "(void)arrived.arrive();"] arrivals
         Found(TOO_EARLY_COPY, &["= tile[255 - i] + 1"]);
+    "own copy used before it has arrived": "arrivals.cu" "alone" ["landed.arrive_and_wait();" => "(void)landed.arrive();"] arrivals
+        Found(TOO_EARLY_COPY, &["total += part[j]", "cuda::memcpy_async(part"]);
     "buffer used before it is filled": "arrivals.cu" "hand_over" ["filled[i % 2].arrive_and_wait();" => "(void)filled[i % 2].arrive();"] arrivals
         Found(TOO_EARLY, &["buffer[i % 2][lane] =", "2 * buffer[i % 2]"]);
     "stage used before its copies have landed": "stages.cu" "staged" ["pipeline.consumer_wait();" => ""] stages

@@ -58,6 +58,26 @@ fn an_arrival_releases_and_a_wait_acquires() {
 }
 
 #[test]
+fn a_lane_arrives_and_waits_for_itself() {
+    // One arrival stands for warp 0, or one wait for warp 1: if their lanes have met.
+    let body = |meet: &str, met: &str| {
+        let store =
+            "st.shared.u32 [%r5], 1; bar.sync 0; setp.ge.u32 %p3, %r0, 32; @%p3 bra B; st.shared.u32 [%r5], %r0;";
+        let one =
+            "setp.ne.u32 %p4, %r0, 32; @%p4 bra C; W: mbarrier.test_wait.parity.shared.b64 %p2, [%r4], 0; @!%p2 bra W;";
+        with_barrier(
+            1,
+            &format!(
+                "{store} {meet} @!%p1 bra E; {ARRIVE} bra E; B: {one} C: {met} {READ} E: st.global.u32 [%rd1], 0;"
+            ),
+        )
+    };
+    finds_nothing(&body("bar.warp.sync -1;", "bar.warp.sync -1;"), 64);
+    finds(&body("", "bar.warp.sync -1;"), 64, FindingKind::Race, "ld.shared");
+    finds(&body("bar.warp.sync -1;", ""), 64, FindingKind::Race, "ld.shared");
+}
+
+#[test]
 fn an_arrival_acquires_nothing() {
     // Warp 0 stores and arrives; warp 1 arrives, does not wait, and reads.
     let body = "st.shared.u32 [%r5], 1; bar.sync 0; setp.lt.u32 %p3, %r0, 32; @%p3 st.shared.u32 [%r5], %r0;";

@@ -186,6 +186,51 @@ fn a_ticket_that_counts_one_block_too_few() {
     }
 }
 
+/// A lane that tells others speaks for itself, and a lane that is told listens for itself.
+#[test]
+fn one_lane_signals_for_its_warp() {
+    // All of warp 0 of block 0 write; lane 0 tells. Lane 0 of block 1 is told; all of them read.
+    let outside = ".global .u32 flag; .global .u32 data[64];";
+    let body = "mov.u64 %rd2, data; mul.wide.u32 %rd3, %r0, 4; add.u64 %rd2, %rd2, %rd3; setp.ne.u32 %p1, %r0, 0;
+        setp.ne.u32 %p2, %r1, 0; @%p2 bra R; st.global.u32 [%rd2], %r0; EACH TELLER @%p1 bra E; ONE STORE bra E;
+        R: @%p1 bra A; W: LOAD setp.eq.u32 %p3, %r5, 0; @%p3 bra W; AFTER A: LISTENER ld.global.u32 %r6, [%rd2]; E:";
+    let exchange = ("atom.global.exch.b32 %r5, [flag], 1;", "atom.global.add.u32 %r5, [flag], 0;");
+    let volatile = ("st.volatile.global.u32 [flag], 1;", "ld.volatile.global.u32 %r5, [flag];");
+    let strong = ("st.release.gpu.global.u32 [flag], 1;", "ld.acquire.gpu.global.u32 %r5, [flag];");
+    let (warp, block, fence) = ("bar.warp.sync -1;", "bar.sync 0;", "membar.gl;");
+    let check = |(store, load): (&str, &str), [each, teller, one, after, listener]: [&str; 5], threads, found| {
+        let places = [("EACH", each), ("TELLER", teller), ("ONE", one), ("AFTER", after), ("LISTENER", listener)];
+        let body = places
+            .iter()
+            .fold(body.replace("STORE", store).replace("LOAD", load), |body, (name, text)| body.replace(name, text));
+        in_every_order(outside, &body, 2, threads, found);
+    };
+    for flag in [exchange, volatile, strong] {
+        check(flag, ["", warp, fence, fence, warp], 32, false);
+        check(flag, ["", block, fence, fence, block], 64, false);
+        // Not all have written when the one tells; not all have been told when they read.
+        check(flag, ["", "", fence, fence, warp], 32, true);
+        check(flag, ["", warp, fence, fence, ""], 32, true);
+        check(flag, ["", warp, fence, fence, warp], 64, true);
+    }
+    for flag in [exchange, volatile] {
+        // Each fences for itself, and they meet; or they do not.
+        check(flag, [fence, warp, "", fence, warp], 32, false);
+        check(flag, [fence, block, "", fence, block], 64, false);
+        check(flag, [fence, "", "", fence, warp], 32, true);
+    }
+    // What is written after the fences is told by nobody.
+    let late = "membar.gl; bar.warp.sync -1; st.global.u32 [%rd2], 7;";
+    check(exchange, [late, "", fence, fence, warp], 32, true);
+    check(exchange, [late, warp, "", fence, warp], 32, true);
+    check(exchange, [late, warp, fence, fence, warp], 32, false);
+    // One lane by itself needs nobody else.
+    let alone = "mov.u64 %rd2, data; setp.ne.u32 %p1, %r0, 0; @%p1 bra E; setp.ne.u32 %p2, %r1, 0; @%p2 bra W; st.global.u32 [%rd2+4], 1; membar.gl;
+        st.volatile.global.u32 [flag], 1; bra E; W: ld.volatile.global.u32 %r5, [flag]; setp.eq.u32 %p3, %r5, 0; @%p3 bra W; membar.gl;
+        ld.global.u32 %r6, [%rd2+4]; st.global.u32 [%rd2+4], 2; E:";
+    in_every_order(outside, alone, 2, 64, false);
+}
+
 #[test]
 fn a_stage_that_is_given_back_before_the_last_look() {
     // Warp 1 gives the stage back; warp 0 fills it again.

@@ -1,6 +1,6 @@
 //! One block, and its shared memory.
 
-use super::super::clock::BlockClock;
+use super::super::clock::{BlockClock, Lanes};
 use super::super::race::{Access, Conflict, Kind};
 use super::super::shared::SharedRaces;
 use super::super::tag::Strength;
@@ -89,8 +89,8 @@ fn a_barrier_that_one_warp_has_only_arrived_at() {
     let mut s = Stage::new();
     s.access(0, Kind::Write, ALL, 4, |i| 4 * i);
     // The producer arrives, the consumer waits: the consumer may read, the producer may not yet overwrite.
-    s.clock.arrive(0, 3, false);
-    s.clock.arrive(1, 3, true);
+    s.clock.arrive(0, Lanes::ALL, 3, false);
+    s.clock.arrive(1, Lanes::ALL, 3, true);
     s.clock.complete(3, true);
     s.clock.leave(1, 3);
     assert_eq!(s.access(1, Kind::Read, ALL, 4, |i| 4 * i), None);
@@ -105,7 +105,7 @@ fn a_barrier_of_some_warps_orders_those() {
         if third {
             s.access(2, Kind::Read, 1, 4, |_| 0);
         }
-        (0..2).for_each(|warp| s.clock.arrive(warp, 1, true));
+        (0..2).for_each(|warp| s.clock.arrive(warp, Lanes::ALL, 1, true));
         s.clock.complete(1, true);
         (0..2).for_each(|warp| s.clock.leave(warp, 1));
         assert_eq!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some(), third);
@@ -118,7 +118,7 @@ fn none_of_several_readers_is_forgotten() {
         let mut s = Stage { clock: BlockClock::new(0, 4), shared: SharedRaces::new(4096) };
         let readers = [0, 1, 2, 0].into_iter().filter(|warp| third || *warp != 2);
         readers.for_each(|warp| assert_eq!(s.access(warp, Kind::Read, ALL, 4, |i| 4 * i), None));
-        [0, 1, 3].into_iter().for_each(|warp| s.clock.arrive(warp, 1, true));
+        [0, 1, 3].into_iter().for_each(|warp| s.clock.arrive(warp, Lanes::ALL, 1, true));
         s.clock.complete(1, true);
         [0, 1, 3].into_iter().for_each(|warp| s.clock.leave(warp, 1));
         assert_eq!(s.access(3, Kind::Write, ALL, 4, |i| 4 * i).is_some(), third);
@@ -140,11 +140,11 @@ fn words_read_long_ago_do_not_hide_who_reads_now() {
 fn an_exit_orders_nothing_for_a_barrier_of_some_threads() {
     for counted in [false, true] {
         let mut s = Stage::new();
-        s.clock.arrive(1, 1, false);
+        s.clock.arrive(1, Lanes::ALL, 1, false);
         // Warp 1 has arrived, reads once more, and exits.
         s.access(1, Kind::Read, ALL, 4, |i| 4 * i);
         s.clock.exit(1);
-        s.clock.arrive(0, 1, true);
+        s.clock.arrive(0, Lanes::ALL, 1, true);
         s.clock.complete(1, counted);
         s.clock.leave(0, 1);
         assert_eq!(s.access(0, Kind::Write, ALL, 4, |i| 4 * i).is_some(), counted);
@@ -156,11 +156,11 @@ fn clocks_that_move_while_others_wait() {
     // Both warps read a word, one of them after the other has begun to wait and the clock has moved on.
     let mut s = Stage::new();
     s.access(0, Kind::Read, 1, 4, |_| 0);
-    s.clock.arrive(0, 0, true);
+    s.clock.arrive(0, Lanes::ALL, 0, true);
     s.clock.meet(1, ALL, ALL);
     s.access(1, Kind::Read, 1, 4, |_| 0);
     s.clock.meet(1, ALL, ALL);
-    s.clock.arrive(1, 0, true);
+    s.clock.arrive(1, Lanes::ALL, 0, true);
     s.clock.complete(0, false);
     (0..2).for_each(|warp| s.clock.leave(warp, 0));
     assert_eq!(s.access(1, Kind::Write, 1, 4, |_| 0), None);

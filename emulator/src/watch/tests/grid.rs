@@ -1,6 +1,6 @@
 //! Several blocks, and global memory.
 
-use super::super::clock::BlockClock;
+use super::super::clock::{BlockClock, Lanes};
 use super::super::global::GlobalRaces;
 use super::super::order::{Releases, Strong};
 use super::super::race::{Access, Conflict, Kind};
@@ -35,8 +35,16 @@ impl Blocks {
     /// `atomicAdd` on a word, relaxed as CUDA's are.
     fn atomic(&mut self, block: usize, word: u64) -> Option<Conflict> {
         let address = (1 << 20) + 4 * word;
-        let strong =
-            Strong { warp: 0, address, reads: true, writes: true, acquire: false, release: false, device: true };
+        let strong = Strong {
+            warp: 0,
+            lanes: Lanes::ALL,
+            address,
+            reads: true,
+            writes: true,
+            acquire: false,
+            release: false,
+            device: true,
+        };
         self.memory.strong(&mut self.clocks[block], strong);
         self.with(block, Kind::Update, Strength::Device, word)
     }
@@ -44,8 +52,16 @@ impl Blocks {
     /// A volatile load or store of a word.
     fn volatile(&mut self, block: usize, write: bool, word: u64) -> Option<Conflict> {
         let address = (1 << 20) + 4 * word;
-        let strong =
-            Strong { warp: 0, address, reads: !write, writes: write, acquire: false, release: false, device: true };
+        let strong = Strong {
+            warp: 0,
+            lanes: Lanes::ALL,
+            address,
+            reads: !write,
+            writes: write,
+            acquire: false,
+            release: false,
+            device: true,
+        };
         self.memory.strong(&mut self.clocks[block], strong);
         self.with(block, if write { Kind::Write } else { Kind::Read }, Strength::Device, word)
     }
@@ -88,7 +104,7 @@ fn the_last_block_reads_what_all_have_written() {
         for block in 0..4 {
             assert_eq!(b.access(block, Kind::Write, block as u64), None);
             if fences {
-                b.clocks[block].fence(0, true);
+                b.clocks[block].fence(0, Lanes::ALL, true);
             }
             assert_eq!(b.atomic(block, 100), None);
         }
@@ -103,7 +119,7 @@ fn the_last_block_reads_what_all_have_written() {
 fn a_fence_of_the_block_is_none_for_others() {
     let mut b = Blocks::new(2);
     b.access(0, Kind::Write, 0);
-    b.clocks[0].fence(0, false);
+    b.clocks[0].fence(0, Lanes::ALL, false);
     b.atomic(0, 100);
     b.atomic(1, 100);
     assert!(b.access(1, Kind::Read, 0).is_some());
@@ -115,12 +131,12 @@ fn flags_need_a_fence_on_both_sides() {
         let mut b = Blocks::new(2);
         b.access(0, Kind::Write, 0);
         if before {
-            b.clocks[0].fence(0, true);
+            b.clocks[0].fence(0, Lanes::ALL, true);
         }
         assert_eq!(b.volatile(0, true, 100), None);
         assert_eq!(b.volatile(1, false, 100), None);
         if after {
-            b.clocks[1].fence(0, true);
+            b.clocks[1].fence(0, Lanes::ALL, true);
         }
         assert_eq!(b.access(1, Kind::Read, 0).is_none(), before && after);
     }
@@ -139,12 +155,20 @@ fn all_fence_and_then_one_tells() {
         for warp in 0..2 {
             touch(&teller, warp, Kind::Write, warp.into());
             if fences {
-                teller.fence(warp, true);
+                teller.fence(warp, Lanes::ALL, true);
             }
         }
         barrier(&mut teller, 2);
-        let strong =
-            |reads| Strong { warp: 0, address: 8, reads, writes: true, acquire: false, release: false, device: true };
+        let strong = |reads| Strong {
+            warp: 0,
+            lanes: Lanes::ALL,
+            address: 8,
+            reads,
+            writes: true,
+            acquire: false,
+            release: false,
+            device: true,
+        };
         memory.strong(&mut teller, strong(false));
         memory.strong(&mut listener, strong(true));
         let found = (0..2).find_map(|word| touch(&listener, 0, Kind::Read, word));
@@ -157,10 +181,10 @@ fn knowledge_is_handed_on_from_block_to_block() {
     let mut b = Blocks::new(3);
     b.access(0, Kind::Write, 0);
     for (from, to, flag) in [(0, 1, 100), (1, 2, 101)] {
-        b.clocks[from].fence(0, true);
+        b.clocks[from].fence(0, Lanes::ALL, true);
         b.volatile(from, true, flag);
         b.volatile(to, false, flag);
-        b.clocks[to].fence(0, true);
+        b.clocks[to].fence(0, Lanes::ALL, true);
     }
     assert_eq!(b.access(2, Kind::Write, 0), None);
 }
@@ -174,12 +198,12 @@ fn a_grid_barrier_orders_what_all_blocks_read() {
         }
         if barrier {
             for block in 0..3 {
-                b.clocks[block].fence(0, true);
+                b.clocks[block].fence(0, Lanes::ALL, true);
                 b.atomic(block, 100);
             }
             for block in 0..3 {
                 b.volatile(block, false, 100);
-                b.clocks[block].fence(0, true);
+                b.clocks[block].fence(0, Lanes::ALL, true);
             }
         }
         assert_eq!(b.access(1, Kind::Write, 0).is_none(), barrier);
@@ -198,7 +222,7 @@ fn who_has_not_heard_from_all_readers_must_not_write() {
             assert_eq!(b.access(block, Kind::Read, 0), None);
         }
         for block in 1..=told {
-            b.clocks[block].fence(0, true);
+            b.clocks[block].fence(0, Lanes::ALL, true);
             b.atomic(block, 100);
         }
         b.atomic(0, 100);
@@ -208,7 +232,7 @@ fn who_has_not_heard_from_all_readers_must_not_write() {
     let mut b = Blocks::new(5);
     for block in 1..4 {
         assert_eq!(b.access(block, Kind::Read, 0), None);
-        b.clocks[block].fence(0, true);
+        b.clocks[block].fence(0, Lanes::ALL, true);
         b.atomic(block, 100);
     }
     b.atomic(0, 100);
@@ -222,9 +246,17 @@ fn who_has_not_heard_from_all_readers_must_not_write() {
 fn a_store_without_a_fence_ends_what_was_handed_on() {
     let mut releases = Releases::default();
     let (mut a, mut b) = (BlockClock::new(0, 1), BlockClock::new(1, 1));
-    let strong =
-        |reads, writes| Strong { warp: 0, address: 8, reads, writes, acquire: true, release: false, device: true };
-    a.fence(0, true);
+    let strong = |reads, writes| Strong {
+        warp: 0,
+        lanes: Lanes::ALL,
+        address: 8,
+        reads,
+        writes,
+        acquire: true,
+        release: false,
+        device: true,
+    };
+    a.fence(0, Lanes::ALL, true);
     releases.strong(&mut a, strong(false, true));
     assert_eq!(releases.count(), 1);
     releases.strong(&mut b, strong(false, true));

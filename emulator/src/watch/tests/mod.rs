@@ -3,7 +3,7 @@
 mod block;
 mod grid;
 
-use super::clock::BlockClock;
+use super::clock::{BlockClock, Lanes};
 use super::race::{Access, Kind};
 use super::tag::Strength;
 
@@ -18,7 +18,7 @@ fn access(warp: u32, mask: u32, addresses: &[u64; 32], kind: Kind) -> Access<'_>
 
 /// All warps of a block meet at a barrier.
 fn barrier(clock: &mut BlockClock, warps: u32) {
-    (0..warps).for_each(|warp| clock.arrive(warp, 0, true));
+    (0..warps).for_each(|warp| clock.arrive(warp, Lanes::ALL, 0, true));
     clock.complete(0, false);
     (0..warps).for_each(|warp| clock.leave(warp, 0));
 }
