@@ -25,6 +25,10 @@ pub enum Purpose {
     Simulate = 5,
     /// The autoregressive control of the sampler in `evaluate`; index = the channel.
     Control = 6,
+    /// Random labels in place of the data's conditions; index = the window, position = the condition.
+    ConditionLabels = 32,
+    /// Noise of a linear autoregression; index = the sequence, in the order of its timesteps.
+    LinearNoise = 33,
     /// Where the states of the hidden Markov model begin, in `evaluate`; index = the attempt.
     States = 7,
     /// Phases and shifts of surrogates, in `evaluate`; index = the kind of surrogate, and the channel.

@@ -12,6 +12,7 @@ use gpt2meg::model::gpt2::Gpt2;
 use gpt2meg::model::layout::{Init, ParamLayout};
 use gpt2meg::model::network::Generating;
 use gpt2meg::random::{Purpose, keyed, word_at};
+use gpt2meg::train::labels::ConditionLabels;
 use oracle::network::{Shape, Table};
 use oracle::number::Matrix;
 use rand::Rng;
@@ -131,6 +132,7 @@ fn plan(config: &ModelConfig, hop: usize, sampler: Sampler) -> Plan {
         prompt: (0..config.n_channel * n_prompt).map(|_| noise.next_u32() as u8 % config.n_level as u8).collect(),
         prompt_condition: (0..n_prompt).map(|t| (t / 3 % 5) as u16).collect(),
         series: Series::Random { seed: SEED, n_condition: config.n_condition, pause: 2, trial: 3 },
+        labels: ConditionLabels::Data,
         seed: SEED,
         sampler,
     }

@@ -15,6 +15,7 @@ use gpt2meg::tokens::scheme::{Quantiser, Scales, Scheme};
 use gpt2meg::tokens::shard::{ShardMeta, ShardWriter, Split, Tokenization};
 use gpt2meg::train::checkpoint::{self, CheckpointMeta, DataMeta, Moments, Progress};
 use gpt2meg::train::config::TrainingConfig;
+use gpt2meg::train::labels::ConditionLabels;
 use rand::Rng;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -210,13 +211,14 @@ fn by_library(series: Series, prompt_condition: Vec<u16>) -> Vec<Vec<f32>> {
         prompt: (0..N_CHANNEL).flat_map(|c| (0..N_PROMPT).map(move |t| token(c, t))).collect(),
         prompt_condition,
         series,
+        labels: ConditionLabels::Data,
         seed: 5,
         sampler: Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false },
     };
     let mut device = open(DeviceChoice::Cpu, Some(2), |_| ()).unwrap();
     let buffer = device.alloc(Dtype::F32, ParamLayout::new(&config()).len()).unwrap();
     device.upload(buffer, bytemuck::cast_slice(&parameters())).unwrap();
-    let model = Generating::new(&config().into(), buffer);
+    let model = Generating::new(&config().into(), buffer).unwrap();
     let mut generator = Generator::new(plan).unwrap();
     let mut expected = vec![Vec::new(); N_CHANNEL];
     for _ in 0..5 {

@@ -34,6 +34,7 @@ fn of_two_tokenizations_at_once_the_first_stands() {
         scheme: Scheme::PAPER,
         classes: ClassMap::of_labels([], &[]).unwrap(),
         hold,
+        keep_signal: false,
     };
     let (ours, others) = (settings(0.5), settings(0.4));
     let begun = |settings, file: &str, name: &str| {
@@ -134,7 +135,7 @@ fn a_report_that_was_replaced_meanwhile_stays_replaced() {
         write_numbered(&folder.join(name), number);
     }
     let (scheme, prepare, classes) = (Scheme::PAPER, PrepareOptions::default(), ClassMap::of_labels([], &[]).unwrap());
-    let settings = Settings { prepare, scheme, classes, hold: 0.5 };
+    let settings = Settings { prepare, scheme, classes, hold: 0.5, keep_signal: false };
     let begun = |name: &str, force| {
         let mut batch = Batch::begin(&settings, &data, &[name], false, force).unwrap();
         let source = Source::at(&folder.join(format!("{name}.fif"))).unwrap();

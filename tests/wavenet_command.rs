@@ -108,7 +108,7 @@ fn what_a_wavenet_has_not_is_said() {
     succeeds(folder, &train);
     fails(folder, "train --out run --resume --model gpt", 18, "another kind of model");
     fails(folder, "train --out run --resume --d-model 16", 18, "another shape");
-    fails(folder, "generate run --out x.npy --timesteps 10 --hop 5", 2, "no hop");
+    fails(folder, "generate run --out x.npy --timesteps 10 --hop 5", 2, "a hop");
     fails(folder, "export run --out y", 2, "wavenet");
     assert!(!folder.join("y").exists() && !folder.join("x.npy").exists());
 }

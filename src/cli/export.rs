@@ -35,7 +35,7 @@ impl Export {
         let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
         let data = &checkpoint.meta.data;
         let Model::Gpt(model) = &checkpoint.meta.model else {
-            let what = format!("Hugging Face's GPT-2 cannot be a {}", checkpoint.meta.model.name());
+            let what = format!("a model of the kind {} cannot be Hugging Face's GPT-2", checkpoint.meta.model.name());
             let hint = "The checkpoint itself opens with safetensors: numpy and PyTorch read its tensors by name";
             return Err(Error::new(Kind::Usage, what).at(&checkpoint.path).hint(hint));
         };

@@ -1,5 +1,6 @@
 //! `gpt2meg generate`.
 
+mod linear;
 mod making;
 mod summary;
 
@@ -8,6 +9,7 @@ use crate::device::{Device, Dtype, Sampler};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::generate::conditions::Series;
+use crate::generate::linear::Noise;
 use crate::generate::output::{self, Decoder, rollout_path, write_rollout};
 use crate::generate::partial::Partial;
 use crate::generate::prompt::{Place, Prompt, find_subject};
@@ -81,6 +83,9 @@ pub struct Generate {
     /// Always take the most probable level.
     #[arg(long, conflicts_with_all = ["top_p", "top_k", "temperature"])]
     greedy: bool,
+    /// Of a linear autoregression, which draws no tokens: the noise that drives it. Its values are not quantised.
+    #[arg(long, value_enum, default_value_t = Noise::Residual)]
+    noise: Noise,
     /// Where the conditions of the generated timesteps come from.
     #[arg(long, value_enum, default_value_t = Conditions::Data)]
     conditions: Conditions,
@@ -144,6 +149,9 @@ impl Generate {
         let hop = Plan::hop_of(&checkpoint.meta.model, self.hop)?;
         let sfreq = checkpoint.meta.data.info.sfreq;
         let n_timestep = self.length(sfreq)?;
+        if let Some(linear) = &checkpoint.linear {
+            return self.linear(&checkpoint, linear, n_timestep, globals);
+        }
         let outputs: Vec<PathBuf> =
             (0..self.rollouts as usize).map(|r| rollout_path(&self.out, r, self.rollouts as usize)).collect();
         let path = Partial::beside(&self.out);
@@ -152,8 +160,8 @@ impl Generate {
             return Err(Error::new(Kind::Exists, "an unfinished generation is here").at(&path).hint(hint));
         }
         let (prompt, plan) = self.plan(&checkpoint, hop, n_timestep, globals)?;
-        let pins = pins(&checkpoint, &plan);
-        let made = provenance(&pins, &plan, checkpoint.meta.data.scheme);
+        let pins = pins(&checkpoint, &plan, None);
+        let made = provenance(&pins, &plan, checkpoint.meta.data.scheme, None);
         let n_token = plan.n_sequence() * plan.hop;
         let mut generator = Generator::new(plan)?;
         let begun = match self.resume {
@@ -296,6 +304,7 @@ impl Generate {
             prompt: prompt.tokens.clone(),
             prompt_condition: prompt.condition.clone(),
             series,
+            labels: checkpoint.meta.training.condition_labels,
             seed: globals.seed,
             sampler,
         };
@@ -332,7 +341,7 @@ impl Generate {
 fn upload(device: &mut dyn Device, checkpoint: &Checkpoint) -> Result<Generating> {
     let buffer = device.alloc(Dtype::F32, checkpoint.params.len())?;
     device.upload(buffer, bytemuck::cast_slice(&checkpoint.params))?;
-    Ok(Generating::new(&checkpoint.meta.model, buffer))
+    Generating::new(&checkpoint.meta.model, buffer)
 }
 
 /// Generates until there are `n_timestep` timesteps, or a signal asks to stop; every finished chunk is in the file.

@@ -230,7 +230,7 @@ fn checkpoint(meta: &CheckpointMeta, path: &Path) -> Value {
         "file": path.display().to_string(),
         "step": meta.progress.step,
         "best_validation": meta.progress.best.map(|b| format!("{:.4} nats at step {}", b.nats, b.step)),
-        "parameters": meta.model.layout().len(),
+        "parameters": meta.model.n_parameter(),
         "model": meta.model,
         "subjects": meta.data.subjects,
         "conditions": meta.data.conditions,

@@ -10,6 +10,7 @@ use crate::tokens::shard::Split;
 use crate::tokens::window::Windows;
 use crate::train::anchors::{Anchor, Anchors, NAMES, named};
 use crate::train::checkpoint::{self, Which};
+use crate::train::linear;
 use crate::train::numbering::{Numbering, check_alike};
 use crate::train::run_folder::write_json;
 use crate::train::scoring::{Difference, Scorer, Summary, spread};
@@ -25,6 +26,9 @@ use std::path::PathBuf;
 ///
 /// The data must have the model's channels, rate and tokenizer. Subjects and conditions are matched by name; one that the
 /// model has never seen is an error.
+///
+/// Of a linear autoregression, accuracies and squared error are those of its prediction, quantised (a hit is its own level,
+/// and among five are the two on either side); its cross-entropy is that of the Gaussian around it, in each level's interval.
 ///
 /// The difference between the model and each anchor comes with a paired standard error: its units are the windows of the
 /// held-out part, each of which both predict. Neighbouring windows are alike, so it is rather too small; take a
@@ -122,18 +126,23 @@ impl Score {
         let meta = &checkpoint.meta;
         let windows = spread(&Windows::new(&dataset, split, meta.model.n_ctx())?, self.windows);
         ensure!(!windows.is_empty(), Kind::Usage, "--windows 0 leaves nothing to score");
-        let numbering = Numbering::new(&meta.data, &dataset);
+        let numbering = Numbering::for_windows(&meta.data, &dataset, &meta.training);
         // A subject or a condition that the model has never seen is said before any work is done.
         let mut conditions = vec![0; meta.model.n_ctx()];
         windows.iter().try_for_each(|&window| numbering.read(&dataset, window, &mut conditions).map(drop))?;
 
-        let mut device = globals.open_device_for(&meta.model)?;
-        let (params, levels) = upload(&mut *device, &meta.data.scheme, &checkpoint.params)?;
-        let network = Network::new(&mut *device, &meta.model, params, levels, None)?;
-        let mut scorer = Scorer::new(&mut *device, &meta.model, &numbering)?;
         let bar = progress::bar(windows.len() as u64, "windows", globals.quiet);
         let done = |n: usize| bar.inc(n as u64);
-        let scored = scorer.score(&mut *device, &network, &dataset, &windows, done)?;
+        let scored = match &checkpoint.linear {
+            Some(linear) => linear::score(linear, &dataset, &windows, done)?,
+            None => {
+                let mut device = globals.open_device_for(&meta.model)?;
+                let (params, levels) = upload(&mut *device, &meta.data.scheme, &checkpoint.params)?;
+                let network = Network::new(&mut *device, &meta.model, params, levels, None)?;
+                let mut scorer = Scorer::new(&mut *device, &meta.model, &numbering)?;
+                scorer.score(&mut *device, &network, &dataset, &windows, done)?
+            }
+        };
         bar.finish_and_clear();
         let stopped = || Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
         let Some(scored) = scored else { return stopped() };

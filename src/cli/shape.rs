@@ -1,8 +1,10 @@
 //! The options that say what shape a network has.
 
+use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
-use crate::model::kind::Model;
+use crate::model::kind::{Model, Sizes};
+use crate::model::linear::LinearConfig;
 use crate::model::wavenet::WavenetConfig;
 use clap::{Args, ValueEnum};
 
@@ -29,6 +31,12 @@ pub struct Shape {
     /// [default: shared].
     #[arg(long, value_enum)]
     head: Option<Head>,
+    /// Of an autoregression: values of the past that it reads [default: 255; 10 of a multivariate one].
+    #[arg(long)]
+    order: Option<usize>,
+    /// Of an autoregression: predict each channel from all of them.
+    #[arg(long)]
+    multivariate: bool,
 }
 
 /// A kind of model.
@@ -40,6 +48,8 @@ pub enum ModelKind {
     Wavenet,
     /// WaveNet with a map across channels before the head (the paper's full-channel-mix).
     WavenetMix,
+    /// Linear autoregression, solved at once: univariate of order 255, or as --order and --multivariate say.
+    Ar,
 }
 
 impl ModelKind {
@@ -49,6 +59,7 @@ impl ModelKind {
             Self::Gpt => "gpt",
             Self::Wavenet => "wavenet",
             Self::WavenetMix => "wavenet-mix",
+            Self::Ar => "ar",
         }
     }
 }
@@ -107,7 +118,16 @@ impl Shape {
             }
             ModelKind::Wavenet => wavenet(false),
             ModelKind::WavenetMix => wavenet(true),
+            ModelKind::Ar => {
+                let sizes = Sizes { n_ctx: 0, n_level, n_channel, n_subject, n_condition };
+                let order = self.order.unwrap_or(if self.multivariate { 10 } else { 255 });
+                Model::Ar(LinearConfig::new(order, self.multivariate, sizes))
+            }
         };
+        if kind != ModelKind::Ar && (self.order.is_some() || self.multivariate) {
+            let hint = "Leave --order and --multivariate away, or give --model ar";
+            return Err(Error::new(Kind::Usage, "a network has no order").hint(hint));
+        }
         let model = self.apply_to(&base)?;
         model.check().map_err(|e| e.hint("Choose another shape"))?;
         Ok(model)
@@ -118,6 +138,15 @@ impl Shape {
         let config = match base {
             Model::Gpt(config) => return Ok(self.apply(config).into()),
             Model::Wavenet(config) => config,
+            Model::Ar(config) => {
+                let none = [self.layers, self.heads, self.d_model, self.context].iter().all(Option::is_none);
+                ensure!(
+                    none && self.head.is_none(),
+                    Kind::Usage,
+                    "an autoregression has no shape but --order and --multivariate"
+                );
+                return Ok(Model::Ar(*config));
+            }
         };
         if self.heads.is_some() || self.head.is_some() {
             let hint = "Leave --heads and --head away: they are GPT2MEG's";

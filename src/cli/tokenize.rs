@@ -47,6 +47,9 @@ pub struct Tokenize {
     /// Refuse recordings of which a channel loses more than this (relative root mean square; 0.05 is 5 %).
     #[arg(long, default_value_t = 0.05, value_name = "FRACTION")]
     max_error: f64,
+    /// Keep the prepared signal beside the tokens (four times their size): what a linear autoregression is then fitted to.
+    #[arg(long)]
+    keep_signal: bool,
     #[command(flatten)]
     signal: SignalArgs,
     #[command(flatten)]
@@ -178,7 +181,8 @@ impl Tokenize {
         let prepare = self.prepare_options();
         let mut pending = self.open_all(globals)?;
         self.agree(&mut pending, &prepare.picks, globals)?;
-        let settings = Settings { prepare, scheme, classes: self.classes(&pending)?, hold: self.events.hold };
+        let (classes, hold) = (self.classes(&pending)?, self.events.hold);
+        let settings = Settings { prepare, scheme, classes, hold, keep_signal: self.keep_signal };
         let names: Vec<&str> = pending.iter().map(|pending| pending.name.as_str()).collect();
         let mut batch = Batch::begin(&settings, &self.out, &names, self.dry_run, globals.force)?;
         if !globals.quiet {

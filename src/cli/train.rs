@@ -1,10 +1,12 @@
 //! `gpt2meg train`.
 
 mod display;
+mod linear;
 mod recipe;
 
 use super::shape::{ModelKind, Preset, Shape};
 use super::{Exit, Globals, Overwrite, note, say_json, shown};
+use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Head;
 use crate::model::kind::Model;
@@ -33,6 +35,8 @@ use std::path::{Path, PathBuf};
   gpt2meg train data --out run --preset tiny
   gpt2meg train data --out run --preset single --passes 50 --patience 5
   gpt2meg train data --out wavenet --model wavenet --preset tiny
+  gpt2meg train data --out ar255 --model ar
+  gpt2meg train data --out one --preset tiny --condition-labels one
   gpt2meg train --out run --resume
   gpt2meg train data --out run --preset tiny --d-model 64 --layers 4 --lr 1e-3 --warmup 100 --schedule cosine")]
 pub struct Train {
@@ -51,6 +55,9 @@ pub struct Train {
     model: Option<ModelKind>,
     #[command(flatten)]
     shape: Shape,
+    /// Of an autoregression: added to the diagonal of its equations, as a part of the diagonal's mean.
+    #[arg(long, default_value_t = 1e-9)]
+    ridge: f64,
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
@@ -82,6 +89,13 @@ impl Train {
             Some((earlier, _)) => self.resumed(earlier, &dataset, globals)?,
             None => self.fresh(&dataset, &data_path, globals)?,
         };
+        if let Model::Ar(config) = run.model {
+            let folder = match earlier {
+                Some((_, folder)) => folder,
+                None => self.vacated(globals)?,
+            };
+            return linear::fit(&folder, &run, &config, &dataset, self.ridge, globals);
+        }
         // Everything that can be refused is, before a folder is made or an earlier run removed.
         let mut device = globals.open_device_for(&run.model)?;
         let announcement = announcement(&run, &dataset, &mut *device)?;
@@ -114,7 +128,7 @@ impl Train {
         if globals.json {
             let summary = serde_json::json!({
                 "run": shown(&self.out), "steps": progress.step, "best": progress.best, "anchors": anchors,
-                "n_parameter": run.model.layout().len(),
+                "n_parameter": run.model.n_parameter(),
             });
             say_json(summary)?;
         }
@@ -160,6 +174,14 @@ impl Train {
             base.lr = 1e-3;
         }
         let mut training = self.recipe.apply(&base);
+        if let Model::Ar(_) = model {
+            let solved =
+                training == base && self.recipe.steps(1)?.is_none() && self.recipe.validate_every(1)?.is_none();
+            ensure!(solved, Kind::Usage, "an autoregression is solved at once: leave the options of training away");
+            ensure!((0.0..=1.0).contains(&self.ridge), Kind::Usage, "a ridge of {} is outside 0 to 1", self.ridge);
+            let data_path = absolute(data_path)?;
+            return Ok(RunMeta { model, training, data_path, data, version: env!("CARGO_PKG_VERSION").to_string() });
+        }
         let pass = n_window.div_ceil(training.windows_per_step.max(1)) as u64;
         training.steps = self.recipe.steps(pass)?.unwrap_or(10 * pass);
         let validate_every = self.recipe.validate_every(pass)?;
@@ -223,6 +245,7 @@ fn announcement(run: &RunMeta, dataset: &Dataset, device: &mut dyn crate::device
             let (n_layer, n_head) = (config.n_layer, config.n_head);
             format!("{n_layer} layers, {n_head} heads, d_model {}, context {}{head}", config.d_model, config.n_ctx)
         }
+        Model::Ar(config) => linear::described(config),
         Model::Wavenet(config) => {
             let mix = if config.mix { ", a map across channels" } else { "" };
             let (n_layer, d_model, d_skip) = (config.n_layer, config.d_model, config.d_skip);

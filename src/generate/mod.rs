@@ -7,6 +7,7 @@
 //! conditions, the seed and the tokens so far: nothing else has to be remembered to go on.
 
 pub mod conditions;
+pub mod linear;
 pub mod output;
 pub mod partial;
 pub mod prompt;
@@ -17,6 +18,7 @@ use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::kind::Model;
 use crate::model::network::Generating;
+use crate::train::labels::ConditionLabels;
 use conditions::Series;
 
 /// Timesteps that a WaveNet generates between two prompts: what reading these costs is then less than half of all.
@@ -41,6 +43,9 @@ pub struct Plan {
     pub prompt_condition: Vec<u16>,
     /// The conditions of the generated timesteps.
     pub series: Series,
+    /// What the model was trained with in place of the data's labels. Where that was one label it is fed that one, as it
+    /// knows no other; the recording's events are those of `series` in any case.
+    pub labels: ConditionLabels,
     /// Seed of the draws.
     pub seed: u64,
     /// How tokens are drawn.
@@ -58,6 +63,7 @@ impl Plan {
         match model {
             Model::Gpt(config) => config.n_ctx - hop,
             Model::Wavenet(config) => config.n_receptive(),
+            Model::Ar(config) => config.order,
         }
     }
 
@@ -80,19 +86,22 @@ impl Plan {
                 Ok(hop)
             }
             (Model::Wavenet(_), None) => Ok(WAVENET_CHUNK),
-            (Model::Wavenet(_), Some(_)) => {
-                let what = "a WaveNet has no window that is recomputed, and so no hop";
-                Err(Error::new(Kind::Usage, what).hint("Leave --hop away: its context is always its receptive field"))
+            (Model::Ar(_), None) => Ok(1),
+            (Model::Wavenet(_) | Model::Ar(_), Some(_)) => {
+                let what = "only GPT2MEG has a window that is recomputed, and so a hop";
+                Err(Error::new(Kind::Usage, what)
+                    .hint("Leave --hop away: this model always sees as far back as it can"))
             }
         }
     }
 
     /// The condition that goes with the token at `timestep` of a rollout, counted from the beginning of the prompt.
     fn condition(&self, rollout: usize, timestep: usize) -> u16 {
-        match timestep.checked_sub(self.n_prompt()) {
+        let condition = match timestep.checked_sub(self.n_prompt()) {
             None => self.prompt_condition[timestep],
             Some(generated) => self.series.at(rollout as u64, generated),
-        }
+        };
+        if self.labels == ConditionLabels::One { condition.min(1) } else { condition }
     }
 }
 

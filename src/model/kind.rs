@@ -5,6 +5,7 @@
 
 use super::config::ModelConfig;
 use super::layout::ParamLayout;
+use super::linear::{Linear, LinearConfig};
 use super::wavenet::WavenetConfig;
 use crate::error::Result;
 use serde::de::Error as _;
@@ -19,6 +20,8 @@ pub enum Model {
     Gpt(ModelConfig),
     /// A WaveNet, with or without a map across channels.
     Wavenet(WavenetConfig),
+    /// A linear autoregression.
+    Ar(LinearConfig),
 }
 
 impl From<ModelConfig> for Model {
@@ -41,6 +44,7 @@ impl<'de> Deserialize<'de> for Model {
         let made = match kind.as_ref().map_or(Some("gpt"), Value::as_str) {
             Some("gpt") => serde_json::from_value(shape).map(Self::Gpt),
             Some("wavenet") => serde_json::from_value(shape).map(Self::Wavenet),
+            Some("ar") => serde_json::from_value(shape).map(Self::Ar),
             _ => return Err(D::Error::custom(format!("this version knows no model of the kind {kind:?}"))),
         };
         made.map_err(D::Error::custom)
@@ -48,7 +52,7 @@ impl<'de> Deserialize<'de> for Model {
 }
 
 /// What every kind of model has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
     /// Timesteps of a window; its last half are targets.
     pub n_ctx: usize,
@@ -80,6 +84,7 @@ impl Model {
                 n_subject: c.n_subject,
                 n_condition: c.n_condition,
             },
+            Self::Ar(config) => config.sizes,
         }
     }
 
@@ -109,6 +114,7 @@ impl Model {
             Self::Gpt(_) => "gpt",
             Self::Wavenet(config) if config.mix => "wavenet-mix",
             Self::Wavenet(_) => "wavenet",
+            Self::Ar(_) => "ar",
         }
     }
 
@@ -117,14 +123,25 @@ impl Model {
         match self {
             Self::Gpt(config) => config.check(),
             Self::Wavenet(config) => config.check(),
+            Self::Ar(config) => config.check(),
         }
     }
 
-    /// The table of its parameters; the shape must have passed [`Self::check`].
+    /// The table of a network's parameters; the shape must have passed [`Self::check`]. An autoregression has none: it is no
+    /// network.
     pub fn layout(&self) -> ParamLayout {
         match self {
             Self::Gpt(config) => ParamLayout::new(config),
             Self::Wavenet(config) => config.layout(),
+            Self::Ar(_) => ParamLayout::none(),
+        }
+    }
+
+    /// The number of its parameters.
+    pub fn n_parameter(&self) -> usize {
+        match self {
+            Self::Ar(config) => Linear::shapes(config).iter().map(|shape| shape.iter().product::<usize>()).sum(),
+            _ => self.layout().len(),
         }
     }
 }
@@ -136,7 +153,8 @@ mod tests {
     #[test]
     fn the_kind_is_recorded_and_its_absence_means_gpt() {
         let (gpt, wavenet) = (ModelConfig::tiny(3, 2, 4), WavenetConfig::tiny(true, 3, 2, 4));
-        for model in [Model::from(gpt.clone()), wavenet.into()] {
+        let linear = LinearConfig::new(255, false, Model::from(gpt.clone()).sizes());
+        for model in [Model::from(gpt.clone()), wavenet.into(), Model::Ar(linear)] {
             let text = serde_json::to_string(&model).unwrap();
             assert_eq!(serde_json::from_str::<Model>(&text).unwrap(), model, "{text}");
         }

@@ -106,6 +106,11 @@ impl ParamLayout {
         Self { n_layer: config.n_layer, per_channel_head, ..Self::tiled(decayed, plain) }
     }
 
+    /// The table of a model that is no network.
+    pub(super) fn none() -> Self {
+        Self::tiled(Vec::new(), Vec::new())
+    }
+
     /// The table of these parameters (name, shape, start), one after the other: first those that decay applies to.
     pub(super) fn tiled(decayed: Vec<(String, Vec<usize>, Init)>, plain: Vec<(String, Vec<usize>, Init)>) -> Self {
         let n_decayed = decayed.iter().map(|(_, shape, _)| shape.iter().product::<usize>()).sum();

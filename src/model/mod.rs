@@ -5,5 +5,6 @@ pub mod export;
 pub mod gpt2;
 pub mod kind;
 pub mod layout;
+pub mod linear;
 pub mod network;
 pub mod wavenet;

@@ -7,7 +7,7 @@ use super::layout::Parameters;
 use super::wavenet::{self, Wavenet, WavenetConfig};
 use crate::device::wavenet::WavenetParams;
 use crate::device::{Call, Device, HalfBlock, Inputs, Rollout, Score, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 
 /// A network, its workspace and, for training, where its gradients go.
@@ -57,6 +57,7 @@ impl Network {
                 let bind = |g: Gradients| wavenet::Backward { grads: config.bind(&layout, g.grads), weight: g.weight };
                 Self::Wavenet { net, work, backward: gradients.map(bind) }
             }
+            Model::Ar(_) => return Err(no_network()),
         })
     }
 
@@ -102,11 +103,12 @@ pub enum Generating {
 
 impl Generating {
     /// A model whose flat `params` are on a device.
-    pub fn new(model: &Model, params: Tensor) -> Self {
+    pub fn new(model: &Model, params: Tensor) -> Result<Self> {
         let layout = model.layout();
         match model {
-            Model::Gpt(config) => Self::Gpt(config.clone(), layout.bind(params)),
-            Model::Wavenet(config) => Self::Wavenet(config.clone(), config.bind(&layout, params)),
+            Model::Gpt(config) => Ok(Self::Gpt(config.clone(), layout.bind(params))),
+            Model::Wavenet(config) => Ok(Self::Wavenet(config.clone(), config.bind(&layout, params))),
+            Model::Ar(_) => Err(no_network()),
         }
     }
 
@@ -137,5 +139,11 @@ pub fn workspace_len(device: &mut dyn Device, model: &Model) -> Result<usize> {
             let saved_len = device.wavenet()?.saved_len(config, &config.call(0, n));
             Ok(config.workspace_lens(saved_len, n, true).iter().sum())
         }
+        Model::Ar(_) => Err(no_network()),
     }
+}
+
+/// An autoregression was to be treated as a network: nothing a user does leads here.
+fn no_network() -> Error {
+    Error::new(Kind::Internal, "an autoregression is no network")
 }

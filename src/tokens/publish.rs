@@ -34,6 +34,8 @@ pub struct Settings {
     pub classes: ClassMap,
     /// How long a condition lasts from its onset, in seconds.
     pub hold: f64,
+    /// Whether shards keep the prepared signal beside the tokens.
+    pub keep_signal: bool,
 }
 
 impl Settings {
@@ -200,7 +202,12 @@ impl<'a> Batch<'a> {
             *report.marks.entry(mark.label.clone()).or_default() += 1;
         }
         for (part, mut writer) in writers {
-            writer.conditions(0, &condition[part])?;
+            writer.conditions(0, &condition[part.clone()])?;
+            if self.settings.keep_signal {
+                for channel in 0..prepared.info.n_channel() {
+                    writer.signal(channel, &prepared.channel(channel)[part.clone()])?;
+                }
+            }
             writer.seal()?;
             self.shards.push(writer);
         }
@@ -295,7 +302,10 @@ impl<'a> Batch<'a> {
             let meta = shard_meta(name, prepared, plan, tokenization, part);
             self.check_fits(&meta).map_err(|e| e.at(&prepared.info.source))?;
             let path = shard_path(out, name, part);
-            writers.push((plan.part(part), ShardWriter::create(&path, self.force, &meta, scales)?));
+            writers.push((
+                plan.part(part),
+                ShardWriter::new(&path, self.force, &meta, scales, self.settings.keep_signal)?,
+            ));
         }
         Ok(writers)
     }

@@ -1,7 +1,7 @@
 //! A shard: the tokens of one recording and split, with everything needed to turn them back into signal.
 //!
 //! A container of kind `tokens` with the tensors `tokens` u8 `[channel, time]`, `condition` u16 `[time]`, and `centre`,
-//! `spread`, `peak` f64 `[channel]`.
+//! `spread`, `peak` f64 `[channel]`; where it was asked for, `signal` f32 `[channel, time]` in SI units, from before quantising.
 
 use super::scheme::{Scales, Scheme};
 use crate::ensure;
@@ -83,15 +83,23 @@ pub struct ShardWriter {
 impl ShardWriter {
     /// Starts a shard; its tokens and conditions are then put in, in any order.
     pub fn create(path: &Path, force: bool, meta: &ShardMeta, scales: &Scales) -> Result<Self> {
+        Self::new(path, force, meta, scales, false)
+    }
+
+    /// The same; with `signal`, that has to be put in too.
+    pub fn new(path: &Path, force: bool, meta: &ShardMeta, scales: &Scales, signal: bool) -> Result<Self> {
         let (n_channel, n_timestep) = (meta.info.n_channel(), meta.info.n_timestep);
         let spec = |name, dtype, shape: &[usize]| Spec { name, dtype, shape: shape.to_vec() };
-        let specs = [
+        let mut specs = vec![
             spec("tokens", Dtype::U8, &[n_channel, n_timestep]),
             spec("condition", Dtype::U16, &[n_timestep]),
             spec("centre", Dtype::F64, &[n_channel]),
             spec("spread", Dtype::F64, &[n_channel]),
             spec("peak", Dtype::F64, &[n_channel]),
         ];
+        if signal {
+            specs.push(spec("signal", Dtype::F32, &[n_channel, n_timestep]));
+        }
         let mut writer = Writer::create(path, force, KIND, meta, &specs)?;
         for (name, values) in [("centre", &scales.centre), ("spread", &scales.spread), ("peak", &scales.peak)] {
             let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -103,6 +111,12 @@ impl ShardWriter {
     /// Writes tokens of one channel from timestep `start` on.
     pub fn tokens(&mut self, channel: usize, start: usize, tokens: &[u8]) -> Result<()> {
         self.writer.put("tokens", channel * self.n_timestep + start, tokens)
+    }
+
+    /// Writes one channel's signal.
+    pub fn signal(&mut self, channel: usize, signal: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = signal.iter().flat_map(|x| x.to_le_bytes()).collect();
+        self.writer.put("signal", 4 * channel * self.n_timestep, &bytes)
     }
 
     /// Writes conditions from timestep `start` on.
@@ -160,6 +174,11 @@ impl Shard {
         ] {
             let shape = container.shape(name, dtype)?;
             ensure!(shape == wanted, Kind::Corrupt, "tensor {name} has the shape {shape:?} instead of {wanted:?}");
+        }
+        if container.names().iter().any(|name| name == "signal") {
+            let shape = container.shape("signal", Dtype::F32)?;
+            let wanted = [n_channel, n_timestep];
+            ensure!(shape == wanted, Kind::Corrupt, "tensor signal has the shape {shape:?} instead of {wanted:?}");
         }
         let values = |name| -> Result<Vec<f64>> {
             let bytes = container.bytes(name)?.as_chunks().0;
@@ -227,6 +246,23 @@ impl Shard {
             self.tokens(channel, 0, &mut tokens)?;
         }
         self.conditions(0, &mut vec![0; n_timestep])
+    }
+
+    /// Whether the prepared signal itself was kept beside the tokens (`gpt2meg tokenize --keep-signal`).
+    pub fn has_signal(&self) -> bool {
+        self.container.names().iter().any(|name| name == "signal")
+    }
+
+    /// Copies the signal of channel `channel`, in SI units, timesteps `start .. start + out.len()`.
+    pub fn signal(&self, channel: usize, start: usize, out: &mut [f32]) -> Result<()> {
+        self.check_stretch(channel, start, out.len())?;
+        let at = 4 * (channel * self.n_timestep() + start);
+        let bytes = self.container.range("signal", at, 4 * out.len())?.as_chunks().0;
+        out.iter_mut().zip(bytes).for_each(|(x, &bytes)| *x = f32::from_le_bytes(bytes));
+        if !out.iter().all(|x| x.is_finite()) {
+            return Err(Error::new(Kind::Corrupt, "a sample of the signal is not finite").at(self.path()));
+        }
+        Ok(())
     }
 
     fn check_stretch(&self, channel: usize, start: usize, len: usize) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Linear autoregression on the standardised signal: least squares, and the probability its Gaussian gives each level.
 
+use crate::model::linear::dot;
 use libm::{erf, erfc};
 use nalgebra::{DMatrix, DVector};
 use std::f64::consts::FRAC_1_SQRT_2;
@@ -72,6 +73,11 @@ impl NormalEquations {
     /// The least-squares solution. Where the equations are singular (a signal shorter than the order, a constant one),
     /// the smallest ridge that makes them solvable is added to the diagonal, from 1e-12 of its mean upwards.
     pub fn solve(&self) -> Autoregression {
+        self.solve_with(0.0)
+    }
+
+    /// The same with at least this ridge, as a part of the diagonal's mean.
+    pub fn solve_with(&self, mut ridge: f64) -> Autoregression {
         let (p, width) = (self.order, self.order + 1);
         let product = |i: usize, j: usize| self.products[i * width + j];
         // Row and column 0 are the constant; 1 ..= p the lags.
@@ -83,12 +89,11 @@ impl NormalEquations {
         let matrix = DMatrix::from_fn(width, width, entry);
         let target = DVector::from_fn(width, |i, _| if i == 0 { self.sums[0] } else { product(0, i) });
         let scale = (matrix.trace() / width as f64).max(f64::MIN_POSITIVE);
-        let mut ridge = 0.0;
         let solution = loop {
             let ridged = &matrix + DMatrix::identity(width, width) * (ridge * scale);
             match ridged.cholesky() {
                 Some(cholesky) => break cholesky.solve(&target),
-                None => ridge = if ridge == 0.0 { 1e-12 } else { ridge * 10.0 },
+                None => ridge = (10.0 * ridge).max(1e-12),
             }
         };
         let explained = 2.0 * solution.dot(&target) - solution.dot(&(&matrix * &solution));
@@ -206,19 +211,6 @@ impl<'a> LevelRanks<'a> {
     fn mass(&self, mean: f64, level: usize) -> f64 {
         self.fit.mass(mean, self.boundaries[level], self.boundaries[level + 1])
     }
-}
-
-/// Σ a b, in eight running sums so that it vectorises.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(x, y)| x * y).sum();
-    let mut sums = [0.0; 8];
-    for (a, b) in a.zip(b) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

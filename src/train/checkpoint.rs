@@ -14,6 +14,7 @@ use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::kind::{Model, Sizes};
 use crate::model::layout::ParamLayout;
+use crate::model::linear::{Linear, LinearConfig, TENSORS};
 use crate::recording::Info;
 use crate::storage::container::{self, Container};
 use crate::tokens::dataset::Dataset;
@@ -113,8 +114,10 @@ pub struct Checkpoint {
     pub meta: CheckpointMeta,
     /// The scales of each subject's first training recording.
     pub scales: Vec<Scales>,
-    /// The parameters, a flat buffer of [`ParamLayout`].
+    /// The parameters, a flat buffer of [`ParamLayout`]; none of an autoregression.
     pub params: Vec<f32>,
+    /// The autoregression, if it is one.
+    pub linear: Option<Linear>,
 }
 
 /// Adam's moments, flat buffers of [`ParamLayout`].
@@ -199,9 +202,29 @@ pub fn save(path: &Path, meta: &CheckpointMeta, scales: &[Scales], params: &[f32
             tensors.push(container::Entry { name: &names[part], dtype: Dtype::F32, shape: entry.shape.clone(), bytes });
         }
     }
+    write(path, meta, scales, tensors)
+}
+
+/// As [`save`], for an autoregression: its tensors, in f64, under their names.
+pub fn save_linear(path: &Path, meta: &CheckpointMeta, scales: &[Scales], linear: &Linear) -> Result<()> {
+    let named = TENSORS.into_iter().zip(linear.tensors()).zip(Linear::shapes(&linear.config));
+    let entry = |((name, values), shape): ((&'static str, &'_ Vec<f64>), Vec<usize>)| (name, values.clone(), shape);
+    let all: Vec<_> = named.map(entry).collect();
+    let tensors = all.iter().map(|(name, values, shape)| container::Entry {
+        name,
+        dtype: Dtype::F64,
+        shape: shape.clone(),
+        bytes: bytemuck::cast_slice(values),
+    });
+    write(path, meta, scales, tensors.collect())
+}
+
+/// Adds the scales, writes the container and reads it back.
+fn write(path: &Path, meta: &CheckpointMeta, scales: &[Scales], parameters: Vec<container::Entry>) -> Result<()> {
     let sizes = meta.model.sizes();
     let joined = |part: fn(&Scales) -> &Vec<f64>| -> Vec<f64> { scales.iter().flat_map(part).copied().collect() };
     let (centre, spread, peak) = (joined(|s| &s.centre), joined(|s| &s.spread), joined(|s| &s.peak));
+    let mut tensors = parameters;
     for (name, values) in [("centre", &centre), ("spread", &spread), ("peak", &peak)] {
         let shape = vec![sizes.n_subject, sizes.n_channel];
         tensors.push(container::Entry { name, dtype: Dtype::F64, shape, bytes: bytemuck::cast_slice(values) });
@@ -319,7 +342,29 @@ fn open(path: &Path) -> Result<(Checkpoint, Container)> {
     let scales = (0..n_subject)
         .map(|s| Scales { centre: row(&centre, s), spread: row(&spread, s), peak: row(&peak, s) })
         .collect();
-    Ok((Checkpoint { path: path.to_path_buf(), meta, scales, params }, container))
+    let linear = match &meta.model {
+        Model::Ar(config) => Some(linear(&container, *config, path)?),
+        _ => None,
+    };
+    Ok((Checkpoint { path: path.to_path_buf(), meta, scales, params, linear }, container))
+}
+
+/// Reads an autoregression.
+fn linear(container: &Container, config: LinearConfig, path: &Path) -> Result<Linear> {
+    let read = |(name, shape): (&str, Vec<usize>)| -> Result<Vec<f64>> {
+        check_shape(container, name, Dtype::F64, &shape, path)?;
+        let values: Vec<f64> = container.bytes(name)?.as_chunks().0.iter().map(|&x| f64::from_le_bytes(x)).collect();
+        if !values.iter().all(|x| x.is_finite()) {
+            return Err(Error::new(Kind::Corrupt, format!("{name} is not finite")).at(path));
+        }
+        Ok(values)
+    };
+    let tensors: Vec<Vec<f64>> = TENSORS.into_iter().zip(Linear::shapes(&config)).map(read).collect::<Result<_>>()?;
+    let [intercept, weights, sigma, factor] = tensors.try_into().expect("four names");
+    if !sigma.iter().all(|&sigma: &f64| sigma > 0.0) {
+        return Err(Error::new(Kind::Corrupt, "a residual makes no sense").at(path));
+    }
+    Ok(Linear { config, intercept, weights, sigma, factor })
 }
 
 /// Collects the tensors of a layout, each under `prefix` and its name, into one flat buffer.

@@ -1,5 +1,6 @@
 //! How a model is trained: everything that decides the bits of a run, apart from the data and the model's shape.
 
+use super::labels::ConditionLabels;
 use crate::device::AdamW;
 use crate::ensure;
 use crate::error::{Kind, Result};
@@ -48,6 +49,9 @@ pub struct TrainingConfig {
     pub checkpoint_every: u64,
     /// Validations in a row without a better one after which the run stops; none: never.
     pub patience: Option<u64>,
+    /// What stands in for the data's conditions.
+    #[serde(default, skip_serializing_if = "ConditionLabels::is_data")]
+    pub condition_labels: ConditionLabels,
 }
 
 impl TrainingConfig {
@@ -74,6 +78,7 @@ impl TrainingConfig {
             validation_windows: None,
             checkpoint_every: steps.max(1),
             patience: None,
+            condition_labels: ConditionLabels::Data,
         }
     }
 

@@ -6,6 +6,8 @@ pub mod batch;
 pub mod checkpoint;
 pub mod config;
 pub mod init;
+pub mod labels;
+pub mod linear;
 pub mod log;
 pub mod metrics;
 pub mod numbering;

@@ -2,6 +2,8 @@
 //! subjects and conditions, which may come in another order, be fewer, or be others.
 
 use super::checkpoint::DataMeta;
+use super::config::TrainingConfig;
+use super::labels::ConditionLabels;
 use crate::error::{Error, Kind, Result};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Shard;
@@ -16,6 +18,8 @@ pub struct Numbering {
     conditions: Vec<Option<u16>>,
     /// Names for messages: the data's subjects and conditions, then the model's.
     names: [Vec<String>; 4],
+    /// What stands in for the conditions of windows, and the seed of its draws.
+    labels: (ConditionLabels, u64),
 }
 
 impl Numbering {
@@ -26,7 +30,12 @@ impl Numbering {
         let number = |name: &String| Some(place(&model.conditions, name)? as u16 + 1);
         let conditions = dataset.conditions.iter().map(number).collect();
         let names = [&dataset.subjects, &dataset.conditions, &model.subjects, &model.conditions].map(Vec::clone);
-        Self { subjects, conditions, names }
+        Self { subjects, conditions, names, labels: (ConditionLabels::Data, 0) }
+    }
+
+    /// The same for windows that a model is trained or scored on, whose conditions are as its recipe has them.
+    pub fn for_windows(model: &DataMeta, dataset: &Dataset, training: &TrainingConfig) -> Self {
+        Self { labels: (training.condition_labels, training.seed), ..Self::new(model, dataset) }
     }
 
     /// The model's number of the subject of a shard; none if the model does not know it.
@@ -61,6 +70,8 @@ impl Numbering {
         })?;
         shard.conditions(window.start, conditions)?;
         self.conditions(conditions).map_err(|e| e.at(shard.path()))?;
+        let (labels, seed) = self.labels;
+        labels.apply(seed, window, self.names[3].len(), conditions);
         Ok(subject)
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Prepared<'a> {
             }
         };
         let n_window = run.training.windows_per_step;
-        let numbering = Numbering::new(&run.data, dataset);
+        let numbering = Numbering::for_windows(&run.data, dataset, &run.training);
         let trainer = Trainer::new(device, &run.model, &run.data.scheme, &params, &moments, n_window, &numbering)?;
         let meta = CheckpointMeta {
             model: run.model.clone(),

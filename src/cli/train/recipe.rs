@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::train::config::{Schedule, TrainingConfig};
+use crate::train::labels::ConditionLabels;
 use clap::Args;
 
 /// How it is trained.
@@ -47,6 +48,10 @@ pub(super) struct Recipe {
     /// Stop after so many validations in a row without a better one [default: never].
     #[arg(long)]
     patience: Option<u64>,
+    /// Labels of the conditions: the data's, random ones (in every window anew; what is on when stays), or one for all. The
+    /// paper's ablations; scoring does the same, generation feeds one label where there was one [default: data].
+    #[arg(long, value_enum)]
+    condition_labels: Option<ConditionLabels>,
 }
 
 impl Recipe {
@@ -62,6 +67,7 @@ impl Recipe {
             validation_windows: self.validation_windows.or(base.validation_windows),
             checkpoint_every: self.checkpoint_every.unwrap_or(base.checkpoint_every),
             patience: self.patience.or(base.patience),
+            condition_labels: self.condition_labels.unwrap_or(base.condition_labels),
             ..base.clone()
         }
     }
