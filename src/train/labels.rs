@@ -32,10 +32,10 @@ impl ConditionLabels {
             Self::One => conditions.iter_mut().for_each(|condition| *condition = (*condition).min(1)),
             Self::Random => {
                 // A recording has fewer timesteps than 2^44, and a data set fewer than 2^20 shards.
-                let index = (window.shard as u64) << 44 | window.start as u64;
+                let index = ((window.shard as u64) << 44) | window.start as u64;
                 for condition in conditions.iter_mut().filter(|condition| **condition > 0) {
                     let word = word_at(seed, Purpose::ConditionLabels, index, u64::from(*condition));
-                    *condition = 1 + (u64::from(word) * n_condition as u64 >> 32) as u16;
+                    *condition = 1 + ((u64::from(word) * n_condition as u64) >> 32) as u16;
                 }
             }
         }
