@@ -23,17 +23,9 @@ extern "C" __constant__ const u32 mlp_shared_bytes = Chunk::SHARED_BYTES;
 
 KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, const float* fc_bias, const float* proj_bias,
                                              u32* normal, float* scale, u32 n, u32 from) {
-    float* const bias = reinterpret_cast<float*>(shared + Chunk::WEIGHTS_LEN);
-    const int lane = lane_id(), g = lane >> 2, t = lane & 3;
-    const u32 rows = T - from, total = n * rows;
-    const u32 tiles = (total + 255) / 256;
-
-    Chunk::load(weight, 0, 0);
-    for (int i = threadIdx.x; i < 4 * E; i += 256) bias[i] = fc_bias[i];
-    if (CHUNKS == 1) {
-        wait_copies<0>();
-        __syncthreads();
-    }
+    const float* const bias = Chunk::begin(weight, fc_bias);
+    const int t = lane_id() & 3;
+    const u32 total = n * (T - from), tiles = (total + 255) / 256;
 
     int buffer = 0;
 #pragma unroll 1
@@ -46,9 +38,8 @@ KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, cons
             const float* row[2];
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const u32 r = 256 * tile + 32 * warp_id() + 16 * m + 8 * half + g;
-                at[m][half] = r < total ? (long long)(r / rows) * T + from + r % rows : -1;
-                row[half] = r < total ? x + at[m][half] * E : nullptr;
+                at[m][half] = place_of(tile, m, half, from, total);
+                row[half] = at[m][half] < 0 ? nullptr : x + at[m][half] * E;
             }
             normalize(row, rows_of[m]);
             if (normal) {
@@ -64,21 +55,14 @@ KERNEL __launch_bounds__(256, 1) mlp_forward(float* x, const uint4* weight, cons
         float out[2][2 * STEPS][4] = {};
 #pragma unroll 1
         for (int c = 0; c < CHUNKS; ++c) {
-            if (CHUNKS > 1) {
-                wait_copies<0>();
-                __syncthreads();
-                if (c + 1 < CHUNKS || tile + gridDim.x < tiles) Chunk::load(weight, (c + 1) % CHUNKS, buffer ^ 1);
-            }
-            const uint4* w = shared + buffer * Chunk::LEN + lane;
+            Chunk::next(weight, c, buffer, tile + gridDim.x < tiles);
+            const uint4* w = shared + buffer * Chunk::LEN + lane_id();
 #pragma unroll 1
             for (int block = c * Chunk::BLOCKS; block < (c + 1) * Chunk::BLOCKS; ++block, w += BLOCK_LEN) {
                 const float4 b = *reinterpret_cast<const float4*>(bias + 16 * block + 4 * t);
                 float hidden[2][2][4];
 #pragma unroll
-                for (int m = 0; m < 2; ++m) {
-                    hidden[m][0][0] = hidden[m][0][2] = b.x, hidden[m][0][1] = hidden[m][0][3] = b.y;
-                    hidden[m][1][0] = hidden[m][1][2] = b.z, hidden[m][1][1] = hidden[m][1][3] = b.w;
-                }
+                for (int m = 0; m < 2; ++m) start_hidden(hidden[m], b);
 #pragma unroll
                 for (int i = 0; i < STEPS; ++i) {
                     const uint4 f = w[32 * i];

@@ -143,11 +143,13 @@ impl Sizes {
 
     fn mlp_backward(&self) -> [(&'static str, Work); 2] {
         let Self { e, ee, rows, .. } = *self;
-        let operands = BF16 * 9.0 * e;
-        let bytes = rows * (2.0 * F32 * e + self.normal() + operands) + BF16 * 8.0 * ee;
-        let input = Work { special: 4.0 * rows * e, ..product(bytes, 24.0 * rows * ee) };
-        let gradient = product(rows * (operands + BF16 * e) + self.gradients(8.0 * ee + 7.0 * e), 16.0 * rows * ee);
-        [("mlp_backward", input), ("weight_gradient", gradient)]
+        let special = 4.0 * rows * e;
+        let bytes = rows * (2.0 * F32 * e + self.normal() + BF16 * e) + BF16 * 8.0 * ee;
+        let input = Work { special, ..product(bytes, 24.0 * rows * ee) };
+        // The hidden layer and its gradient once more.
+        let bytes = rows * 2.0 * BF16 * e + BF16 * 8.0 * ee + self.gradients(8.0 * ee + 5.0 * e);
+        let gradient = Work { special, ..product(bytes, 32.0 * rows * ee) };
+        [("mlp_backward", input), ("mlp_weights", gradient)]
     }
 
     fn attention_backward(&self) -> [(&'static str, Work); 3] {
@@ -211,12 +213,12 @@ mod tests {
                 .map(|(_, work)| work.tensor_flop)
                 .sum();
             // Forward 24E² and 4E for each pair; backward twice that, and QKV (6E²), fc (8E²) and the scores (2E for each pair)
-            // once more.
+            // once more; fc, and the hidden layer's gradient (8E²), a second time.
             let mut want = 0.0;
             for position in 0..256 {
                 let needed = if position >= needed_from { 1.0 } else { 0.0 };
                 want += n * (4.0 + 6.0 + 6.0 + 6.0) * e * e;
-                want += n * needed * (2.0 + 2.0 + 16.0 + 24.0 + 2.0 + 2.0 + 16.0) * e * e;
+                want += n * needed * (2.0 + 2.0 + 16.0 + 24.0 + 2.0 + 2.0 + 32.0) * e * e;
                 want += n * needed * (position as f64 + 1.0) * (4.0 + 10.0) * e;
             }
             assert!((flop / want - 1.0).abs() < 1e-12, "{flop} instead of {want}");

@@ -13,9 +13,9 @@ passes!(mlp);
 
 /// What the fused kernels keep and work in, for some rows.
 fn fused_memory(bench: &Bench, shape: &Shape, rows: usize) -> (fused::Saved, fused::Scratch, Vec<CudaSlice<u32>>) {
-    let wide = rows * shape.d_model / 2;
-    let (rooms, [normal, scale, active, dhidden, dout]) = bench.rooms([wide, rows, 4 * wide, 4 * wide, wide]);
-    (fused::Saved { normal, scale: scale.cast() }, fused::Scratch { active, dhidden, dout }, rooms)
+    let (wide, shares) = (rows * shape.d_model / 2, rows / shape.n_time * shape.d_model / 32 * 2 * shape.d_model);
+    let (rooms, [normal, scale, dout, partial]) = bench.rooms([wide, rows, wide, shares]);
+    (fused::Saved { normal, scale: scale.cast() }, fused::Scratch { dout, partial: partial.cast() }, rooms)
 }
 
 fn try_case(number: usize, case: &Case) {

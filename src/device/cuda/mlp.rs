@@ -3,7 +3,7 @@
 use super::kernel::Pointer;
 use super::kernel::mlp::{MlpForward, SOURCE};
 use super::kernel::mlp_backward::{self, MlpBackward};
-use super::weights::{self, Operands, Target};
+use super::kernel::mlp_weights::{self, MlpNormGradient, MlpWeights};
 use super::working::{self, Matrix, Places};
 use super::{Gpu, Grid, Part, Shape};
 use crate::error::Result;
@@ -25,6 +25,7 @@ pub struct Params {
 pub struct Working {
     weight: CudaSlice<u32>,
     back: CudaSlice<u32>,
+    rows: CudaSlice<u32>,
     fc_bias: CudaSlice<f32>,
 }
 
@@ -53,7 +54,8 @@ impl Working {
     /// Makes them from the parameters.
     pub fn new(gpu: &mut Gpu, shape: &Shape, params: &Params) -> Result<Self> {
         let e = shape.d_model;
-        let working = Self { weight: gpu.zeros(4 * e * e)?, back: gpu.zeros(6 * e * e)?, fc_bias: gpu.zeros(4 * e)? };
+        let [weight, rows] = [gpu.zeros(4 * e * e)?, gpu.zeros(4 * e * e)?];
+        let working = Self { weight, back: gpu.zeros(6 * e * e)?, rows, fc_bias: gpu.zeros(4 * e)? };
         working.refresh(gpu, shape, params)?;
         Ok(working)
     }
@@ -94,9 +96,15 @@ impl Working {
         let proj = Matrix { len: (e, 4 * e), strides: (1, e), ..proj };
         working::matrix(gpu, shape, out.offset(32 * steps), &proj, &by_columns)?;
         let scale = (Pointer::NULL, params.norm_weight);
-        let fc = Matrix { len: (4 * e, e), strides: (1, 4 * e), scale, ..fc };
+        let fc_back = Matrix { len: (4 * e, e), strides: (1, 4 * e), scale, ..fc };
         let by_rows = Places { place: (3 * steps, 1), interleaved: (true, true), next: 0 };
-        working::matrix(gpu, shape, out.offset(64 * steps), &fc, &by_rows)
+        working::matrix(gpu, shape, out.offset(64 * steps), &fc_back, &by_rows)?;
+
+        // For each block of hidden units all blocks of fc, then all of proj transposed, in order.
+        let out: Pointer<[u32; 4]> = gpu.address(&self.rows).cast();
+        let in_order = Places { place: (1, 2 * steps), interleaved: (false, false), next: 0 };
+        working::matrix(gpu, shape, out, &fc, &in_order)?;
+        working::matrix(gpu, shape, out.offset(32 * steps), &proj, &in_order)
     }
 }
 
@@ -130,27 +138,25 @@ pub unsafe fn forward(
     unsafe { gpu.launch(shape, &kernel, grid) }
 }
 
-/// Memory that the backward pass works in, bf16 in pairs.
+/// Memory that the backward pass works in.
 #[derive(Debug, Clone, Copy)]
 pub struct Scratch {
-    /// The hidden layer [N, T, 4E].
-    pub active: Pointer<u32>,
-    /// Its gradient, before GELU [N, T, 4E].
-    pub dhidden: Pointer<u32>,
-    /// The gradient of the output [N, T, E].
+    /// The gradient of the output, bf16 [N, T, E] in pairs.
     pub dout: Pointer<u32>,
+    /// Shares of the gradients of the norm's weight and bias [N, E / 32, 2, E].
+    pub partial: Pointer<f32>,
 }
 
 /// Words that one sequence's [`Scratch`] takes.
 pub fn scratch_len(shape: &Shape) -> usize {
-    shape.n_time * (4 * shape.d_model + shape.d_model / 2)
+    let e = shape.d_model;
+    shape.n_time * e / 2 + e / 32 * 2 * e
 }
 
 impl Scratch {
     /// Of `n` sequences, in `n` · [`scratch_len`] words from `start` on.
     pub fn at(start: Pointer<u32>, shape: &Shape, n: usize) -> Self {
-        let hidden = n * shape.n_time * 2 * shape.d_model;
-        Self { active: start, dhidden: start.offset(hidden), dout: start.offset(2 * hidden) }
+        Self { dout: start, partial: start.offset(n * shape.n_time * shape.d_model / 2).cast() }
     }
 }
 
@@ -171,32 +177,44 @@ pub unsafe fn backward(
     dx: Pointer<f32>,
 ) -> Result<()> {
     let e = shape.d_model;
-    let Scratch { active, dhidden, dout } = *scratch;
-    let kernel = MlpBackward {
-        dx,
-        normal: saved.normal,
-        scale: saved.scale,
-        weight: gpu.address(&working.back).cast(),
-        fc_bias: gpu.address(&working.fc_bias),
-        active,
-        dhidden,
-        dout,
-        n: part.n as u32,
-        from: part.from as u32,
-    };
-    let tiles = (part.n * (shape.n_time - part.from)).div_ceil(128) as u32;
+    let Scratch { dout, partial } = *scratch;
+    let (n, first, slots, from) = (part.n as u32, part.first as u32, part.slots as u32, part.from as u32);
+    let slot_len = part.slot_len as u64;
+    let fc_bias = gpu.address(&working.fc_bias);
+    let weight = gpu.address(&working.back).cast();
+    let kernel = MlpBackward { dx, normal: saved.normal, scale: saved.scale, weight, fc_bias, dout, n, from };
+    let tiles = (part.n * (shape.n_time - part.from)).div_ceil(256) as u32;
     let shared_bytes = gpu.constant(&mlp_backward::SOURCE, shape, "mlp_backward_shared_bytes")?;
     let grid = Grid { blocks: (tiles.min(gpu.multiprocessors()), 1), threads: 256, shared_bytes };
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, grid) }?;
 
-    let fc = Target::affine((grads.fc_weight, params.fc_weight), grads.fc_bias, (e, 4 * e))
-        .behind((grads.norm_weight, params.norm_weight), (grads.norm_bias, params.norm_bias));
-    let operands = Operands { a: saved.normal, b: dhidden, rows: shape.n_time, skip: part.from, widths: (e, 4 * e) };
+    let kernel = MlpWeights {
+        normal: saved.normal,
+        dout,
+        weight: gpu.address(&working.rows).cast(),
+        fc_bias,
+        fc_weight: params.fc_weight,
+        norm_weight: params.norm_weight,
+        norm_bias: params.norm_bias,
+        fc_weight_grad: grads.fc_weight,
+        fc_bias_grad: grads.fc_bias,
+        proj_weight_grad: grads.proj_weight,
+        proj_bias_grad: grads.proj_bias,
+        partial,
+        n,
+        first,
+        slots,
+        from,
+        slot_len,
+    };
+    let shared_bytes = gpu.constant(&mlp_weights::SOURCE, shape, "mlp_weights_shared_bytes")?;
+    let grid = Grid { blocks: (e as u32 / 32, slots), threads: 256, shared_bytes };
     // SAFETY: the caller's.
-    unsafe { weights::gradient(gpu, shape, part, &operands, &fc) }?;
-    let proj = Target::affine((grads.proj_weight, params.proj_weight), grads.proj_bias, (4 * e, e));
-    let operands = Operands { a: active, b: dout, rows: shape.n_time, skip: part.from, widths: (4 * e, e) };
+    unsafe { gpu.launch(shape, &kernel, grid) }?;
+
+    let [norm_weight_grad, norm_bias_grad] = [grads.norm_weight, grads.norm_bias];
+    let kernel = MlpNormGradient { partial, norm_weight_grad, norm_bias_grad, n, first, slots, slot_len };
     // SAFETY: the caller's.
-    unsafe { weights::gradient(gpu, shape, part, &operands, &proj) }
+    unsafe { gpu.launch(shape, &kernel, Grid { blocks: (slots, 1), threads: e as u32, shared_bytes: 0 }) }
 }
