@@ -23,7 +23,7 @@ constexpr int TOKENS = 32;
 constexpr int ROWS = E < 192 ? 32 : 64;
 constexpr int TILES = ROWS / 16;
 // Columns that a block of threads takes at a time: one for each thread.
-constexpr int MOST_COLUMNS = E < 192 ? 512 : 256;
+constexpr int MOST_COLUMNS = E < 192 ? 384 : 256;
 // Columns of A in shared memory, with padding that spreads rows over the banks.
 constexpr int A_ROW = ROWS + 8;
 // What launches must know, read by the host.

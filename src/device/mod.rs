@@ -389,6 +389,11 @@ pub trait Device: Send {
     /// f32 elements per sequence that this half-block wants to keep for its backward pass.
     fn saved_len(&self, half: HalfBlock, call: &Call) -> usize;
 
+    /// Bytes of its memory that stages of calls of `n` sequences take besides what callers allocate, at most.
+    fn work_bytes(&self, _config: &crate::model::config::ModelConfig, _n: usize) -> usize {
+        0
+    }
+
     // ---- the stages of GPT2MEG --------------------------------------------------------------------------------------
 
     /// `x[n,t] = token[id] + position[t] + channel[c] + subject[s] + (condition > 0 ? condition[y] : 0)`.

@@ -1,7 +1,7 @@
 //! The attention half-block.
 
 use crate::bench::{
-    Bench, Bits, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, Kind, difference, half_block_gradients, judge,
+    Bench, Bits, Case, Data, Gradients, HALF_BLOCK, Kind, before, cases, difference, half_block_gradients, judge,
     judge_slots, oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
@@ -52,7 +52,8 @@ fn try_case(number: usize, case: &Case) {
         dx[..from * e].fill(f32::NAN);
     }
     let len = parts.iter().map(Vec::len).sum();
-    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
+    let part = part(case, len);
+    let before = before(&part, &mut data);
     let mut bits = Bits::default();
     for run in case.runs() {
         let Some(mut bench) = Bench::new(run) else { return };
@@ -86,14 +87,14 @@ fn try_case(number: usize, case: &Case) {
 
 #[test]
 fn attention_is_the_oracles() {
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases(true).iter().enumerate() {
         try_case(number, case);
     }
 }
 
 #[test]
 fn general_attention_is_the_oracles() {
-    for (number, case) in GENERAL.iter().enumerate() {
+    for (number, case) in cases(false).iter().enumerate() {
         try_case(number, case);
     }
 }

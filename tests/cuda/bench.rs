@@ -1,7 +1,8 @@
 //! What the kernels' tests share: the machine, data, cases, and comparing.
 
+pub use crate::data::Data;
 pub use crate::gpu::judge;
-use crate::gpu::{self, assert_clean};
+use crate::gpu::{self, Machine, assert_clean};
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, HalfBlock};
 use cudarc::driver::{CudaSlice, DeviceRepr};
@@ -9,7 +10,6 @@ use gpt2meg::device::cuda::kernel::Pointer;
 use gpt2meg::device::cuda::{GRAD_SLOTS, Gpu, Part, Shape};
 use ptx_emulator::machine::LaunchReport;
 use ptx_emulator::settings::{Rounding, Settings};
-use ptx_emulator::standin::StandIn;
 use ptx_emulator::target::Target;
 
 /// How the machine runs: what it poses as, and how it rounds what the manual leaves open.
@@ -19,12 +19,30 @@ pub struct Run {
     seed: u64,
 }
 
+/// The variable that asks for everything: all cases of [`CROSS`], too, and every case on all cards in both roundings.
+const CROSS_VARIABLE: &str = "GPT2MEG_CROSS";
+
 /// An A100; the same in other orders and roundings; a card with little shared memory, and the newest with much.
 pub const RUNS: &[Run] = &[
     Run { target: Target::Sm80, rounding: Rounding::Exact, seed: 0 },
     Run { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 1 },
     Run { target: Target::Sm86, rounding: Rounding::Adversarial, seed: 2 },
     Run { target: Target::Sm90, rounding: Rounding::Exact, seed: 3 },
+];
+
+/// A case above a few tiles is run on one card: mostly as an A100 in adversarial rounding, where kernels cut a sequence's heads into
+/// blocks; as an H100, where one block has them all.
+const LONG: &[Run] = &[Run { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 1 }];
+const LONG_WHOLE: &[Run] = &[Run { target: Target::Sm90, rounding: Rounding::Adversarial, seed: 7 }];
+
+/// Every amount of shared memory that a block may have, in both roundings.
+const ALL_RUNS: &[Run] = &[
+    Run { target: Target::Sm80, rounding: Rounding::Exact, seed: 8 },
+    Run { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 9 },
+    Run { target: Target::Sm89, rounding: Rounding::Exact, seed: 10 },
+    Run { target: Target::Sm89, rounding: Rounding::Adversarial, seed: 11 },
+    Run { target: Target::Sm90, rounding: Rounding::Exact, seed: 12 },
+    Run { target: Target::Sm90, rounding: Rounding::Adversarial, seed: 13 },
 ];
 
 /// The general kernels take the same way whatever the card.
@@ -37,7 +55,7 @@ const GENERAL_RUNS: &[Run] = &[
 /// A GPU in one way of running.
 pub struct Bench {
     pub gpu: Gpu,
-    standin: StandIn,
+    machine: Machine,
     pub name: String,
     exact: bool,
 }
@@ -47,9 +65,17 @@ impl Bench {
     pub fn new(run: &Run) -> Option<Self> {
         let settings =
             Settings { target: run.target, rounding: run.rounding, seed: run.seed, threads: 2, ..Settings::default() };
-        let standin = gpu::emulator(&settings)?;
-        let name = format!("{:?}, {:?}, seed {}", run.target, run.rounding, run.seed);
-        Some(Self { gpu: Gpu::open(0).unwrap(), standin, name, exact: run.rounding == Rounding::Exact })
+        let machine = gpu::machine(&settings)?;
+        let gpu = Gpu::open(0).unwrap();
+        let name = format!("{}, {:?}, seed {}", gpu.card(), run.rounding, run.seed);
+        // A real card rounds always in one way.
+        let exact = run.rounding == Rounding::Exact || machine.is_real();
+        Some(Self { gpu, machine, name, exact })
+    }
+
+    /// Whether it is a card, which counts nothing.
+    pub fn is_real(&self) -> bool {
+        self.machine.is_real()
     }
 
     pub fn put<T: DeviceRepr>(&self, data: &[T]) -> CudaSlice<T> {
@@ -72,7 +98,7 @@ impl Bench {
 
     /// Fails with what the machine found in what has run; the reports.
     pub fn check(&self) -> Vec<LaunchReport> {
-        assert_clean(&self.standin)
+        assert_clean(&self.machine)
     }
 
     /// The addresses of parts that lie one after another.
@@ -141,6 +167,25 @@ pub const CASES: &[Case] = &[
     Case { kind: Kind::Equal, ..case(1, 31, 0) },
     Case { kind: Kind::Extreme, ..case(1, 31, 0) },
     Case { kind: Kind::HugeKey, ..case(1, 40, 0) },
+    // A window of a whole head: slots of seven sequences, more blocks than multiprocessors.
+    case(306, 3, 1),
+];
+
+/// What takes too long for every day: every number of timesteps beside a tile's, alone and as a window of a whole head.
+const CROSS: &[Case] = &[
+    case(2, 128, 0),
+    case(2, 129, 1),
+    case(2, 255, 127),
+    case(3, 256, 0),
+    case(306, 17, 0),
+    case(306, 256, 128),
+    Case { e: 32, h: 4, ..case(2, 256, 0) },
+    Case { e: 64, h: 8, ..case(2, 256, 128) },
+    Case { e: 128, h: 16, ..case(2, 256, 0) },
+    Case { kind: Kind::Equal, ..case(2, 256, 0) },
+    Case { kind: Kind::HugeKey, ..case(2, 256, 0) },
+    Case { e: 240, h: 12, ..case(2, 256, 128) },
+    Case { e: 240, h: 12, ..case(306, 17, 1) },
 ];
 
 /// What only the general kernels know: heads of every width, one of them and many, odd ones, and widths that no fragment
@@ -159,7 +204,19 @@ pub const GENERAL: &[Case] = &[
     Case { e: 20, h: 2, kind: Kind::Equal, ..case(1, 64, 0) },
     Case { e: 40, h: 2, kind: Kind::Extreme, ..case(1, 31, 0) },
     Case { e: 40, h: 2, kind: Kind::HugeKey, ..case(1, 40, 0) },
+    Case { e: 20, h: 4, ..case(306, 2, 0) },
 ];
+
+/// Whether everything is asked for.
+fn is_cross() -> bool {
+    std::env::var_os(CROSS_VARIABLE).is_some()
+}
+
+/// The cases of the fused kernels, or of the general ones.
+pub fn cases(fused: bool) -> Vec<Case> {
+    let cross = CROSS.iter().filter(|case| is_cross() && case.shape(256).is_fused() == fused);
+    if fused { CASES } else { GENERAL }.iter().chain(cross).copied().collect()
+}
 
 impl Case {
     /// How the case is run: in every way where it is short (one sequence of a general shape: in one), and where it is long as the
@@ -167,8 +224,11 @@ impl Case {
     pub fn runs(&self) -> &'static [Run] {
         let short = self.n * self.t <= 64;
         match self.shape(256).is_fused() {
+            // One is enough of what takes minutes.
+            _ if is_cross() && self.n * self.t <= 10_000 => ALL_RUNS,
             true if short => RUNS,
-            true => &RUNS[1..2],
+            true if [255, 3].contains(&self.t) => LONG_WHOLE,
+            true => LONG,
             false if short && self.n > 1 => GENERAL_RUNS,
             false => &GENERAL_RUNS[1..2],
         }
@@ -179,36 +239,7 @@ impl Case {
     }
 }
 
-/// Numbers that look random and are always the same.
-pub struct Data(u64);
-
 impl Data {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.word() % n as u64) as usize
-    }
-
-    /// `len` numbers in [-size, size].
-    pub fn floats(&mut self, len: usize, size: f32) -> Vec<f32> {
-        (0..len).map(|_| ((self.word() >> 40) as f32 / 8_388_608.0 - 1.0) * size).collect()
-    }
-
-    /// A LayerNorm's weight and bias, near what they start with.
-    pub fn norm(&mut self, e: usize) -> [Vec<f32>; 2] {
-        [self.floats(e, 0.5).iter().map(|w| 1.0 + w).collect(), self.floats(e, 0.3)]
-    }
-
     /// The residual stream of each sequence, [N, T, E].
     pub fn stream(&mut self, case: &Case) -> Vec<f32> {
         let Case { n, t, e, .. } = *case;
@@ -267,9 +298,15 @@ pub fn half_block_gradients(grads: HalfBlock) -> Vec<Vec<f64>> {
 }
 
 /// The call of a case, with gradients of `len` floats a slot: few slots, so that some hold several sequences and none is the
-/// first.
+/// first; all of them where there are as many sequences.
 pub fn part(case: &Case, len: usize) -> Part {
-    Part { n: case.n, first: GRAD_SLOTS - 1, from: case.from, slots: 2, slot_len: len }
+    let slots = if case.n < GRAD_SLOTS { 2 } else { GRAD_SLOTS };
+    Part { n: case.n, first: GRAD_SLOTS - 1, from: case.from, slots, slot_len: len }
+}
+
+/// What the slots of a part hold before.
+pub fn before(part: &Part, data: &mut Data) -> Vec<f32> {
+    data.floats(part.slots * part.slot_len, 0.1)
 }
 
 /// Judges what each slot gained, parameter by parameter.

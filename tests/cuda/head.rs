@@ -1,6 +1,6 @@
 //! The head with its loss.
 
-use crate::bench::{Bench, Bits, CASES, Case, Data, GENERAL, Gradients, Kind, judge, judge_slots, part};
+use crate::bench::{Bench, Bits, CASES, Case, Data, GENERAL, Gradients, Kind, before, cases, judge, judge_slots, part};
 use crate::gpu::assert_measures;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, head};
@@ -139,7 +139,8 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
     }
 
     let len = parts.iter().map(Vec::len).sum();
-    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
+    let part = part(case, len);
+    let before = before(&part, &mut data);
 
     let mut bits = Bits::default();
     for run in case.runs() {
@@ -195,7 +196,7 @@ fn try_case(number: usize, case: &Case, q: usize, per_channel: bool) {
 
 #[test]
 fn head_is_the_oracles() {
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases(true).iter().enumerate() {
         for (q, per_channel) in [(256, false), (7, true)] {
             try_case(number, case, q, per_channel);
         }
@@ -205,7 +206,7 @@ fn head_is_the_oracles() {
 
 #[test]
 fn general_head_is_the_oracles() {
-    for (number, case) in GENERAL.iter().enumerate() {
+    for (number, case) in cases(false).iter().enumerate() {
         for (q, per_channel) in [(256, false), (7, true)] {
             try_case(number, case, q, per_channel);
         }

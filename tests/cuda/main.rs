@@ -9,6 +9,9 @@ mod oracle;
 #[macro_use]
 mod passes;
 
+#[path = "../support/data.rs"]
+mod data;
+
 #[path = "../support/gpu.rs"]
 mod gpu;
 

@@ -1,8 +1,8 @@
 //! The MLP half-block.
 
 use crate::bench::{
-    Bench, Bits, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, difference, half_block_gradients, judge,
-    judge_slots, oracle_half_block, part, values,
+    Bench, Bits, CASES, Case, Data, GENERAL, Gradients, HALF_BLOCK, before, cases, difference, half_block_gradients,
+    judge, judge_slots, oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
 use crate::oracle::{mlp, mlp_backward};
@@ -43,7 +43,8 @@ fn try_case(number: usize, case: &Case) {
         grads.unfused.push(gradients);
     }
     let len = parts.iter().map(Vec::len).sum();
-    let (part, before) = (part(case, len), data.floats(2 * len, 0.1));
+    let part = part(case, len);
+    let before = before(&part, &mut data);
 
     let mut bits = Bits::default();
     for run in case.runs() {
@@ -82,7 +83,7 @@ fn try_case(number: usize, case: &Case) {
 
 #[test]
 fn mlp_is_the_oracles() {
-    for (number, case) in CASES.iter().enumerate() {
+    for (number, case) in cases(true).iter().enumerate() {
         try_case(number, case);
     }
     // More timesteps than one block of threads takes, so that rows of several sequences share a tile.
@@ -91,7 +92,7 @@ fn mlp_is_the_oracles() {
 
 #[test]
 fn general_mlp_is_the_oracles() {
-    for (number, case) in GENERAL.iter().enumerate() {
+    for (number, case) in cases(false).iter().enumerate() {
         try_case(number, case);
     }
     // More timesteps than a tile, so that rows of several sequences share one, and the last tile is not full.

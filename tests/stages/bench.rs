@@ -1,6 +1,7 @@
 //! What the stage tests share: the devices, data, moving it, and comparing.
 
 use crate::cases::{Case, Kind};
+pub use crate::data::Data;
 use crate::gpu;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, HalfBlock};
@@ -10,7 +11,7 @@ use gpt2meg::device::{Call, Device, Dtype, Tensor};
 
 /// Every device: the CPU with every instruction set that this machine has, and the emulated GPU where there is a compiler.
 pub fn devices() -> Vec<Box<dyn Device>> {
-    let gpu = gpu::emulator(&gpu::adversarial()).map(|_| Box::new(cuda::open(0).unwrap()) as Box<dyn Device>);
+    let gpu = gpu::machine(&gpu::adversarial()).map(|_| Box::new(cuda::open(0).unwrap()) as Box<dyn Device>);
     cpus().into_iter().chain(gpu).collect()
 }
 
@@ -34,36 +35,7 @@ fn cpus() -> Vec<Box<dyn Device>> {
     sets.into_iter().map(|set| Box::new(Cpu::with_instructions(set, 2).unwrap()) as Box<dyn Device>).collect()
 }
 
-/// Numbers that look random and are always the same.
-pub struct Data(u64);
-
 impl Data {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    pub fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.word() % n as u64) as usize
-    }
-
-    /// `len` numbers in [-size, size].
-    pub fn floats(&mut self, len: usize, size: f32) -> Vec<f32> {
-        (0..len).map(|_| ((self.word() >> 40) as f32 / 8_388_608.0 - 1.0) * size).collect()
-    }
-
-    /// A LayerNorm's weight and bias, near what they start with.
-    pub fn norm(&mut self, e: usize) -> [Vec<f32>; 2] {
-        [self.floats(e, 0.5).iter().map(|w| 1.0 + w).collect(), self.floats(e, 0.3)]
-    }
-
     /// The residual stream of each sequence, [N, T, E].
     pub fn stream(&mut self, case: &Case) -> Vec<f32> {
         let Case { n, t, e, .. } = *case;
@@ -147,7 +119,7 @@ pub fn get(device: &mut dyn Device, tensor: Tensor) -> Vec<f32> {
     let downloaded = device.download(tensor, bytemuck::cast_slice_mut(&mut data));
     // What was found in a kernel says more than that the download failed.
     if is_bf16(device) {
-        gpu::assert_clean(&gpu::emulator(&gpu::adversarial()).unwrap());
+        gpu::assert_clean(&gpu::machine(&gpu::adversarial()).unwrap());
     }
     downloaded.unwrap();
     data

@@ -3,6 +3,9 @@
 #[path = "../oracle/mod.rs"]
 mod oracle;
 
+#[path = "../support/data.rs"]
+mod data;
+
 #[path = "../support/gpu.rs"]
 mod gpu;
 

@@ -1,5 +1,8 @@
 //! What tests of the GPU share: the compiler, the emulator that stands in for a card, and the bound that results must keep.
 //!
+//! With GPT2MEG_TEST_GPU set to anything there is no stand-in: the same tests run on the machine's own first card, each of their ways
+//! of running in the one way that the card has. What only an emulator can tell (races, counts, other cards) is then not looked at.
+//!
 //! The bound: the error is at most twice that of an unfused computation in bf16, plus one unit in the last place of bf16 of the
 //! tensor's largest value.
 
@@ -35,16 +38,31 @@ pub fn adversarial() -> Settings {
     Settings { target: Target::Sm80, rounding: Rounding::Adversarial, seed: 1, threads: 2, ..Settings::default() }
 }
 
-/// The emulator, set up for the calling thread; none where there is no compiler.
-pub fn emulator(settings: &Settings) -> Option<StandIn> {
+/// What kernels run on: the stand-in, or the machine's own card.
+pub struct Machine(Option<StandIn>);
+
+impl Machine {
+    /// Whether it is a card.
+    pub fn is_real(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// The emulator, set up for the calling thread, or the machine's own card if that is asked for; none where there is no compiler.
+pub fn machine(settings: &Settings) -> Option<Machine> {
+    if std::env::var_os("GPT2MEG_TEST_GPU").is_some() {
+        assert!(gpt2meg::device::cuda::has_driver(), "GPT2MEG_TEST_GPU is set, but there is no CUDA driver");
+        return Some(Machine(None));
+    }
     toolkit()?;
     let standin = standin::open(&Settings::default()).unwrap();
     standin.configure_thread(Some(settings)).unwrap();
-    Some(standin)
+    Some(Machine(Some(standin)))
 }
 
-/// Fails with what the emulator found in the calling thread's launches; their reports.
-pub fn assert_clean(standin: &StandIn) -> Vec<LaunchReport> {
+/// Fails with what the emulator found in the calling thread's launches; their reports, of which a card has none.
+pub fn assert_clean(machine: &Machine) -> Vec<LaunchReport> {
+    let Some(standin) = &machine.0 else { return Vec::new() };
     let reports = standin.take_thread_reports();
     for report in &reports {
         if let Some(fault) = &report.fault {

@@ -101,7 +101,7 @@ impl Working {
         working::matrix(gpu, shape, out, &proj, &places)?;
         let scale = (Pointer::NULL, params.norm_weight);
         let qkv = Matrix { len: (3 * e, e), strides: (1, 3 * e), scale, ..qkv };
-        let places = Places { place: (blocks, 1), interleaved: (true, true), next: 0 };
+        let places = Places { place: (blocks, 1), interleaved: (false, true), next: 0 };
         let out = gpu.address(&self.qkv_back).cast();
         working::matrix(gpu, shape, out, &qkv, &places)
     }
@@ -184,14 +184,17 @@ pub unsafe fn backward(
 ) -> Result<()> {
     let (e, n, from) = (shape.d_model, part.n as u32, part.from as u32);
     let Scratch { dqkv, dout } = *scratch;
+    let qkv_back = gpu.address(&working.qkv_back).cast();
     let kernel = AttentionBackward {
         dx,
         normal: saved.normal,
+        scale: saved.scale,
         answer: saved.answer,
         lse: saved.lse,
         qkv_weight: gpu.address(&working.qkv_weight).cast(),
         qkv_bias: gpu.address(&working.qkv_bias),
         proj_back: gpu.address(&working.proj_back).cast(),
+        qkv_back,
         dqkv,
         dout,
         from,
@@ -212,11 +215,14 @@ pub unsafe fn backward(
     // SAFETY: the caller's.
     unsafe { weights::gradient(gpu, shape, part, &operands, &proj) }?;
 
-    let qkv_back = gpu.address(&working.qkv_back).cast();
+    if gpu.constant(&SOURCE, shape, "attention_backward_whole")? != 0 {
+        return Ok(());
+    }
     let kernel = AttentionBackwardInput { dx, dqkv, normal: saved.normal, scale: saved.scale, qkv_back, n, from };
     let tiles = (part.n * shape.n_time).div_ceil(128) as u32;
     let shared_bytes = gpu.constant(&SOURCE, shape, "attention_backward_input_shared_bytes")?;
-    let grid = Grid { blocks: (tiles.min(gpu.multiprocessors()), 1), threads: 256, shared_bytes };
+    // Two blocks fit on a multiprocessor of most cards.
+    let grid = Grid { blocks: (tiles.min(2 * gpu.multiprocessors()), 1), threads: 256, shared_bytes };
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &kernel, grid) }
 }

@@ -2,10 +2,16 @@
 //!
 //! A file holds what it was compiled from, as text, then a checksum and the PTX. It is used only if all of that is right;
 //! otherwise the kernel is compiled again. Files are written under another name and renamed, so processes may share the
-//! folder. That it cannot be written is no failure: kernels are then compiled at every start.
+//! folder. That it cannot be written is no failure: kernels are then compiled at every start. Whenever one is added, those that
+//! nobody has read for half a year go, and of more than [`MOST_BYTES`] those that nobody has read for longest.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Bytes that the folder may hold: some hundred shapes.
+const MOST_BYTES: u64 = 256 << 20;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The folder of compiled kernels: `gpt2meg/kernels` in the user's cache folder, if there is one.
 pub fn folder() -> Option<PathBuf> {
@@ -43,7 +49,37 @@ fn header(key: &str, ptx: &str) -> String {
 fn read(path: &Path, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let (first, ptx) = text.split_at(text.find('\n')? + 1);
-    (first == header(key, ptx)).then(|| ptx.to_owned())
+    let right = first == header(key, ptx);
+    if right {
+        used(path);
+    }
+    right.then(|| ptx.to_owned())
+}
+
+/// Notes the day on which a file was read, in the time of its change. That this fails makes it go earlier, nothing else.
+fn used(path: &Path) {
+    let age = path.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+    if age.is_ok_and(|age| age.is_ok_and(|age| age > DAY)) {
+        let _ = std::fs::File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+}
+
+/// Removes what nobody has read for half a year, and what is beyond `most` bytes, the latest read being kept.
+fn prune(folder: &Path, most: u64) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let kernels = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "ptx"));
+    let mut kernels: Vec<(SystemTime, u64, PathBuf)> = kernels
+        .filter_map(|path| path.metadata().ok().and_then(|of| Some((of.modified().ok()?, of.len(), path))))
+        .collect();
+    kernels.sort_by(|a, b| b.cmp(a));
+    let mut kept = 0;
+    for (modified, len, path) in kernels {
+        kept += len;
+        if kept > most || modified.elapsed().is_ok_and(|age| age > 183 * DAY) {
+            // Another process may have been faster.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 fn write(path: &Path, key: &str, ptx: &str) -> std::io::Result<()> {
@@ -53,6 +89,7 @@ fn write(path: &Path, key: &str, ptx: &str) -> std::io::Result<()> {
     file.write_all(header(key, ptx).as_bytes())?;
     file.write_all(ptx.as_bytes())?;
     file.persist(path)?;
+    prune(folder, MOST_BYTES);
     Ok(())
 }
 
@@ -103,5 +140,27 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert_eq!(get(&file.join("kernels"), "a"), ("ptx of a\n".into(), true));
+    }
+
+    #[test]
+    fn what_nobody_reads_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |key: &str, text: &str| cached::<()>(Some(folder.path()), key, || Ok(text.to_owned())).unwrap();
+        let path = |key: &str| folder.path().join(format!("{:032x}.ptx", hash(key)));
+        let age = |key: &str, days: u32| {
+            let file = std::fs::File::options().append(true).open(path(key)).unwrap();
+            file.set_modified(SystemTime::now() - days * DAY).unwrap();
+        };
+        let old = [("a", 200), ("b", 200), ("c", 100)];
+        old.map(|(key, _)| put(key, "text"));
+        old.map(|(key, days)| age(key, days));
+        // Reading renews b; adding d takes a away.
+        put("b", "another text");
+        put("d", "text");
+        assert_eq!(["a", "b", "c", "d"].map(|key| path(key).exists()), [false, true, true, true]);
+        // Room for two: the one that was read longest ago goes.
+        age("b", 1);
+        prune(folder.path(), path("b").metadata().unwrap().len() * 2 + 1);
+        assert_eq!(["b", "c", "d"].map(|key| path(key).exists()), [true, false, true]);
     }
 }

@@ -19,7 +19,7 @@ use crate::device::{
 use crate::ensure;
 use crate::error::{Kind, Result};
 use crate::model::config::ModelConfig;
-use crate::model::layout::Parameters;
+use crate::model::layout::{ParamLayout, Parameters};
 
 /// Sequences of one call: a window of a whole-head MEG at once, so that every multiprocessor of a large card has work. A
 /// constant, whatever the card, for the sums of a slot's gradients depend on how a step is cut.
@@ -27,12 +27,13 @@ pub const MAX_SEQUENCES: usize = 8 * GRAD_SLOTS;
 
 /// A GPU as a device.
 pub struct Cuda {
-    pub(super) gpu: Gpu,
-    memory: Memory,
+    // Dropped in this order: the graph before the memory that it works on, and the modules of its kernels last.
+    pub(super) steps: Steps,
     pub(super) copies: Copies,
     scratch: Scratch,
+    memory: Memory,
     watch: Option<Watch>,
-    pub(super) steps: Steps,
+    pub(super) gpu: Gpu,
 }
 
 /// Looks, whenever the GPU has been waited for, whether what ran there was in order.
@@ -128,6 +129,15 @@ impl Device for Cuda {
             HalfBlock::Attention => attention::saved_len(shape),
             HalfBlock::Mlp => mlp::saved_len(shape),
         }
+    }
+
+    /// The largest stage's scratch, and the working copies: up to three of each weight in bf16.
+    fn work_bytes(&self, config: &ModelConfig, n: usize) -> usize {
+        let &ModelConfig { d_model, n_head, n_ctx: n_time, n_level, .. } = config;
+        let shape = &Shape { d_model, n_head, n_time, n_level };
+        let lens = [attention::scratch_len(shape, true), mlp::scratch_len(shape, true), head::scratch_len(shape, true)];
+        let scratch = n.saturating_mul(4 * lens.into_iter().max().expect("three stages"));
+        scratch.saturating_add(6 * ParamLayout::new(config).len())
     }
 
     fn embed(&mut self, call: &Call, params: &EmbedParams, inputs: &Inputs, x: Tensor) -> Result<()> {

@@ -230,7 +230,7 @@ impl Gpu {
     }
 
     /// Why memory of `n_byte` bytes could not be had.
-    fn no_room(&self, n_byte: usize, error: DriverError) -> Error {
+    pub(super) fn no_room(&self, n_byte: usize, error: DriverError) -> Error {
         match (error.0, self.stream.context().mem_get_info()) {
             (sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY, Ok(left)) => failure::out_of_memory(n_byte, left),
             _ => failed(&format!("allocate {n_byte} bytes"), error),

@@ -67,19 +67,26 @@ fn find(places: &[PathBuf], driver: Option<Version>) -> Result<Nvrtc> {
         newest.get_or_insert(nvrtc);
     }
     let Some(Nvrtc { path, version: (major, minor), .. }) = newest else {
-        let hint = "Install it with `pip install nvidia-cuda-nvrtc-cu12`, or a CUDA toolkit, or activate the Python \
-                    environment that PyTorch with CUDA is in";
+        let hint = format!(
+            "Install it with `pip install {}`, or a CUDA toolkit, or activate the Python environment that PyTorch with CUDA is in",
+            package(driver.unwrap_or((12, 9)))
+        );
         return Err(Error::new(Kind::DeviceUnavailable, "there is no CUDA compiler (libnvrtc)").hint(hint));
     };
-    let (known_major, known_minor) = driver.unwrap_or_default();
+    let known = driver.unwrap_or_default();
+    let (known_major, known_minor) = known;
     let what = format!(
         "the CUDA driver is too old: it knows CUDA {known_major}.{known_minor}, and the compiler {} is of {major}.{minor}",
         path.display()
     );
-    let hint = format!(
-        "Update the driver, or install a compiler of its version: pip install 'nvidia-cuda-nvrtc-cu{known_major}=={known_major}.{known_minor}.*'"
-    );
+    let hint = format!("Update the driver, or install a compiler of its version: pip install {}", package(known));
     Err(Error::new(Kind::DeviceUnavailable, what).hint(hint))
+}
+
+/// What `pip` calls the compiler of a version of CUDA: from 13 on, its name no longer says which.
+fn package((major, minor): Version) -> String {
+    let suffix = if major < 13 { format!("-cu{major}") } else { String::new() };
+    format!("'nvidia-cuda-nvrtc{suffix}=={major}.{minor}.*'")
 }
 
 /// Every path and name to try, in order; `variable` is the environment.

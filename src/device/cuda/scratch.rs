@@ -1,7 +1,7 @@
 //! Memory that a stage works in, the same for all of them: they run one after another.
 
+use super::Gpu;
 use super::kernel::Pointer;
-use super::{Gpu, failed};
 use crate::error::Result;
 use cudarc::driver::CudaSlice;
 
@@ -17,14 +17,15 @@ const ALIGNMENT: usize = 32;
 impl Scratch {
     /// Stretches of these lengths, in words; their content is whatever was left there.
     pub fn split<const N: usize>(&mut self, gpu: &Gpu, lens: [usize; N]) -> Result<[Pointer<u32>; N]> {
-        let total: usize = lens.iter().map(|len| len.next_multiple_of(ALIGNMENT)).sum();
+        // Drivers without memory pools refuse to allocate nothing.
+        let total = lens.iter().map(|len| len.next_multiple_of(ALIGNMENT)).sum::<usize>().max(ALIGNMENT);
         if self.room.as_ref().is_none_or(|room| room.len() < total) {
             gpu.outside_step()?;
             // The old room goes first: both at once may not fit.
             self.room = None;
             // SAFETY: who asks for scratch writes it before it is read.
             let room = unsafe { gpu.stream().alloc::<u32>(total) };
-            self.room = Some(room.map_err(|error| failed(&format!("allocate {} bytes", 4 * total), error))?);
+            self.room = Some(room.map_err(|error| gpu.no_room(4 * total, error))?);
         }
         let mut next = gpu.address(self.room.as_ref().expect("made above"));
         Ok(lens.map(|len| {

@@ -56,11 +56,13 @@ impl Staging {
     /// # Safety
     /// So many bytes are there.
     pub unsafe fn upload(&mut self, gpu: &Gpu, to: u64, from: &[u8]) -> Result<()> {
-        let uploaded = match from.len() {
+        // Whichever thread has the device now.
+        let bound = gpu.stream().context().bind_to_thread();
+        let uploaded = bound.and_then(|()| match from.len() {
             // SAFETY: the caller's. The driver takes pageable memory before it returns.
             LARGEST.. => unsafe { result::memcpy_htod_async(to, from, gpu.stream().cu_stream()) },
             _ => self.through_slot(gpu, to, from),
-        };
+        });
         uploaded.map_err(|error| failed(&format!("copy {} bytes to the GPU", from.len()), error))
     }
 
