@@ -148,12 +148,49 @@ mod emulated {
         assert!(said.contains("training takes 20.") && said.contains("where 17.2 GB are free"), "{said}");
         assert!((0.95..1.0).contains(&(fits * per_window / 2f64.powi(34))), "{said}");
         assert!(said.lines().count() == 1 && !world.path().join("run").exists(), "{said}");
+
+        // One more does not fit.
+        let output = emulated(world.path(), &compiler, &format!("{shape} --windows-per-step {}", fits as usize + 1));
+        assert!(text(&output).contains(&format!("--windows-per-step {fits}")), "{}", text(&output));
+    }
+
+    /// Whether a compiler is where every program finds it.
+    fn is_installed() -> bool {
+        ["/usr/local/cuda", "/usr/lib/x86_64-linux-gnu/libnvrtc.so.12"].iter().any(|path| Path::new(path).exists())
+    }
+
+    #[test]
+    fn where_the_gpu_cannot_be_used_auto_says_so_and_is_the_cpu() {
+        if is_installed() || has_driver() {
+            return;
+        }
+        // A driver by its own name, which is the emulator, and no compiler anywhere.
+        let world = world();
+        let driver = std::env::current_exe().unwrap().with_file_name("libptx_emulator.so");
+        std::os::unix::fs::symlink(driver, world.path().join("libcuda.so")).unwrap();
+        let keep: Vec<_> = std::env::vars().filter(|(name, _)| name.starts_with("CARGO")).collect();
+        let run = |device: &str| {
+            let mut command = train(world.path(), &format!("{SMALL} --device {device} --out {device} --steps 1"));
+            command.env_clear().envs(keep.clone()).env("PATH", world.path()).env("HOME", world.path());
+            command.env("LD_LIBRARY_PATH", world.path()).output().unwrap()
+        };
+        let auto = run("auto");
+        let said = text(&auto);
+        assert!(auto.status.success() && said.contains("on CPU"), "{said}");
+        let note = "The GPU is not used: there is no CUDA compiler (libnvrtc)";
+        let notes: Vec<&str> = said.lines().filter(|line| line.contains("GPU")).collect();
+        assert!(
+            notes.len() == 1 && notes[0].contains(note) && notes[0].ends_with("The CPU computes instead."),
+            "{said}"
+        );
+        let cuda = run("cuda");
+        assert_eq!(cuda.status.code(), Some(UNAVAILABLE), "{}", text(&cuda));
+        assert!(text(&cuda).contains("no CUDA compiler") && text(&cuda).lines().count() == 1, "{}", text(&cuda));
     }
 
     #[test]
     fn without_a_compiler_there_is_one_clear_error() {
-        let elsewhere = ["/usr/local/cuda", "/usr/lib/x86_64-linux-gnu/libnvrtc.so.12"];
-        if elsewhere.iter().any(|path| Path::new(path).exists()) {
+        if is_installed() {
             return;
         }
         let world = world();

@@ -8,7 +8,7 @@ use super::stage::Stage;
 use super::step::Step;
 use super::work::{Times, Work};
 use crate::device::cuda::emulated;
-use crate::device::cuda::kernel::SOURCES;
+use crate::device::cuda::kernel::{SOURCES, Source};
 use crate::device::cuda::{self, Shape};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::ModelConfig;
@@ -146,6 +146,7 @@ pub fn generation(
             row.ideal_wavefronts += (two.ideal_wavefronts - row.ideal_wavefronts) * more;
         }
         (row.stage, row.rows) = ("rollout", hop);
+        row.least = (row.kernel == "decode").then(|| least::decode(config, n_sequence, hop));
     }
     let rows = rows.into_iter().map(|row| row.scaled(1.0, 1, card)).collect();
     Ok(Counts::new(card, n_sequence, rows, n_sequence * hop))
@@ -247,8 +248,16 @@ impl Assembler {
     fn resources(&mut self, kernel: &str) -> Result<Option<Resources>> {
         let Some(toolkit) = &self.toolkit else { return Ok(None) };
         if !self.known.contains_key(kernel) {
-            let defines = format!(" {kernel}(");
-            for source in SOURCES.iter().filter(|source| source.text.contains(&defines)) {
+            // Other functions may have a kernel's name.
+            let name = format!(" {kernel}(");
+            let defines = |source: &Source| {
+                source
+                    .text
+                    .split("\nKERNEL")
+                    .skip(1)
+                    .any(|rest| rest.split('{').next().is_some_and(|s| s.contains(&name)))
+            };
+            for source in SOURCES.iter().copied().filter(|source| defines(source)) {
                 let Card { architecture, block_shared_bytes, .. } = self.card;
                 let ptx = cuda::compile(source, &self.shape, architecture, block_shared_bytes)?.to_src();
                 let assembly = toolkit.assemble(&ptx, &format!("sm_{architecture}"));

@@ -61,6 +61,18 @@ pub fn stage_flop(stage: Stage, config: &ModelConfig, rows: usize, n_sequence: u
     }
 }
 
+/// Generation's kernel over a window: the prompt is read, `hop` timesteps are drawn, of which the last is not fed back. Logits are
+/// of drawn timesteps only; keys and values are written once, and read once where a later step needs them; so are the weights.
+pub fn decode(config: &ModelConfig, n_sequence: usize, hop: usize) -> Work {
+    let (e, q, n) = (config.d_model as f64, config.n_level as f64, n_sequence as f64);
+    let (layers, h, fed) = (config.n_layer as f64, config.n_head as f64, config.n_ctx as f64 - 1.0);
+    let pairs = fed * (fed + 1.0) / 2.0;
+    let read = if hop > 1 { fed - 1.0 } else { 0.0 };
+    let bytes = layers * (BF16 * 12.0 * e * e + n * (fed + read) * BF16 * 2.0 * e) + BF16 * e * q;
+    let tensor_flop = n * (layers * (24.0 * e * e * fed + 4.0 * e * pairs) + 2.0 * e * q * hop as f64);
+    Work { special: n * layers * (h * pairs + 4.0 * e * fed), ..product(bytes, tensor_flop) }
+}
+
 struct Sizes {
     /// Width and its square, heads, levels.
     e: f64,

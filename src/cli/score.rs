@@ -138,7 +138,7 @@ impl Score {
             None => {
                 let mut device = globals.open_device_for(&meta.model)?;
                 let (params, levels) = upload(&mut *device, &meta.data.scheme, &checkpoint.params)?;
-                let network = Network::new(&mut *device, &meta.model, params, levels, None)?;
+                let network = Network::new(&mut *device, &meta.model, usize::MAX, params, levels, None)?;
                 let mut scorer = Scorer::new(&mut *device, &meta.model, &numbering)?;
                 scorer.score(&mut *device, &network, &dataset, &windows, done)?
             }

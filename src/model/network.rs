@@ -34,11 +34,12 @@ pub struct Gradients {
 }
 
 impl Network {
-    /// The network of a model whose flat `params` and values of `levels` are on the device; with `gradients` it can be
-    /// trained.
+    /// The network of a model whose flat `params` and values of `levels` are on the device, to work on up to `n_sequence`
+    /// sequences at a time (fewer, where the device takes fewer); with `gradients` it can be trained.
     pub fn new(
         device: &mut dyn Device,
         model: &Model,
+        n_sequence: usize,
         params: Tensor,
         levels: Tensor,
         gradients: Option<Gradients>,
@@ -47,7 +48,7 @@ impl Network {
         Ok(match model {
             Model::Gpt(config) => {
                 let net = Gpt2 { config: config.clone(), params: layout.bind(params), levels };
-                let work = net.workspace(device, n, training)?;
+                let work = net.workspace(device, n.min(n_sequence), training)?;
                 let backward = gradients.map(|g| gpt2::Backward { grads: layout.bind(g.grads), weight: g.weight });
                 Self::Gpt { net, work, backward }
             }
@@ -61,7 +62,7 @@ impl Network {
         })
     }
 
-    /// Scores the first `n` sequences of `inputs`, whole windows of all channels, in calls of the size the device likes; with
+    /// Scores the first `n` sequences of `inputs`, whole windows of all channels, in calls of as many as there is room for; with
     /// `gradients`, adds those too. False if a signal asked to stop on the way.
     pub fn loss(
         &self,
@@ -76,7 +77,7 @@ impl Network {
                 net.loss(device, inputs, n, work, scores, backward.as_ref().filter(|_| gradients))
             }
             Self::Gpt { net, work, backward } => {
-                let most = device.max_sequences();
+                let most = work.n;
                 for first in (0..n).step_by(most) {
                     if interrupt::requested().is_some() {
                         return Ok(false);
@@ -121,11 +122,13 @@ impl Generating {
     }
 }
 
-/// f32 elements that training a model works in, besides parameters, gradients, moments and the batch.
-pub fn workspace_len(device: &mut dyn Device, model: &Model) -> Result<usize> {
+/// f32 elements that training a model with steps of `n_sequence` sequences works in, besides parameters, gradients, moments and
+/// the batch.
+pub fn workspace_len(device: &mut dyn Device, model: &Model, n_sequence: usize) -> Result<usize> {
     let n = device.max_sequences();
     match model {
         Model::Gpt(config) => {
+            let n = n.min(n_sequence);
             let (n_time, d_model) = (config.n_ctx, config.d_model);
             let mut per_sequence = 2 * n_time * d_model;
             for layer in 0..config.n_layer {
@@ -133,7 +136,7 @@ pub fn workspace_len(device: &mut dyn Device, model: &Model) -> Result<usize> {
                 let call = Call { first: 0, n, n_time, d_model, n_head: config.n_head, from };
                 per_sequence += device.saved_len(HalfBlock::Attention, &call) + device.saved_len(HalfBlock::Mlp, &call);
             }
-            Ok(n * per_sequence)
+            Ok(n * per_sequence + device.work_bytes(config, n).div_ceil(4))
         }
         Model::Wavenet(config) => {
             let saved_len = device.wavenet()?.saved_len(config, &config.call(0, n));

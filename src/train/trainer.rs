@@ -68,7 +68,7 @@ impl<'d> Trainer<'d> {
         device.upload(v, bytemuck::cast_slice(&moments.v))?;
         let n = n_window * model.n_channel();
         let weight = 1.0 / (n * model.n_target()) as f32;
-        let network = Network::new(device, model, params, levels, Some(Gradients { grads, weight }))?;
+        let network = Network::new(device, model, n, params, levels, Some(Gradients { grads, weight }))?;
         Ok(Self {
             state: OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() },
             batch: Batch::new(device, model, n_window, numbering)?,
@@ -136,11 +136,13 @@ pub fn n_byte(device: &mut dyn Device, model: &Model, n_window: usize) -> Result
     Ok(device_bytes(device, model, n_window)?.saturating_add(on_host))
 }
 
-/// Bytes on the device: parameters, moments, the gradients' slots, the activations of as many sequences as the device takes at
-/// once, and the batch.
+/// Bytes on the device: parameters, moments, the gradients' slots, the activations of as many sequences of a step as the device
+/// takes at once with all that it works in, and two batches: a step's, and the windows that are scored at once.
 fn device_bytes(device: &mut dyn Device, model: &Model, n_window: usize) -> Result<usize> {
-    let state = 4 * (model.layout().len() * (3 + device.grad_slots()) + workspace_len(device, model)?);
-    Ok(state.saturating_add(batch_bytes(model, n_window)))
+    let n = n_window.saturating_mul(model.n_channel());
+    let state = 4 * (model.layout().len() * (3 + device.grad_slots()) + workspace_len(device, model, n)?);
+    let scored = batch_bytes(model, device.max_sequences().div_ceil(model.n_channel()));
+    Ok(state.saturating_add(batch_bytes(model, n_window)).saturating_add(scored))
 }
 
 /// Bytes of a batch: tokens, conditions and scores.
@@ -150,13 +152,22 @@ fn batch_bytes(model: &Model, n_window: usize) -> usize {
 
 /// Refuses what does not fit a device with memory of its own, with how much is needed and what batch would fit.
 fn check_room(device: &mut dyn Device, model: &Model, n_window: usize) -> Result<()> {
-    let (needed, Some(free)) = (device_bytes(device, model, n_window)?, device.free_memory()) else { return Ok(()) };
-    if needed <= free {
+    let Some(free) = device.free_memory() else { return Ok(()) };
+    // A fiftieth is for what lies between allocations.
+    let room = free - free / 50;
+    let needed = device_bytes(device, model, n_window)?;
+    if needed <= room {
         return Ok(());
+    }
+    // The largest batch that fits is sought by halving: so many do, so many do not.
+    let (mut most, mut too_many) = (0, n_window);
+    while too_many - most > 1 {
+        let middle = most + (too_many - most) / 2;
+        if device_bytes(device, model, middle)? <= room { most = middle } else { too_many = middle }
     }
     let gb = |bytes: usize| bytes as f64 / 1e9;
     let what = format!("training takes {:.1} GB on the device, where {:.1} GB are free", gb(needed), gb(free));
-    let hint = match free.saturating_sub(device_bytes(device, model, 0)?) / batch_bytes(model, 1) {
+    let hint = match most {
         0 => "No batch fits: choose a smaller model, a shorter context, or --device cpu".to_string(),
         n => format!("A batch of up to {n} windows fits: --windows-per-step {n}"),
     };

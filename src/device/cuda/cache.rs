@@ -152,8 +152,8 @@ mod tests {
             file.set_modified(SystemTime::now() - days * DAY).unwrap();
         };
         let old = [("a", 200), ("b", 200), ("c", 100)];
-        old.map(|(key, _)| put(key, "text"));
-        old.map(|(key, days)| age(key, days));
+        old.iter().for_each(|(key, _)| _ = put(key, "text"));
+        old.iter().for_each(|(key, days)| age(key, *days));
         // Reading renews b; adding d takes a away.
         put("b", "another text");
         put("d", "text");
