@@ -90,6 +90,13 @@ pub const CARDS: [Card; 3] = [
 ];
 
 impl Card {
+    /// The card that a device of this name is, if its rates are known here. A slower card of the same name has the bounds of the
+    /// faster one: they hold, and are further away.
+    pub fn named(device: &str) -> Option<&'static Self> {
+        let is = |card: &&Self| device.contains(card.name.trim_end_matches(" SXM")) && !device.contains("emulator");
+        CARDS.iter().find(is)
+    }
+
     /// Blocks of one kernel that a multiprocessor holds at a time: `threads` each, with so many registers a thread and bytes
     /// of shared memory a block. Registers are given out by 256 to a warp, shared memory by 128 bytes.
     pub fn resident_blocks(&self, threads: u32, registers: u32, shared_bytes: u32) -> u32 {
@@ -104,6 +111,16 @@ impl Card {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cards_are_known_by_the_drivers_names() {
+        let known = |name| Card::named(name).map(|card| card.name);
+        assert_eq!(known("CUDA (NVIDIA H100 80GB HBM3)"), Some("H100 SXM"));
+        assert_eq!(known("CUDA (NVIDIA A100-SXM4-80GB)"), Some("A100 SXM"));
+        assert_eq!(known("CUDA (NVIDIA GeForce RTX 4090)"), Some("RTX 4090"));
+        assert_eq!(known("CUDA (NVIDIA H200)"), None);
+        assert_eq!(known("CPU (AVX2, 4 threads)"), None);
+    }
 
     #[test]
     fn occupancy_is_the_vendors() {

@@ -5,7 +5,8 @@
 //! this design, not of any. Multiplications that the design repeats in the backward pass rather than store are counted once for
 //! each time. Moves, addresses and conversions are no work here: no least number of instructions is known.
 
-use super::stage::Stage;
+use super::card::Card;
+use super::stage::{Place, Stage};
 use super::work::Work;
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
@@ -59,6 +60,15 @@ pub fn stage_flop(stage: Stage, config: &ModelConfig, rows: usize, n_sequence: u
         Stage::Head => sizes.head().iter().map(|(_, work)| work.tensor_flop).sum(),
         Stage::Embed | Stage::EmbedBackward | Stage::Update => 0.0,
     }
+}
+
+/// Seconds below which no schedule can bring the kernels of all `places` together on a card, back to back.
+pub fn seconds(places: &[Place], config: &ModelConfig, n_sequence: usize, slots: usize, card: &Card) -> f64 {
+    let of = |place: &Place| {
+        let kernels = stage(place.stage, config, place.rows, n_sequence, slots);
+        place.times as f64 * kernels.iter().map(|(_, work)| work.times(card).binding().1).sum::<f64>()
+    };
+    places.iter().map(of).sum()
 }
 
 /// Generation's kernel over a window: the prompt is read, `hop` timesteps are drawn, of which the last is not fed back. Logits are
@@ -209,6 +219,16 @@ mod tests {
         .map(|stages| stages.into_iter().map(flop).sum::<f64>());
         let whole = outside + 12.0 * layer + head;
         assert!((whole / (3.0 * 256.0 * training_flop(&config)) - 1.0).abs() < 1e-12, "{whole}");
+    }
+
+    #[test]
+    fn seconds_are_those_of_what_binds() {
+        let (config, card) = (ModelConfig::single(306, 1, 118), &crate::bench::card::CARDS[0]);
+        let places = [Place { stage: Stage::MlpBackward, layer: 0, rows: 256, times: 11 }];
+        // Tensor cores bind both kernels: three products of the hidden layer's size, and four.
+        let flop = 11.0 * 306.0 * 256.0 * (24.0 + 32.0) * 96.0 * 96.0;
+        let rate = 132.0 * 1.83e9 * 4096.0 * 0.63;
+        assert!((seconds(&places, &config, 306, 44, card) / (flop / rate) - 1.0).abs() < 1e-12);
     }
 
     /// The sum over the kernels is what counting the formulas of one token by hand gives.

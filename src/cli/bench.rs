@@ -2,7 +2,9 @@
 
 use super::shape::Shape;
 use super::{Exit, Globals, say, say_json};
+use crate::bench::card::Card;
 use crate::bench::measure::{self, Generation, Seconds};
+use crate::bench::stage::Place;
 use crate::bench::step::Step;
 #[cfg(feature = "emulated")]
 use crate::bench::{card, count, table};
@@ -204,6 +206,15 @@ fn arithmetic(flop: f64, peak: Option<f64>) -> String {
     format!("{:.1} GFLOP/s{}", flop / 1e9, share.unwrap_or_default())
 }
 
+/// The least seconds for some places of a step on the card that the device is, if that is known; and that as a share of what
+/// they took, in words.
+fn bound(step: &Step, places: &[Place], config: &ModelConfig, took: f64) -> (Option<f64>, String) {
+    let (n, slots) = (step.n_sequence(), step.device.grad_slots());
+    let Some(card) = Card::named(&step.device.name()) else { return (None, String::new()) };
+    let least = least::seconds(places, config, n, slots, card);
+    (Some(least), format!("{:.0} % of the bound on an {}, {:.3} ms", 100.0 * least / took, card.name, least * 1e3))
+}
+
 fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
     let config = options.config()?;
     let device = globals.open_device()?;
@@ -213,17 +224,20 @@ fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
     let seconds = measure::step(&mut step, options.repeats)?;
     let tokens = step.n_token() as f64 / seconds.median;
     let flop = tokens * least::training_flop(&config);
-    let lines = vec![
+    let mut lines = vec![
         format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
         format!("  step        {}", milliseconds(&seconds)),
         format!("  rate        {tokens:9.0} timesteps of a channel a second"),
         format!("  arithmetic  {}", arithmetic(flop, peak)),
     ];
+    let (least, share) = bound(&step, &step.places(config.n_layer), &config, seconds.median);
+    lines.extend(least.map(|_| format!("  reached     {share}")));
     let facts = json!({
         "device": name,
         "model": config,
         "sequences": step.n_sequence(),
         "seconds": seconds,
+        "least_seconds": least,
         "tokens_per_second": tokens,
         "flop_per_second": flop,
         "register_flop_per_second": peak,
@@ -290,12 +304,15 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     for (place, seconds) in &places {
         let flop = least::stage_flop(place.stage, &config, place.rows, step.n_sequence()) / seconds.median;
         let arithmetic = if flop > 0.0 { arithmetic(flop, peak) } else { String::new() };
+        let (least, of_bound) = bound(&step, &[Place { times: 1, ..*place }], &config, seconds.median);
         let share = 100.0 * place.times as f64 * seconds.median / whole;
         let (stage, rows, times, ms) = (place.stage.name(), place.rows, place.times, seconds.median * 1e3);
         lines.push(
-            format!("  {stage:<20} {rows:>5} {times:>6} {ms:>10.3} {share:>5.1} %  {arithmetic}").trim_end().into(),
+            format!("  {stage:<20} {rows:>5} {times:>6} {ms:>10.3} {share:>5.1} %  {arithmetic}  {of_bound}")
+                .trim_end()
+                .into(),
         );
-        facts.push(json!({ "place": place, "seconds": seconds, "flop_per_second": flop }));
+        facts.push(json!({ "place": place, "seconds": seconds, "least_seconds": least, "flop_per_second": flop }));
     }
     let tokens = step.n_token() as f64 / whole;
     lines.push(format!("  sum {:.3} ms: {tokens:.0} timesteps of a channel a second", whole * 1e3));
