@@ -110,7 +110,7 @@ fn analysed(n_timestep: usize, options: &Options) -> Value {
         scheme: Scheme::PAPER,
         scheme_is_known: true,
         top_p: Vec::new(),
-        wanted: Wanted { dynamics: vec![options.clone()] },
+        wanted: Wanted { dynamics: vec![options.clone()], ..Wanted::default() },
         seed: 0,
     };
     let (work, mut done) = (inputs.work(), 0);

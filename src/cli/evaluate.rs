@@ -15,10 +15,10 @@ use crate::recording::marks;
 use crate::recording::npy::{self, Layout, NpyOptions};
 use crate::recording::open::{self, OpenOptions};
 use crate::recording::pick::{self, Pick, Picks};
-use crate::recording::{Recording, stem_and_extension};
+use crate::recording::{Event, Recording, stem_and_extension};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::scheme::Scheme;
-use crate::tokens::shard::Split;
+use crate::tokens::shard::{Shard, Split};
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -228,7 +228,7 @@ impl Evaluate {
             return Err(Error::new(Kind::NotFound, what).at(&self.real).hint("gpt2meg info lists what it has"));
         }
         shards.sort_by(|a, b| {
-            let key = |s: &crate::tokens::shard::Shard| (s.meta.recording.clone(), s.meta.info.first_timestep);
+            let key = |s: &Shard| (s.meta.recording.clone(), s.meta.info.first_timestep);
             key(a).cmp(&key(b))
         });
         // Halves of different recordings would make the ceiling a distance between subjects.
@@ -241,7 +241,8 @@ impl Evaluate {
         }
         let scheme = shards[0].meta.scheme;
         let mut pieces = Vec::new();
-        for shard in shards {
+        for mut shard in shards {
+            shard.meta.info.events = onsets(&shard)?;
             // Gaps and stretches marked BAD are nothing to be compared with.
             for mut piece in shard.into_usable()? {
                 piece.info.source = self.real.display().to_string();
@@ -251,6 +252,22 @@ impl Evaluate {
         ensure!(!pieces.is_empty(), Kind::EmptyRecording, "{}: all of it is excluded (BAD)", self.real.display());
         Ok((Source { label: "real".into(), pieces }, Some(scheme)))
     }
+}
+
+/// An event wherever a condition begins, under the condition's name: as generated recordings have them.
+fn onsets(shard: &Shard) -> Result<Vec<Event>> {
+    let mut conditions = vec![0; shard.n_timestep()];
+    shard.conditions(0, &mut conditions)?;
+    let mut events = Vec::new();
+    let mut onset = 0;
+    for held in conditions.chunk_by(|a, b| a == b) {
+        // What is on at the very beginning began in another part.
+        if let Some(name) = usize::from(held[0]).checked_sub(1).filter(|_| onset > 0) {
+            events.push(Event { onset, duration: held.len(), label: shard.meta.conditions[name].clone() });
+        }
+        onset += held.len();
+    }
+    Ok(events)
 }
 
 /// Whether the file names its channels: an array does so by our description beside it.

@@ -2,6 +2,7 @@
 //! computed.
 
 use super::dynamics;
+use super::evoked;
 use super::measure::{Scale, Source};
 use super::section::Section;
 use super::svg::escape;
@@ -12,18 +13,27 @@ use crate::error::{Error, Kind, Result};
 pub struct Wanted {
     /// Hidden states, once for each of these settings.
     pub dynamics: Vec<dynamics::Options>,
+    /// Evoked responses.
+    pub evoked: bool,
+    /// Seed of what is drawn again.
+    pub seed: u64,
 }
+
+const EVOKED: (&str, &str) = ("evoked", "Evoked responses");
 
 impl Wanted {
     /// Timesteps of progress at most.
     pub fn work(&self, real: &Source, generated: &[Source]) -> usize {
         let lengths: Vec<usize> = generated.iter().map(Source::n_timestep).collect();
-        self.dynamics.iter().map(|options| dynamics::compare::work(real.n_timestep(), &lengths, options)).sum()
+        let n = real.n_timestep();
+        let evoked = if self.evoked { evoked::section::work(n, &lengths) } else { 0 };
+        self.dynamics.iter().map(|options| dynamics::compare::work(n, &lengths, options)).sum::<usize>() + evoked
     }
 
     /// Top folders of the files they write.
     pub fn folders(&self) -> Vec<&'static str> {
-        self.dynamics.iter().map(|options| dynamics::section::names(options).0).collect()
+        let hmm = self.dynamics.iter().map(|options| dynamics::section::names(options).0);
+        hmm.chain(self.evoked.then_some(EVOKED.0)).collect()
     }
 
     /// Their sections. What cannot be computed from these recordings is a section that says why.
@@ -43,6 +53,9 @@ impl Wanted {
         for options in &self.dynamics {
             let made = dynamics::section::section(real, generated, scale, stretch, options, &mut count);
             sections.push(or_why(made, dynamics::section::names(options))?);
+        }
+        if self.evoked {
+            sections.push(or_why(evoked::section::section(real, generated, scale, self.seed, &mut count), EVOKED)?);
         }
         progress(work.saturating_sub(done))?;
         Ok(sections)

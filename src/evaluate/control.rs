@@ -68,7 +68,9 @@ impl Control {
         let (sfreq, excerpts) = (c.sfreq, Vec::new());
         let sides = ("the process", "sampled");
         let stretches = generated.clone();
-        let comparison = Comparison { sides, channels, sfreq, scale, real, halves, generated, stretches, excerpts };
+        let references = Vec::new();
+        let comparison =
+            Comparison { sides, channels, sfreq, scale, real, halves, generated, stretches, references, excerpts };
         Ok(Self { comparison, scheme: *scheme, top_p })
     }
 

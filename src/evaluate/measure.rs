@@ -3,6 +3,9 @@
 
 use super::amplitude::Amplitude;
 use super::autocorrelation::{CorrelationSum, Correlator};
+use super::covariance::CovarianceSum;
+use super::envelope::{BANDS, Envelope, EnvelopeSum, Enveloper};
+use super::health::{Watch, Watcher, Window};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::recording::{Block, Info, Recording};
@@ -43,12 +46,21 @@ pub struct Measured {
     pub amplitudes: Vec<Amplitude>,
     /// Autocorrelation of each channel from lag 0 on, one value a timestep.
     pub autocorrelations: Vec<Vec<f64>>,
+    /// Correlation of each channel with each.
+    pub correlations: Vec<Vec<f64>>,
+    /// Envelope of each channel in each of the bands that the sampling rate allows, `[band][channel]`.
+    pub envelopes: Vec<Vec<Envelope>>,
+    /// Each channel's windows in order of time.
+    pub windows: Vec<Vec<Window>>,
 }
 
 /// The state of a measurement under way.
 pub struct Meter<'a> {
     welch: Welch,
     correlator: Correlator,
+    envelopers: Vec<Enveloper>,
+    watcher: Watcher,
+    covariance: CovarianceSum,
     scale: &'a Scale,
     channels: Vec<ChannelMeter>,
     n_timestep: usize,
@@ -59,6 +71,8 @@ struct ChannelMeter {
     welch: WelchSum,
     correlation: CorrelationSum,
     amplitude: Amplitude,
+    envelopes: [EnvelopeSum; BANDS.len()],
+    watch: Watch,
     z: Vec<f64>,
 }
 
@@ -67,7 +81,16 @@ impl<'a> Meter<'a> {
     pub fn new(sfreq: f64, scale: &'a Scale) -> Self {
         let channels = scale.mean.iter().map(|_| ChannelMeter::default()).collect();
         let welch = Welch::new(sfreq, segment_len(sfreq));
-        Self { welch, correlator: Correlator::new(sfreq), scale, channels, n_timestep: 0 }
+        Self {
+            welch,
+            correlator: Correlator::new(sfreq),
+            envelopers: Enveloper::all(sfreq),
+            watcher: Watcher::new(sfreq),
+            covariance: CovarianceSum::new(scale.mean.len()),
+            scale,
+            channels,
+            n_timestep: 0,
+        }
     }
 
     /// Takes in timesteps `from .. to` of a block.
@@ -76,6 +99,7 @@ impl<'a> Meter<'a> {
             return;
         }
         let (welch, correlator, scale) = (&self.welch, &self.correlator, self.scale);
+        let (envelopers, watcher) = (&self.envelopers, &self.watcher);
         self.channels.par_iter_mut().enumerate().for_each(|(index, channel)| {
             let samples = &block.channel(index)[from..to];
             let (mean, sd) = (scale.mean[index], scale.sd[index]);
@@ -84,7 +108,12 @@ impl<'a> Meter<'a> {
             welch.push(&mut channel.welch, &channel.z);
             correlator.push(&mut channel.correlation, &channel.z);
             channel.amplitude.push(&channel.z);
+            for (enveloper, sum) in envelopers.iter().zip(&mut channel.envelopes) {
+                enveloper.push(sum, &channel.z);
+            }
+            watcher.push(&mut channel.watch, &channel.z);
         });
+        self.covariance.push(self.channels.iter().map(|channel| channel.z.as_slice()));
         self.n_timestep += to - from;
     }
 
@@ -93,6 +122,10 @@ impl<'a> Meter<'a> {
         for channel in &mut self.channels {
             self.welch.gap(&mut channel.welch);
             self.correlator.gap(&mut channel.correlation);
+            for (enveloper, sum) in self.envelopers.iter().zip(&mut channel.envelopes) {
+                enveloper.gap(sum);
+            }
+            self.watcher.gap(&mut channel.watch);
         }
     }
 
@@ -110,11 +143,20 @@ impl<'a> Meter<'a> {
             spectra: Vec::new(),
             amplitudes: Vec::new(),
             autocorrelations: Vec::new(),
+            correlations: self.covariance.correlations(),
+            envelopes: vec![Vec::new(); self.envelopers.len()],
+            windows: Vec::new(),
         };
         for (channel, sd) in self.channels.into_iter().zip(&scale.sd) {
             measured.spectra.push(welch.density(&channel.welch).iter().map(|p| p * sd * sd).collect());
             measured.autocorrelations.push(correlator.finish(channel.correlation));
             measured.amplitudes.push(channel.amplitude);
+            for ((of_band, enveloper), sum) in
+                measured.envelopes.iter_mut().zip(&self.envelopers).zip(channel.envelopes)
+            {
+                of_band.push(enveloper.finish(sum));
+            }
+            measured.windows.push(channel.watch.windows);
         }
         Ok(measured)
     }

@@ -19,6 +19,8 @@ pub struct Head {
     pub notes: Vec<String>,
     /// Names of the generated recordings.
     pub labels: Vec<String>,
+    /// Names of the references that stand beside them.
+    pub references: Vec<String>,
     /// The last lines: version, seed, files; HTML.
     pub footer: String,
 }
@@ -129,7 +131,11 @@ fn numbers(html: &mut String, head: &Head, section: &Section) {
     if !section.measures.is_empty() {
         let caption =
             &format!("Distances: median over {over}, 10–90 % of {over} in small print; × is the ratio to the ceiling.");
-        table(html, caption, &names(&["", ceiling]), &section.measures.iter().map(measure_row).collect::<Vec<_>>());
+        let mut head_cells = names(&["", ceiling]);
+        if section.measures.iter().any(|m| !m.references.is_empty()) {
+            head_cells.extend(head.references.iter().map(|label| escape(label)));
+        }
+        table(html, caption, &head_cells, &section.measures.iter().map(measure_row).collect::<Vec<_>>());
     }
     if !section.quantities.is_empty() {
         let caption = &format!("Properties: median over {over}, 10–90 % of {over} in small print.");
@@ -162,7 +168,7 @@ fn measure_row(m: &Measure) -> Vec<String> {
         format!("{}{chip}<br><small>{range}</small>", significant(s.median))
     };
     let mut row = vec![named(m.name, m.unit), spread_cell(&m.ceiling)];
-    row.extend(m.generated.iter().map(cell));
+    row.extend(m.generated.iter().chain(&m.references).map(cell));
     row
 }
 

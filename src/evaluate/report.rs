@@ -7,9 +7,10 @@ use super::measure::{Measured, Source};
 use super::next_step::{self, Scores};
 use super::page::{self, Head};
 use super::section::{Comparison, Figure, Layout, Measure, Quantity, Section, series};
+use super::surrogate::{Surrogate, surrogate};
 use super::svg::escape;
 use super::text::{brief, duration, listed, significant, unique_slug};
-use super::{amplitude, autocorrelation, spectrum, traces};
+use super::{amplitude, autocorrelation, covariance, envelope, health, spectrum, traces};
 use crate::error::{Error, Kind, Result};
 use crate::recording::Block;
 use crate::storage::atomic;
@@ -73,6 +74,11 @@ impl Report {
             stretches.push(part);
             excerpts.push(excerpt(source)?);
         }
+        let mut references = Vec::new();
+        for kind in [Surrogate::Phases, Surrogate::Channels] {
+            let mut made = surrogate(&mut real, 0..stretch, kind, seed, progress)?;
+            references.push(made.measure(&scale, &mut *progress)?);
+        }
         let more = wanted.sections(&mut real, &mut generated, &scale, stretch, progress)?;
         let info = real.info();
         let comparison = Comparison {
@@ -84,6 +90,7 @@ impl Report {
             halves: [a, b],
             generated: measured,
             stretches,
+            references,
             excerpts,
         };
         let control = Control::new(&comparison, &scheme, &top_p, seed)?;
@@ -92,6 +99,9 @@ impl Report {
             spectrum::section(&comparison),
             amplitude::section(&comparison),
             autocorrelation::section(&comparison),
+            envelope::section(&comparison),
+            covariance::section(&comparison),
+            health::section(&comparison),
             control.section(),
         ];
         let before_control = sections.len() - 1;
@@ -129,6 +139,7 @@ impl Report {
             "channels": c.channels.iter().map(|channel| &channel.name).collect::<Vec<_>>(),
             "real": describe(&c.real),
             "generated": c.generated.iter().map(describe).collect::<Vec<_>>(),
+            "references": c.references.iter().map(|m| &m.label).collect::<Vec<_>>(),
             "compared_n_timestep": c.halves[0].n_timestep,
             "scheme_is_known": self.scheme_is_known,
             "ceiling": {"first_n_timestep": c.halves[0].n_timestep, "second_n_timestep": c.halves[1].n_timestep},
@@ -187,6 +198,7 @@ impl Report {
             figure: Some(self.overview()),
             notes: self.notes(),
             labels: c.generated.iter().map(|m| m.label.clone()).collect(),
+            references: c.references.iter().map(|m| m.label.clone()).collect(),
             footer,
         }
     }
@@ -219,7 +231,8 @@ impl Report {
                 }
             })
             .collect();
-        let bands = self.sections.iter().filter(|s| s.id == "spectrum").flat_map(|s| &s.quantities);
+        let all = self.sections.iter().filter(|s| s.id == "spectrum").flat_map(|s| &s.quantities);
+        let bands = all.filter(|q| q.key.starts_with("power_ratio"));
         let size = |q: &&Quantity| q.generated[index].median.abs();
         if let Some(band) = bands.max_by(|a, b| size(a).total_cmp(&size(b))) {
             let decibel = significant(band.generated[index].median);
@@ -351,7 +364,9 @@ impl Inputs {
     /// Timesteps that [`Report::new`] will read.
     pub fn work(&self) -> usize {
         let once = 2 * self.real.n_timestep() + self.generated.iter().map(Source::n_timestep).sum::<usize>();
-        once + self.wanted.work(&self.real, &self.generated)
+        let shortest = self.generated.iter().map(Source::n_timestep).min().unwrap_or(0);
+        let references = 2 * (self.real.n_timestep() + shortest.min(self.real.n_timestep() / 2));
+        once + references + self.wanted.work(&self.real, &self.generated)
     }
 }
 
@@ -362,6 +377,9 @@ fn short(name: &str) -> &str {
         "Spectrum: shape (Jensen–Shannon)" => "Spectrum, shape",
         "Amplitudes: Wasserstein distance" => "Amplitudes",
         "Amplitudes: Kolmogorov–Smirnov" => "Amplitudes, largest gap",
+        "Covariance: mean |difference of correlation|" => "Covariance",
+        "Envelope, alpha: mean |difference of autocorrelation|" => "Envelope, alpha",
+        "Envelope, beta: mean |difference of autocorrelation|" => "Envelope, beta",
         "States: Wasserstein distance of lifetimes" => "States, lifetimes",
         "States: |difference| of occupancy" => "States, occupancy",
         "States: |difference| of switching rate" => "States, switching",

@@ -26,6 +26,8 @@ pub struct Comparison {
     /// As much of each generated recording as one of the halves. Distances are those of these to the first half: over
     /// stretches of one length and to the same one, a perfect model's are the ceiling's but for chance.
     pub stretches: Vec<Measured>,
+    /// As much of the real recording with something destroyed on purpose (see `surrogate`).
+    pub references: Vec<Measured>,
     /// A few seconds from the middle of the real and of each generated recording.
     pub excerpts: Vec<Block>,
 }
@@ -75,6 +77,10 @@ pub struct Measure {
     pub ceiling: Spread,
     /// The first of them against as much of each generated recording.
     pub generated: Vec<Spread>,
+    /// The first of them against each reference: what the measure says of a recording without dynamics, or without
+    /// anything common to channels.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Spread>,
 }
 
 /// A property of each recording, channel by channel.
@@ -224,8 +230,9 @@ impl Comparison {
         between: impl Fn(&Measured, &Measured, usize) -> f64,
     ) -> Measure {
         let all = |a: &Measured, b: &Measured| Spread::of((0..self.channels.len()).map(|i| between(a, b, i)).collect());
-        let generated = self.stretches.iter().map(|generated| all(&self.halves[0], generated)).collect();
-        Measure { key, name, unit, ceiling: all(&self.halves[0], &self.halves[1]), generated }
+        let from_first = |others: &[Measured]| others.iter().map(|other| all(&self.halves[0], other)).collect();
+        let (generated, references) = (from_first(&self.stretches), from_first(&self.references));
+        Measure { key, name, unit, ceiling: all(&self.halves[0], &self.halves[1]), generated, references }
     }
 
     /// A property, by what it is of one recording's channel.

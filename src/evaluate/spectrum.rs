@@ -60,6 +60,29 @@ pub fn jensen_shannon(a: &[f64], b: &[f64]) -> f64 {
     both.sum::<f64>().max(0.0)
 }
 
+/// The band that the slope is fitted over, and the part of it left out because rhythms stand there, in Hz.
+const SLOPE: ((f64, f64), (f64, f64)) = ((2.0, 40.0), (7.0, 14.0));
+/// Where a peak is looked for, in Hz.
+const PEAK: (f64, f64) = (5.0, 35.0);
+
+/// Exponent of 1/f and the frequency (Hz) that stands highest above it: least squares of log10 power on log10 frequency.
+fn slope_and_peak(frequencies: &[f64], density: &[f64]) -> (f64, f64) {
+    let left_out = bins(frequencies, SLOPE.1);
+    let point = |i: usize| (frequencies[i].log10(), density[i].max(f64::MIN_POSITIVE).log10());
+    let fitted: Vec<(f64, f64)> = bins(frequencies, SLOPE.0)
+        .filter(|i| !left_out.contains(i))
+        .map(point)
+        .filter(|(x, _)| x.is_finite())
+        .collect();
+    let n = fitted.len().max(1) as f64;
+    let (mx, my) = (fitted.iter().map(|p| p.0).sum::<f64>() / n, fitted.iter().map(|p| p.1).sum::<f64>() / n);
+    let (xy, xx) = fitted.iter().fold((0.0, 0.0), |(xy, xx), (x, y)| (xy + (x - mx) * (y - my), xx + (x - mx).powi(2)));
+    let slope = if xx > 0.0 { xy / xx } else { 0.0 };
+    let above = |i: usize| point(i).1 - my - slope * (point(i).0 - mx);
+    let peak = bins(frequencies, PEAK).max_by(|&a, &b| above(a).total_cmp(&above(b)));
+    (-slope, peak.map_or(0.0, |i| frequencies[i]))
+}
+
 /// The section on spectra.
 pub fn section(c: &Comparison) -> Section {
     let band = bins(&c.real.frequencies, BAND);
@@ -99,7 +122,12 @@ fn band_powers(c: &Comparison) -> Vec<Quantity> {
         }
     };
     let bands = BANDS.iter().filter(|(_, _, _, high)| *high <= nyquist);
-    bands.map(|&(key, name, low, high)| c.quantity(key, name, "dB re real", ratio(low, high))).collect()
+    let mut all: Vec<Quantity> =
+        bands.map(|&(key, name, low, high)| c.quantity(key, name, "dB re real", ratio(low, high))).collect();
+    let of = |m: &Measured, i: usize| slope_and_peak(&m.frequencies, &m.spectra[i]);
+    all.push(c.quantity("exponent", "1/f exponent", "", |m, i| of(m, i).0));
+    all.push(c.quantity("peak_frequency", "Frequency farthest above 1/f", "Hz", |m, i| of(m, i).1));
+    all
 }
 
 /// What is drawn of a spectrum, in Hz.
@@ -218,7 +246,9 @@ fn methods(c: &Comparison) -> String {
          Distance of two spectra <i>P</i>, <i>Q</i> of a channel: the mean of |log₁₀(<i>P</i>/<i>Q</i>)| over the bins from \
          {} to {} Hz (or the Nyquist frequency, where it is lower), at most six decades a bin; and the Jensen–Shannon \
          divergence in bits (Lin 1991) of the two spectra over the same bins, each divided by its sum, which sees \
-         shape alone. Ratios by band are ratios of summed power, in decibel.",
+         shape alone. Ratios by band are ratios of summed power, in decibel. The 1/f exponent is minus the slope of the least \
+         squares line of log₁₀ power on log₁₀ frequency from 2 to 40 Hz without 7 to 14 Hz, where rhythms stand; the frequency \
+         farthest above that line is looked for from 5 to 35 Hz.",
         crate::statistics::welch::SEGMENT_SECONDS,
         brief(c.sfreq),
         BAND.0,
@@ -241,6 +271,18 @@ mod tests {
         assert_eq!(log_distance(&[1.0], &[0.0]), MAX_DECADES);
         assert_eq!((log_distance(&[0.0], &[0.0]), jensen_shannon(&[0.0], &[0.0])), (0.0, 0.0));
         assert_eq!(jensen_shannon(&[1.0], &[0.0]), 1.0);
+    }
+
+    #[test]
+    fn slope_and_peak_of_a_known_spectrum() {
+        let frequencies: Vec<f64> = (0..=200).map(|i| f64::from(i) * 0.25).collect();
+        let power = |f: f64| 3.0 * f.max(0.1).powf(-1.3) * if (f - 10.5).abs() < 0.3 { 4.0 } else { 1.0 };
+        let density: Vec<f64> = frequencies.iter().map(|&f| power(f)).collect();
+        let (exponent, peak) = slope_and_peak(&frequencies, &density);
+        assert!((exponent - 1.3).abs() < 1e-12 && (peak - 10.5).abs() <= 0.25, "{exponent} {peak}");
+        let silent = slope_and_peak(&frequencies, &vec![0.0; 201]);
+        assert!(silent.0.is_finite() && silent.1.is_finite());
+        assert_eq!(slope_and_peak(&[0.0, 1.0], &[1.0, 1.0]), (0.0, 0.0));
     }
 
     #[test]

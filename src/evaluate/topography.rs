@@ -20,7 +20,7 @@ const COLOURS: [[f64; 3]; 9] = [
 ];
 
 /// A colour for `share` of the way from low (0) to high (1).
-fn colour(share: f64) -> String {
+pub fn colour(share: f64) -> String {
     let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
     let at = share * (COLOURS.len() - 1) as f64;
     let index = (at as usize).min(COLOURS.len() - 2);

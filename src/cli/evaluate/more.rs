@@ -38,6 +38,8 @@ pub struct More {
 enum Skip {
     /// Hidden states.
     Hmm,
+    /// Evoked responses.
+    Evoked,
 }
 
 impl More {
@@ -63,6 +65,6 @@ impl More {
             }
             all.insert(0, options);
         }
-        Ok(Wanted { dynamics: all })
+        Ok(Wanted { dynamics: all, evoked: !self.skip.contains(&Skip::Evoked), seed })
     }
 }

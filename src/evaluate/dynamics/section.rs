@@ -66,7 +66,7 @@ fn measures(found: &Dynamics) -> Vec<Measure> {
     let of = |key, name, unit, entries: &[Entry], distance: Distance| {
         let from_first = |entry: &Entry| Spread::of(distance.between(&entries[0], entry));
         let generated = entries[2..].iter().map(from_first).collect();
-        Measure { key, name, unit, ceiling: from_first(&entries[1]), generated }
+        Measure { key, name, unit, ceiling: from_first(&entries[1]), generated, references: Vec::new() }
     };
     let (applied, separate) = (&found.applied, &found.separate);
     vec![
