@@ -10,7 +10,7 @@ use gpt2meg::recording::{Event, InMemory, Recording, marks};
 use gpt2meg::tokens::scheme::Scheme;
 use serde_json::Value;
 
-const SECONDS: usize = 600;
+const SECONDS: usize = 1800;
 
 fn simulation() -> Simulation {
     let config =
@@ -111,8 +111,8 @@ fn a_model_that_ignores_its_conditions_is_caught() {
     let (pooled, specific) = ("correlation_pooled", "correlation_condition_specific");
     let ceiling = "real, other trials";
     // The simulator's responses are large: half the trials show them.
-    assert!(value(ceiling, pooled) > 0.7 && value("good", pooled) > 0.7, "{found}");
-    assert!(value(ceiling, specific) > 0.5 && value("good", specific) > 0.5, "{found}");
+    assert!(value(ceiling, pooled) > 0.6 && value("good", pooled) > 0.6, "{found}");
+    assert!(value(ceiling, specific) > 0.35 && value("good", specific) > 0.35, "{found}");
     // The ceiling and a perfect model are within each other's intervals.
     let e = entry("good");
     assert!(
@@ -120,7 +120,7 @@ fn a_model_that_ignores_its_conditions_is_caught() {
             && number(&e[pooled]["high"]) >= value(ceiling, pooled) - 0.1
     );
     for label in ["blind", "real, conditions shuffled"] {
-        assert!(value(label, pooled) > 0.6, "{label} responds all the same: {}", value(label, pooled));
+        assert!(value(label, pooled) > 0.5, "{label} responds all the same: {}", value(label, pooled));
         assert!(value(label, specific) < 0.5 * value(ceiling, specific), "{label}: {}", value(label, specific));
     }
     for label in ["deaf", "real, at random times"] {

@@ -1,6 +1,7 @@
 //! The measures that need more than one pass over the recordings: which are wanted, and what becomes of one that cannot be
 //! computed.
 
+use super::decoding;
 use super::dynamics;
 use super::evoked;
 use super::measure::{Scale, Source};
@@ -15,11 +16,16 @@ pub struct Wanted {
     pub dynamics: Vec<dynamics::Options>,
     /// Evoked responses.
     pub evoked: bool,
+    /// Decoding of conditions.
+    pub decoding: bool,
+    /// The network among the decoders.
+    pub network: Option<decoding::network::Options>,
     /// Seed of what is drawn again.
     pub seed: u64,
 }
 
 const EVOKED: (&str, &str) = ("evoked", "Evoked responses");
+const DECODING: (&str, &str) = ("decoding", "Decoding");
 
 impl Wanted {
     /// Timesteps of progress at most.
@@ -27,7 +33,10 @@ impl Wanted {
         let lengths: Vec<usize> = generated.iter().map(Source::n_timestep).collect();
         let n = real.n_timestep();
         let evoked = if self.evoked { evoked::section::work(n, &lengths) } else { 0 };
-        self.dynamics.iter().map(|options| dynamics::compare::work(n, &lengths, options)).sum::<usize>() + evoked
+        let decoding = if self.decoding { decoding::section::work(n, &lengths) } else { 0 };
+        self.dynamics.iter().map(|options| dynamics::compare::work(n, &lengths, options)).sum::<usize>()
+            + evoked
+            + decoding
     }
 
     /// Top folders of the files they write.
@@ -56,6 +65,11 @@ impl Wanted {
         }
         if self.evoked {
             sections.push(or_why(evoked::section::section(real, generated, scale, self.seed, &mut count), EVOKED)?);
+        }
+        if self.decoding {
+            let network = self.network.as_ref();
+            let made = decoding::section::section(real, generated, scale, network, self.seed, &mut count);
+            sections.push(or_why(made, DECODING)?);
         }
         progress(work.saturating_sub(done))?;
         Ok(sections)

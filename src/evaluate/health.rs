@@ -94,8 +94,11 @@ impl Watcher {
     }
 }
 
+/// What a sign is of a window.
+type Of = fn(&Window) -> f64;
+
 /// What is watched: key, name, axis, of a window.
-const SIGNS: [(&str, &str, &str, fn(&Window) -> f64); 3] = [
+const SIGNS: [(&str, &str, &str, Of); 3] = [
     ("drift", "Drift", "|mean| (SD)", |w| w.mean.abs()),
     ("size", "Size", "SD (real SD)", |w| w.sd),
     ("repetition", "Repetition", "Largest autocorrelation", |w| w.repetition),

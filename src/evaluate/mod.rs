@@ -12,6 +12,7 @@ pub mod battery;
 pub mod chart;
 pub mod control;
 pub mod covariance;
+pub mod decoding;
 pub mod dynamics;
 pub mod envelope;
 pub mod epochs;

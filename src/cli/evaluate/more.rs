@@ -3,6 +3,7 @@
 use crate::ensure;
 use crate::error::{Kind, Result};
 use crate::evaluate::battery::Wanted;
+use crate::evaluate::decoding::network;
 use crate::evaluate::dynamics;
 use clap::Args;
 
@@ -31,6 +32,28 @@ pub struct More {
     /// Look for hidden states a second time, without embedding.
     #[arg(long)]
     hmm_time_domain: bool,
+    /// Decode with the paper's linear network, too: small and in minutes, or as large and as long as the paper's, which
+    /// takes hours.
+    #[arg(long, value_enum, value_name = "SIZE")]
+    network: Option<Size>,
+}
+
+/// Sizes of the network that decodes.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// Small.
+    Quick,
+    /// The paper's.
+    Paper,
+}
+
+impl Size {
+    fn options(self) -> network::Options {
+        match self {
+            Self::Quick => network::Options::QUICK,
+            Self::Paper => network::Options::PAPER,
+        }
+    }
 }
 
 /// What can be left out.
@@ -40,6 +63,8 @@ enum Skip {
     Hmm,
     /// Evoked responses.
     Evoked,
+    /// Decoding of conditions.
+    Decoding,
 }
 
 impl More {
@@ -65,6 +90,12 @@ impl More {
             }
             all.insert(0, options);
         }
-        Ok(Wanted { dynamics: all, evoked: !self.skip.contains(&Skip::Evoked), seed })
+        Ok(Wanted {
+            dynamics: all,
+            evoked: !self.skip.contains(&Skip::Evoked),
+            decoding: !self.skip.contains(&Skip::Decoding),
+            network: self.network.map(Size::options),
+            seed,
+        })
     }
 }

@@ -190,7 +190,7 @@ struct Gaussian {
 
 /// The lower Cholesky factor; of a matrix that is not positive definite, with the least of 10⁻¹², 10⁻¹¹, … of the mean
 /// variance added to its diagonal that makes it so.
-pub(super) fn cholesky(covariance: &[f64], d: usize) -> DMatrix<f64> {
+pub fn cholesky(covariance: &[f64], d: usize) -> DMatrix<f64> {
     let matrix = DMatrix::from_row_slice(d, d, covariance);
     let size = (matrix.trace() / d as f64).max(f64::MIN_POSITIVE);
     let ridge = |power: i32| if power == 0 { 0.0 } else { size * 10f64.powi(power - 13) };

@@ -104,7 +104,7 @@ pub fn matrices(found: &Evoked) -> Option<Figure> {
         return None;
     }
     let shown = || found.entries.iter().filter(|(_, e)| !e.label.ends_with("times"));
-    let panels = shown().map(|(_, e)| matrix(&e.label, &e.likeness.matrix, &found.names)).collect();
+    let panels = shown().map(|(_, e)| matrix(&e.label, &e.likeness.matrix, &found.names, (-1.0, 1.0))).collect();
     let caption = format!(
         "Correlation of each condition’s average in the real recording’s first half of trials (rows: {}) with each \
          condition’s average elsewhere (columns, in the same order), mean over channels, from −1 (dark) to 1 (light); the \
@@ -119,7 +119,8 @@ pub fn matrices(found: &Evoked) -> Option<Figure> {
     })
 }
 
-fn matrix(title: &str, values: &[Vec<f64>], names: &[String]) -> String {
+/// A square of numbers as colours, from dark at the first of `range` to light at the second.
+pub fn matrix(title: &str, values: &[Vec<f64>], names: &[String], range: (f64, f64)) -> String {
     const SIZE: f64 = 200.0;
     let (k, left, top) = (values.len(), 60.0, 28.0);
     let side = SIZE / k as f64;
@@ -128,10 +129,11 @@ fn matrix(title: &str, values: &[Vec<f64>], names: &[String]) -> String {
     for (i, row) in values.iter().enumerate() {
         for (j, value) in row.iter().enumerate() {
             let corner = (left + j as f64 * side, top + i as f64 * side);
-            svg.rect("cell", corner, (side, side), Some(&colour(0.5 + 0.5 * value)));
+            let share = (value - range.0) / (range.1 - range.0);
+            svg.rect("cell", corner, (side, side), Some(&colour(share)));
             if i == j && k <= 8 {
                 let at = (corner.0 + side / 2.0, corner.1 + side / 2.0 + 4.0);
-                svg.text(if *value > 0.2 { "middle on-light" } else { "middle on-dark" }, at, &significant(*value));
+                svg.text(if share > 0.6 { "middle on-light" } else { "middle on-dark" }, at, &significant(*value));
             }
         }
         if k <= 12 {

@@ -77,6 +77,9 @@ pub struct Likeness {
     pub matrix: Vec<Vec<f64>>,
 }
 
+/// One channel's matrix, its likeness, and that of each draw.
+type OfChannel = (Vec<f64>, [f64; 3], Vec<[f64; 3]>);
+
 /// For one channel: pooled, conditions, specific.
 fn channel_likeness(a: &[Vec<f64>], b: &[Vec<f64>], from: usize) -> [f64; 3] {
     let (pooled_a, pooled_b) = (mean_of(a), mean_of(b));
@@ -97,7 +100,7 @@ pub fn likeness(a: (&Epochs, &Chosen), b: (&Epochs, &Chosen), seed: u64) -> Like
         chosen.iter().map(|trials| average(epochs, channel, trials)).collect::<Vec<_>>()
     };
     // Channel by channel, so that no more than one channel's draws are in memory.
-    let each: Vec<(Vec<f64>, [f64; 3], Vec<[f64; 3]>)> = (0..n_channel)
+    let each: Vec<OfChannel> = (0..n_channel)
         .into_par_iter()
         .map(|channel| {
             let (ours, theirs) = (of(a, channel), of(b, channel));
