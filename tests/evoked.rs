@@ -94,15 +94,12 @@ fn a_model_that_ignores_its_conditions_is_caught() {
     // Onsets that have nothing to do with anything.
     let deaf = |i: usize, event: Event| Event { onset: event.onset.saturating_sub(37 * (i % 3) + 20), ..event };
     let half = SECONDS / 2;
-    let json = || {
-        let generated = vec![
-            ("good", stretch(half, SECONDS, same)),
-            ("blind", stretch(half, SECONDS, blind)),
-            ("deaf", stretch(half, SECONDS, deaf)),
-        ];
-        report(stretch(0, half, same), generated).json()["sections"]["evoked"].clone()
-    };
-    let found = json();
+    let generated = vec![
+        ("good", stretch(half, SECONDS, same)),
+        ("blind", stretch(half, SECONDS, blind)),
+        ("deaf", stretch(half, SECONDS, deaf)),
+    ];
+    let found = report(stretch(0, half, same), generated).json()["sections"]["evoked"].clone();
     let entry = |label: &str| {
         let all = found["compared_with_real_first_half"].as_array().unwrap();
         all.iter().find(|e| e["label"] == label).unwrap_or_else(|| panic!("{label} in {found}")).clone()
@@ -126,9 +123,16 @@ fn a_model_that_ignores_its_conditions_is_caught() {
     for label in ["deaf", "real, at random times"] {
         assert!(value(label, pooled) < 0.6 * value(ceiling, pooled), "{label}: {}", value(label, pooled));
     }
-    // Everything again on one thread: the same numbers.
-    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert_eq!(one.install(json), found);
+}
+
+#[test]
+fn threads_do_not_matter() {
+    let json = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let found = || report(stretch(0, 60, same), vec![("g", stretch(60, 120, same))]).json();
+        pool.install(found).to_string()
+    };
+    assert_eq!(json(1), json(3));
 }
 
 #[test]
