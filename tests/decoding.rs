@@ -73,7 +73,8 @@ fn section(generated: Vec<(&str, Recording)>, real: Recording, network: Option<n
 #[test]
 fn good_trials_teach_and_labels_without_meaning_do_not() {
     let same = |_: usize, event: Event| event;
-    let blind = |i: usize, event: Event| Event { label: if i / 2 % 2 == 0 { "1" } else { "2" }.into(), ..event };
+    let blind =
+        |i: usize, event: Event| Event { label: if (i / 2).is_multiple_of(2) { "1" } else { "2" }.into(), ..event };
     let generated = vec![("good", stretch(600, 1200, same)), ("blind", stretch(600, 1200, blind))];
     let options = network::Options { epochs: 20, n_spatial: 6, hidden: [12, 8], ..network::Options::QUICK };
     let found = section(generated, stretch(0, 600, same), Some(options));

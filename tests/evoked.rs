@@ -90,7 +90,8 @@ fn the_simulators_responses_are_recovered() {
 #[test]
 fn a_model_that_ignores_its_conditions_is_caught() {
     // Labels that have nothing to do with what was shown.
-    let blind = |i: usize, event: Event| Event { label: if i / 2 % 2 == 0 { "1" } else { "2" }.into(), ..event };
+    let blind =
+        |i: usize, event: Event| Event { label: if (i / 2).is_multiple_of(2) { "1" } else { "2" }.into(), ..event };
     // Onsets that have nothing to do with anything.
     let deaf = |i: usize, event: Event| Event { onset: event.onset.saturating_sub(37 * (i % 3) + 20), ..event };
     let half = SECONDS / 2;
