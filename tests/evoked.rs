@@ -72,8 +72,8 @@ fn the_simulators_responses_are_recovered() {
     let chosen = vec![epochs.of(0), epochs.of(1)];
     let found = averages(&epochs, &chosen);
     let [_, n_channel, n_time] = truth.evoked_shape;
-    for condition in 0..2 {
-        let n = chosen[condition].len() as f64;
+    for (condition, trials) in chosen.iter().enumerate() {
+        let n = trials.len() as f64;
         for channel in 0..n_channel {
             let at = |t: usize| f64::from(truth.evoked[(condition * n_channel + channel) * n_time + t]);
             let response = &found.conditions[condition][channel][10..60];
