@@ -44,7 +44,7 @@ fn data(folder: &Path) -> Dataset {
 
 fn config(order: usize, multivariate: bool, n_channel: usize) -> LinearConfig {
     let sizes = Sizes { n_ctx: 0, n_level: 256, n_channel, n_subject: 1, n_condition: 2 };
-    LinearConfig::new(order, multivariate, sizes)
+    LinearConfig { ridge: 0.0, ..LinearConfig::new(order, multivariate, sizes) }
 }
 
 /// Each channel's values in the training part, in z.
@@ -87,8 +87,8 @@ fn fits_are_least_squares() {
     let dataset = data(folder.path());
     let z = values(&dataset);
     let (order, n) = (3, z[0].len());
-    let alone = linear::fit(&dataset, &config(order, false, 2), 0.0).unwrap().unwrap();
-    let together = linear::fit(&dataset, &config(order, true, 2), 0.0).unwrap().unwrap();
+    let alone = linear::fit(&dataset, &config(order, false, 2)).unwrap().unwrap();
+    let together = linear::fit(&dataset, &config(order, true, 2)).unwrap().unwrap();
     for channel in 0..2 {
         let targets = &z[channel][order..];
         let residual = |rows: &[Vec<f64>], fit: &[f64]| {
@@ -121,7 +121,7 @@ fn fits_are_least_squares() {
     }
     assert!(together.sigma[1] < alone.sigma[1]);
     // Pieces, gaps and ridges: a fit over pieces is one over the whole; a large ridge shrinks.
-    let ridged = linear::fit(&dataset, &config(order, false, 2), 1.0).unwrap().unwrap();
+    let ridged = linear::fit(&dataset, &LinearConfig { ridge: 1.0, ..config(order, false, 2) }).unwrap().unwrap();
     assert!(ridged.weights[2].abs() < 0.7 * alone.weights[2].abs());
 }
 
@@ -132,7 +132,7 @@ fn scores_are_those_of_the_quantised_prediction() {
     let folder = tempfile::tempdir().unwrap();
     let dataset = data(folder.path());
     for multivariate in [false, true] {
-        let fitted = linear::fit(&dataset, &config(2, multivariate, 2), 0.0).unwrap().unwrap();
+        let fitted = linear::fit(&dataset, &config(2, multivariate, 2)).unwrap().unwrap();
         let windows = Windows::new(&dataset, Split::Test, fitted.config.sizes.n_ctx).unwrap();
         let windows = [windows.in_order(0), windows.in_order(3)];
         let scored = linear::score(&fitted, &dataset, &windows, |_| ()).unwrap().unwrap();
@@ -229,7 +229,7 @@ fn an_autoregression_goes_through_the_same_commands() {
         let saved = checkpoint::load(&folder.join(run), Which::Best).unwrap();
         assert_eq!(saved.meta.model.name(), "ar");
         let Model::Ar(config) = saved.meta.model else { panic!("another kind") };
-        let fitted: Linear = linear::fit(&dataset, &config, 1e-9).unwrap().unwrap();
+        let fitted: Linear = linear::fit(&dataset, &config).unwrap().unwrap();
         assert_eq!((saved.linear.unwrap(), config.multivariate), (fitted, multivariate));
         succeeds(folder, &format!("score {run} data --quiet"));
     }
@@ -274,10 +274,12 @@ fn an_autoregression_goes_through_the_same_commands() {
         ("train data --out x --model ar --lr 1e-3", 2, "solved at once"),
         ("train data --out x --model ar --steps 9", 2, "solved at once"),
         ("train data --out x --model ar --layers 2", 2, "no shape"),
-        ("train data --out x --model ar --ridge -1", 2, "ridge"),
+        ("train data --out x --model ar --ridge -1", 18, "ridge"),
         ("train data --out x --model ar --order 0", 18, "order"),
         ("train data --out x --model ar --order 5000 --multivariate", 18, "equations"),
         ("train data --out x --order 5", 2, "no order"),
+        ("train --out uni --resume --order 5", 18, "another shape"),
+        ("train --out uni --resume --ridge 0.1", 18, "another shape"),
         ("generate uni --out y.npy --timesteps 9 --hop 2", 2, "a hop"),
         ("export uni --out y", 2, "ar"),
     ] {
@@ -310,7 +312,7 @@ fn a_kept_signal_is_what_was_quantised() {
         }
     }
     let config = config(20, false, 3);
-    let [kept, plain] = [kept, plain].map(|data| linear::fit(&data, &config, 0.0).unwrap().unwrap());
+    let [kept, plain] = [kept, plain].map(|data| linear::fit(&data, &config).unwrap().unwrap());
     // Without the noise of quantising there is less that cannot be predicted.
     assert!(
         kept.sigma.iter().zip(&plain.sigma).all(|(kept, plain)| kept < plain),

@@ -37,6 +37,9 @@ pub struct Shape {
     /// Of an autoregression: predict each channel from all of them.
     #[arg(long)]
     multivariate: bool,
+    /// Of an autoregression: added to the diagonal of its equations, as a part of the diagonal's mean [default: 1e-9].
+    #[arg(long)]
+    ridge: Option<f64>,
 }
 
 /// A kind of model.
@@ -120,12 +123,11 @@ impl Shape {
             ModelKind::WavenetMix => wavenet(true),
             ModelKind::Ar => {
                 let sizes = Sizes { n_ctx: 0, n_level, n_channel, n_subject, n_condition };
-                let order = self.order.unwrap_or(if self.multivariate { 10 } else { 255 });
-                Model::Ar(LinearConfig::new(order, self.multivariate, sizes))
+                Model::Ar(LinearConfig::new(if self.multivariate { 10 } else { 255 }, self.multivariate, sizes))
             }
         };
-        if kind != ModelKind::Ar && (self.order.is_some() || self.multivariate) {
-            let hint = "Leave --order and --multivariate away, or give --model ar";
+        if kind != ModelKind::Ar && (self.order.is_some() || self.multivariate || self.ridge.is_some()) {
+            let hint = "Leave --order, --multivariate and --ridge away, or give --model ar";
             return Err(Error::new(Kind::Usage, "a network has no order").hint(hint));
         }
         let model = self.apply_to(&base)?;
@@ -143,9 +145,12 @@ impl Shape {
                 ensure!(
                     none && self.head.is_none(),
                     Kind::Usage,
-                    "an autoregression has no shape but --order and --multivariate"
+                    "an autoregression has no shape but --order, --multivariate and --ridge"
                 );
-                return Ok(Model::Ar(*config));
+                let order = self.order.unwrap_or(config.order);
+                let multivariate = self.multivariate || config.multivariate;
+                let ridge = self.ridge.unwrap_or(config.ridge);
+                return Ok(Model::Ar(LinearConfig { ridge, ..LinearConfig::new(order, multivariate, config.sizes) }));
             }
         };
         if self.heads.is_some() || self.head.is_some() {

@@ -55,9 +55,6 @@ pub struct Train {
     model: Option<ModelKind>,
     #[command(flatten)]
     shape: Shape,
-    /// Of an autoregression: added to the diagonal of its equations, as a part of the diagonal's mean.
-    #[arg(long, default_value_t = 1e-9)]
-    ridge: f64,
     #[command(flatten)]
     recipe: Recipe,
     #[command(flatten)]
@@ -94,7 +91,7 @@ impl Train {
                 Some((_, folder)) => folder,
                 None => self.vacated(globals)?,
             };
-            return linear::fit(&folder, &run, &config, &dataset, self.ridge, globals);
+            return linear::fit(&folder, &run, &config, &dataset, globals);
         }
         // Everything that can be refused is, before a folder is made or an earlier run removed.
         let mut device = globals.open_device_for(&run.model)?;
@@ -178,7 +175,6 @@ impl Train {
             let solved =
                 training == base && self.recipe.steps(1)?.is_none() && self.recipe.validate_every(1)?.is_none();
             ensure!(solved, Kind::Usage, "an autoregression is solved at once: leave the options of training away");
-            ensure!((0.0..=1.0).contains(&self.ridge), Kind::Usage, "a ridge of {} is outside 0 to 1", self.ridge);
             let data_path = absolute(data_path)?;
             return Ok(RunMeta { model, training, data_path, data, version: env!("CARGO_PKG_VERSION").to_string() });
         }

@@ -12,12 +12,14 @@ use crate::model::kind::Sizes;
 use serde::{Deserialize, Serialize};
 
 /// The shape of an autoregression.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LinearConfig {
     /// Values of the past that a prediction reads, of each channel that it reads.
     pub order: usize,
     /// Whether a prediction reads all channels, or its own alone.
     pub multivariate: bool,
+    /// Added to the diagonal of the equations of the fit, as a part of the diagonal's mean.
+    pub ridge: f64,
     /// Windows, levels, channels, subjects, conditions; subjects and conditions do not matter to it.
     #[serde(flatten)]
     pub sizes: Sizes,
@@ -27,9 +29,17 @@ impl LinearConfig {
     /// Equations that a multivariate fit may have: their matrix takes half a gigabyte.
     const MAX_WIDTH: usize = 8192;
 
+    /// The ridge where nobody asks for another: the signal's own rounding is more.
+    const RIDGE: f64 = 1e-9;
+
     /// The shape for such data; windows as GPT2MEG has them, or longer where the order needs it.
     pub fn new(order: usize, multivariate: bool, sizes: Sizes) -> Self {
-        Self { order, multivariate, sizes: Sizes { n_ctx: order.saturating_mul(2).max(256), ..sizes } }
+        Self {
+            order,
+            multivariate,
+            ridge: Self::RIDGE,
+            sizes: Sizes { n_ctx: order.saturating_mul(2).max(256), ..sizes },
+        }
     }
 
     /// Values that one prediction reads.
@@ -41,6 +51,8 @@ impl LinearConfig {
     pub fn check(&self) -> Result<()> {
         let (order, max) = (self.order, ModelConfig::MAX);
         let Sizes { n_ctx, n_level, n_channel, n_subject, n_condition } = self.sizes;
+        let ridge = self.ridge;
+        ensure!((0.0..=1.0).contains(&ridge), Kind::ShapeMismatch, "a ridge of {ridge} is outside 0 to 1");
         for (name, value, least, most) in [
             ("the order", order, 1, max.n_ctx / 2),
             ("n_ctx", n_ctx, 2, max.n_ctx),

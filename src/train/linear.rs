@@ -42,19 +42,19 @@ fn pieces(kept: Range<usize>, order: usize) -> impl Iterator<Item = Range<usize>
     targets.clone().step_by(CHUNK).map(move |start| start - order..(start + CHUNK).min(targets.end))
 }
 
-/// Fits to the training part, with a ridge of `ridge` times the equations' mean diagonal; none if a signal asked to stop.
-pub fn fit(dataset: &Dataset, config: &LinearConfig, ridge: f64) -> Result<Option<Linear>> {
+/// Fits to the training part; none if a signal asked to stop.
+pub fn fit(dataset: &Dataset, config: &LinearConfig) -> Result<Option<Linear>> {
     let shards: Vec<&Shard> = dataset.split(Split::Train).into_iter().map(|shard| &dataset.shards[shard]).collect();
     let longest = shards.iter().flat_map(|shard| shard.kept()).map(|kept| kept.len()).max().unwrap_or(0);
     if longest <= config.order {
         let what = format!("no usable stretch of the training part is longer than the order {}", config.order);
         return Err(Error::new(Kind::TooShort, format!("{what}: {longest} timesteps")).hint("Choose a lower --order"));
     }
-    if config.multivariate { together(&shards, config, ridge) } else { alone(&shards, config, ridge) }
+    if config.multivariate { together(&shards, config) } else { alone(&shards, config) }
 }
 
 /// Every channel by itself.
-fn alone(shards: &[&Shard], config: &LinearConfig, ridge: f64) -> Result<Option<Linear>> {
+fn alone(shards: &[&Shard], config: &LinearConfig) -> Result<Option<Linear>> {
     let fits: Option<Result<Vec<Autoregression>>> = (0..config.sizes.n_channel)
         .into_par_iter()
         .map(|channel| {
@@ -72,7 +72,7 @@ fn alone(shards: &[&Shard], config: &LinearConfig, ridge: f64) -> Result<Option<
                     equations.add(&z);
                 }
             }
-            Some(Ok(equations.solve_with(ridge)))
+            Some(Ok(equations.solve_with(config.ridge)))
         })
         .collect();
     let Some(fits) = fits.transpose()? else { return Ok(None) };
@@ -99,7 +99,7 @@ fn read_all(shard: &Shard, piece: Range<usize>, levels: &[f64]) -> Result<Vec<f6
 
 /// All channels together. With x = [past; now] of every timestep and a constant, sums of xᵀx hold the equations, their
 /// right-hand sides and the targets' own products.
-fn together(shards: &[&Shard], config: &LinearConfig, ridge: f64) -> Result<Option<Linear>> {
+fn together(shards: &[&Shard], config: &LinearConfig) -> Result<Option<Linear>> {
     let (n_channel, width) = (config.sizes.n_channel, config.width());
     // Past and present are one stretch of [T, C]; the constant comes last.
     let all = width + n_channel + 1;
@@ -130,7 +130,7 @@ fn together(shards: &[&Shard], config: &LinearConfig, ridge: f64) -> Result<Opti
     let products = DMatrixView::from_slice(&products, all, all);
     let matrix = DMatrix::from_fn(width + 1, width + 1, |i, j| products[(predictors[i], predictors[j])]);
     let targets = DMatrix::from_fn(width + 1, n_channel, |i, c| products[(predictors[i], width + c)]);
-    let solution = solve(&matrix, &targets, width, ridge);
+    let solution = solve(&matrix, &targets, width, config.ridge);
     let own = DMatrix::from_fn(n_channel, n_channel, |a, b| products[(width + a, width + b)]);
     let explained = solution.transpose() * &targets;
     let left = own - &explained - explained.transpose() + solution.transpose() * &matrix * &solution;
@@ -197,7 +197,7 @@ pub fn score(
 
 /// The sums of each channel over its targets in one window.
 fn score_window(linear: &Linear, dataset: &Dataset, window: Window) -> Result<Vec<Sums>> {
-    let LinearConfig { order, multivariate, sizes } = linear.config;
+    let LinearConfig { order, multivariate, sizes, .. } = linear.config;
     let shard = &dataset.shards[window.shard];
     let scheme = &shard.meta.scheme;
     let (levels, boundaries, quantiser) = (scheme.levels(), scheme.boundaries(), Quantiser::new(scheme));

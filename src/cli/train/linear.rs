@@ -21,9 +21,9 @@ const SOME: usize = 256;
 
 /// The shape in words.
 pub(super) fn described(config: &LinearConfig) -> String {
-    let LinearConfig { order, multivariate, .. } = *config;
+    let LinearConfig { order, multivariate, ridge, .. } = *config;
     let of = if multivariate { "all channels together" } else { "each channel by itself" };
-    format!("linear autoregression of order {order}, {of}")
+    format!("linear autoregression of order {order}, {of}, ridge {ridge:e}")
 }
 
 /// Fits, scores on the validation part and saves.
@@ -32,7 +32,6 @@ pub(super) fn fit(
     run: &RunMeta,
     config: &LinearConfig,
     dataset: &Dataset,
-    ridge: f64,
     globals: &Globals,
 ) -> Result<Exit> {
     let tell = |line: &str| {
@@ -50,7 +49,7 @@ pub(super) fn fit(
         true => "Data: the signal as it was before quantising.",
         false => "Data: the levels' centres; tokenize --keep-signal would give the signal from before quantising.",
     });
-    let Some(fitted) = linear::fit(dataset, config, ridge)? else { return stopped() };
+    let Some(fitted) = linear::fit(dataset, config)? else { return stopped() };
     folder.write_meta(run)?;
     let bar = progress::bar((training.len() + validation.len()) as u64, "windows", globals.quiet);
     let done = |n: usize| bar.inc(n as u64);
