@@ -7,8 +7,8 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::clock::BlockClock;
-use super::groups::{Group, groups, neighbours};
+use super::clock::{BlockClock, block_bit};
+use super::groups::{FOUR, Group, groups, neighbours, run};
 use super::order::{Releases, Strong};
 use super::page::{PAGE, Pages, Taken, Words};
 use super::quick::{Quick, Step, has_vectors};
@@ -68,13 +68,32 @@ impl GlobalRaces {
         let quick = Quick::new(clock, access);
         let writes = access.kind != Kind::Read;
         if let Some(first) = neighbours(access.mask, access.addresses, access.bytes)
-            && self.neighbours(&quick, first)
+            && self.neighbours(&quick, 0, first, 8 * access.bytes as usize)
         {
             return None;
         }
+        let mut mask = access.mask;
+        if access.bytes >= 4 {
+            let mut rest = mask;
+            while rest != 0 {
+                let first = rest.trailing_zeros() as usize;
+                let end = run(rest, access.addresses, access.bytes.into(), first);
+                let lanes = u32::MAX >> (32 - (end - first)) << first;
+                let words = (end - first) * access.bytes as usize / 4;
+                rest &= !lanes;
+                if (FOUR..8 * access.bytes as usize).contains(&words)
+                    && self.neighbours(&quick, first as u32, access.addresses[first] / 4, words)
+                {
+                    mask &= !lanes;
+                } else if writes {
+                    // Lanes that store the same word are judged in their order.
+                    break;
+                }
+            }
+        }
         let mut taken = None;
         let mut kept = None;
-        groups(access.mask, access.addresses, access.bytes, writes, |group| {
+        groups(mask, access.addresses, access.bytes, writes, |group| {
             let offset = (group.word * 4).wrapping_sub(self.base);
             if offset >= self.length {
                 return None;
@@ -95,11 +114,12 @@ impl GlobalRaces {
         .or(kept)
     }
 
-    /// An access of 32 lanes to neighbouring words, if that is enough to judge it by: whether it was, and is recorded.
+    /// An access of lanes from `lane` on to `count` neighbouring words, if that is enough to judge it by: whether it was,
+    /// and is recorded.
     #[inline(always)]
-    fn neighbours(&self, quick: &Quick, first: u64) -> bool {
+    fn neighbours(&self, quick: &Quick, lane: u32, first: u64, count: usize) -> bool {
         let Quick { clock, access, .. } = *quick;
-        let (offset, count) = ((first * 4).wrapping_sub(self.base), 8 * access.bytes as usize);
+        let offset = (first * 4).wrapping_sub(self.base);
         let (number, index) = ((offset / 4) as usize / PAGE, (offset / 4) as usize % PAGE);
         if offset >= self.length || index + count > PAGE {
             return false;
@@ -116,19 +136,22 @@ impl GlobalRaces {
         let (mut foreign, mut known) = (false, !writes && access.bytes >= 4);
         let releases = self.released.load(Relaxed);
         let tags = read.tags[range.clone()].iter().zip(&write.tags[range.clone()]);
-        let blocks = read.blocks[range.clone()].iter().zip(&write.blocks[range.clone()]);
-        for (((r, w), (of_r, of_w)), readers) in tags.zip(blocks).zip(&read.warps[range.clone()]) {
+        for ((r, w), (of_r, of_w)) in tags.zip(read.blocks[range.clone()].iter().zip(&write.blocks[range.clone()])) {
             // Touched, not by this block alone.
             foreign |= (*r != 0) & ((*of_r != clock.block) | (*r & GRID == GRID));
             foreign |= (*w != 0) & ((*of_w != clock.block) | (*w & GRID == GRID));
-            // Never written, and read by many blocks of late: nothing to add.
-            known &= (*w == 0) & quick.is_known_to_grid(Tag(*r), *readers, 0xf, releases);
+            // Never written, and read by many blocks of late: nothing to add but this one.
+            known &= (*w == 0) & quick.is_known_to_grid(Tag(*r), 0xf, releases);
         }
-        if known || foreign {
-            return known;
+        if known {
+            read.warps[range].iter_mut().for_each(|blocks| *blocks |= block_bit(clock.block));
+            return true;
+        }
+        if foreign {
+            return false;
         }
         let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
-        if !quick.neighbours(0, access.bytes, written, &mut read.tags[range.clone()], warps) {
+        if !quick.neighbours(lane, access.bytes, written, &mut read.tags[range.clone()], warps) {
             return false;
         }
         let into = if writes { write } else { read };
@@ -156,9 +179,10 @@ impl GlobalRaces {
             Step::Unclear
         } else if mine(r, read.blocks[index]) {
             if writes { quick.write(&group, w, r) } else { quick.read(&group, w, r, || read.warps_of(index)) }
-        } else if !writes && quick.known_to_grid(&group, w, r, read.warps[index], self.released.load(Relaxed)) {
-            // Read by many blocks of late: nothing to add.
-            Step::Keep
+        } else if !writes && quick.known_to_grid(&group, w, r, self.released.load(Relaxed)) {
+            // Read by many blocks of late, and now by this one.
+            words.plain[READ].warps[index] |= block_bit(clock.block);
+            return None;
         } else {
             Step::Unclear
         };

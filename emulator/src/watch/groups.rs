@@ -81,14 +81,21 @@ pub fn neighbours(mask: u32, addresses: &[u64; 32], bytes: u32) -> Option<u64> {
     (differs == 0).then_some(addresses[0] / 4)
 }
 
-/// Lanes that a quarter of an access has whose lanes touch a word each: neighbouring ones, from lane `first` on.
+/// Words that are looked at together where not all lanes of an access are neighbours: one lane's, or those of a few.
 pub const FOUR: usize = 4;
 
-/// The first word, if four lanes access a word each, next to each other.
+/// The first word, if the lanes from `first` on that access [`FOUR`] words together, `bytes` bytes each, are neighbours.
 #[inline(always)]
-pub fn four(addresses: &[u64; 32], first: usize) -> Option<u64> {
-    let lanes = &addresses[first..first + FOUR];
+pub fn four(addresses: &[u64; 32], first: usize, bytes: u64) -> Option<u64> {
+    let lanes = &addresses[first..first + 4 * FOUR / bytes as usize];
     let differs =
-        (0..).zip(lanes).fold(0, |differs, (lane, address)| differs | address ^ lanes[0].wrapping_add(4 * lane));
+        (0..).zip(lanes).fold(0, |differs, (lane, address)| differs | address ^ lanes[0].wrapping_add(bytes * lane));
     (differs == 0).then_some(lanes[0] / 4)
+}
+
+/// Where the neighbours of a lane of the mask end that it begins.
+#[inline(always)]
+pub fn run(mask: u32, addresses: &[u64; 32], bytes: u64, first: usize) -> usize {
+    let goes_on = |lane: &usize| mask >> lane & 1 != 0 && addresses[*lane] == addresses[lane - 1].wrapping_add(bytes);
+    (first + 1..32).find(|lane| !goes_on(lane)).unwrap_or(32)
 }

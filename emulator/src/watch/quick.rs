@@ -2,7 +2,7 @@
 //! own, or read by several warps. Everything else is left to [`Judge`](super::race::Judge), and what is decided here is
 //! what it would decide.
 
-use super::clock::{BlockClock, Known, Warps, block_bit};
+use super::clock::{BlockClock, Known, Warps};
 use super::groups::Group;
 use super::race::{Access, Kind};
 use super::tag::{CONSTANT, MIXED, SCOPE_SHIFT, Scope, Strength, THREAD_SHIFT, TICK_SHIFT, Tag, WHOSE};
@@ -121,18 +121,19 @@ impl<'a> Quick<'a> {
         }
     }
 
-    /// Whether a load adds nothing to a record of reads by many `blocks`, of which the last came after `releases` releases.
+    /// Whether a load adds nothing but its block to a record of reads by many blocks, of which the last came after
+    /// `releases` releases.
     #[inline(always)]
-    pub fn known_to_grid(&self, group: &Group, write: Tag, read: Tag, blocks: u64, releases: u32) -> bool {
+    pub fn known_to_grid(&self, group: &Group, write: Tag, read: Tag, releases: u32) -> bool {
         let unwritten = self.is_ordered(write, group) && (self.constant == 0 || write.is_empty());
-        self.is_known_to_grid(read, blocks, group.bytes, releases) && unwritten
+        self.is_known_to_grid(read, group.bytes, releases) && unwritten
     }
 
-    /// Whether a load of some bytes, which nothing else forbids, adds nothing to such a record.
+    /// Whether a load of some bytes, which nothing else forbids, adds nothing else to such a record.
     #[inline(always)]
-    pub fn is_known_to_grid(&self, read: Tag, blocks: u64, bytes: u8, releases: u32) -> bool {
+    pub fn is_known_to_grid(&self, read: Tag, bytes: u8, releases: u32) -> bool {
         let same = (read.scope() == Scope::Grid) & (read.tick() == releases) & (read.0 & CONSTANT >= self.constant);
-        self.possible & same & (read.bytes() & bytes == bytes) & (blocks & block_bit(self.clock.block) != 0)
+        self.possible & same & (read.bytes() & bytes == bytes)
     }
 
     /// A store, likewise.

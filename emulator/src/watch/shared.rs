@@ -84,15 +84,12 @@ impl SharedRaces {
             {
                 return None;
             }
-            if access.bytes == 4 {
-                for first in (0..32).step_by(FOUR).filter(|first| access.mask >> first & 0xf == 0xf) {
-                    if let Some(word) = four(access.addresses, first)
-                        && self.neighbours(&quick, first as u32, word, FOUR)
-                    {
-                        mask &= !(0xf << first);
-                    }
-                }
-            }
+            mask &= !match access.bytes {
+                4 => self.fours::<4>(&quick),
+                8 => self.fours::<8>(&quick),
+                16 => self.fours::<16>(&quick),
+                _ => 0,
+            };
         }
         self.one_by_one(&quick, mask, stored)
     }
@@ -104,6 +101,24 @@ impl SharedRaces {
         let [read, write] = &mut self.plain;
         let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
         quick.neighbours(lane, quick.access.bytes, written, &mut read.tags[range], warps)
+    }
+
+    /// Looks at four words at a time: the lanes for which that was enough.
+    #[inline(always)]
+    fn fours<const BYTES: u64>(&mut self, quick: &Quick) -> u32 {
+        let access = quick.access;
+        let (lanes, mut done) = (4 * FOUR / BYTES as usize, 0);
+        let all = (1u32 << lanes) - 1;
+        for first in (0..32).step_by(lanes).filter(|first| access.mask >> first & all == all) {
+            let word = four(access.addresses, first, BYTES);
+            if word.is_some_and(|word| self.neighbours(quick, first as u32, word, FOUR)) {
+                done |= all << first;
+            } else if access.kind != Kind::Read {
+                // Lanes that store the same word are judged in their order.
+                break;
+            }
+        }
+        done
     }
 
     /// Judges the lanes of `mask` word by word.

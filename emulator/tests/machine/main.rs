@@ -139,6 +139,35 @@ fn masks_of_sync_instructions() {
 }
 
 #[test]
+fn votes_count_those_who_vote() {
+    // %p2 holds for all, %p3 for the upper half only; each half votes by itself.
+    let body = "setp.ge.u32 %p2, %r0, 0; setp.ge.u32 %p3, %r0, 16; @%p3 bra U;
+        vote.sync.ballot.b32 %r4, %p2, 0xFFFF; vote.sync.any.pred %p4, %p3, 0xFFFF; match.any.sync.b32 %r5, %r2, 0xFFFF; bra M;
+        U: vote.sync.ballot.b32 %r4, %p2, 0xFFFF0000; vote.sync.all.pred %p4, %p3, 0xFFFF0000; match.any.sync.b32 %r5, %r2, 0xFFFF0000;
+        M: selp.b32 %r6, 1, 0, %p4; xor.b32 %r5, %r5, %r4; add.u32 %r4, %r4, %r5; add.u32 %r4, %r4, %r6; st.global.u32 [%rd1], %r4;";
+    let want: Vec<u32> = (0..32).map(|t| if t < 16 { 0xFFFF } else { 0xFFFF_0001 }).collect();
+    assert_eq!(values("", body, 1, 32), want);
+    // Of each half the first is elected.
+    let body =
+        "setp.ge.u32 %p3, %r0, 16; @%p3 bra U; elect.sync %r4|%p2, 0xFFFF; bra M; U: elect.sync %r4|%p2, 0xFFFF0000;
+        M: selp.b32 %r5, 100, 0, %p2; add.u32 %r4, %r4, %r5; st.global.u32 [%rd1], %r4;";
+    let want: Vec<u32> = (0..32).map(|t| t / 16 * 16 + if t % 16 == 0 { 100 } else { 0 }).collect();
+    assert_eq!(values("", body, 1, 32), want);
+}
+
+#[test]
+fn barriers_that_count() {
+    // Lanes of one warp arrive in two places; %p2 holds for those who arrive first, when they do.
+    let body = "setp.ge.u32 %p2, %r0, 0; setp.ge.u32 %p1, %r0, 16; @%p1 bra U; barrier.red.popc.u32 %r4, 0, %p2; bra M;
+        U: setp.lt.u32 %p2, %r0, 20; barrier.red.popc.u32 %r4, 0, %p2; M: st.global.u32 [%rd1], %r4;";
+    assert_eq!(values("", body, 1, 64), [16 + 4; 64]);
+    // Who joins a barrier for another number of threads than those who wait at it.
+    let body = "setp.ge.u32 %p1, %r0, 32;\n @%p1 bra U; bar.sync 1, 64; bra E; U: bar.sync 1, 96; E:";
+    let (_, text) = found(body, 96);
+    assert!(text.contains("threads while others wait at it for"), "{text}");
+}
+
+#[test]
 fn registers_and_memory_that_were_never_written() {
     let body = "setp.ge.u32 %p1, %r0, 5;\n @%p1 mov.u32 %r9, 1;\n st.global.u32 [%rd1], %r9; //!";
     let (kind, text) = found(body, 32);
@@ -279,7 +308,32 @@ fn what_is_not_known_is_refused_with_its_line() {
         let error = Module::load(&text, Target::Sm80).unwrap_err();
         assert_eq!(error.line, line, "{body}: {error}");
     }
-    let newer = "wgmma.fence.sync.aligned;";
-    let text = format!("{HEAD}.visible .entry k() {{ {newer} ret; }}");
-    assert!(Module::load(&text, Target::Sm90).unwrap_err().message.contains("wgmma"));
+}
+
+/// What the README says is not supported is refused when the module is loaded, with its line.
+#[test]
+fn what_is_not_supported_is_refused_with_its_line() {
+    for instruction in [
+        "mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0,%f1,%f2,%f3}, {%r4,%r5}, {%r6,%r7}, {%f0,%f1,%f2,%f3}, %r8, 0x0;",
+        "mma.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32.xor.popc {%r4,%r5}, {%r6}, {%r7}, {%r8,%r9};",
+        "mma.sync.aligned.m16n8k4.row.col.f64.f64.f64.f64 {%rd2,%rd3,%rd4,%rd5}, {%rd6,%rd7}, {%rd8}, {%rd2,%rd3,%rd4,%rd5};",
+        "wmma.load.a.sync.aligned.m8n8k32.row.s4 {%r4}, [%rd0];",
+        "wmma.mma.xor.popc.sync.aligned.m8n8k128.row.col.s32.b1.b1.s32 {%r4,%r5}, {%r6}, {%r7}, {%r8,%r9};",
+        "mapa.u64 %rd2, %rd3, %r4;",
+        "barrier.cluster.arrive;",
+        "wgmma.fence.sync.aligned;",
+        "tcgen05.wait::ld.sync.aligned;",
+        "cp.async.bulk.commit_group;",
+        "cp.async.bulk.global.shared::cta.bulk_group [%rd0], [%r4], 16;",
+        "cp.async.bulk.tensor.1d.shared::cluster.global.mbarrier::complete_tx::bytes [%r4], [%rd0, {%r5}], [%r6];",
+        "tex.2d.v4.f32.f32 {%f0,%f1,%f2,%f3}, [%rd0, {%f4,%f5}];",
+        "suld.b.2d.b32.trap %r4, [%rd0, {%r5,%r6}];",
+        "setmaxnreg.inc.sync.aligned.u32 40;",
+    ] {
+        for target in [Target::Sm80, Target::Sm90, Target::Sm100] {
+            let text = format!("{HEAD}\n.visible .entry k(.param .u64 out) {{ {REGISTERS}\n\n{instruction}\n ret; }}");
+            let error = Module::load(&text, target).expect_err(instruction);
+            assert_eq!(error.line, 9, "{instruction}: {error}");
+        }
+    }
 }

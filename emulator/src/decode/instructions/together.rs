@@ -176,6 +176,9 @@ fn multiply<'a>(b: &mut Builder<'a, '_>, mut r: Reader<'a, '_>) -> Decoded {
         names.push(part);
     }
     r.done_with(b, 4)?;
+    if r.instruction.opcode.contains(&"b1") {
+        return r.refuse(b);
+    }
     let [d, left, right, c] = names[..] else { return b.error("four types must be given") };
     if double {
         if names != ["f64"; 4] {
