@@ -2,21 +2,23 @@
 
 mod support;
 
+use gpt2meg::error::Kind;
 use gpt2meg::model::kind::{Model, Sizes};
 use gpt2meg::model::linear::{Linear, LinearConfig};
 use gpt2meg::random::{Purpose, keyed};
 use gpt2meg::recording;
 use gpt2meg::recording::open::OpenOptions;
 use gpt2meg::tokens::dataset::Dataset;
-use gpt2meg::tokens::scheme::{Quantiser, Scheme};
-use gpt2meg::tokens::shard::Split;
+use gpt2meg::tokens::scheme::{Quantiser, Scales, Scheme};
+use gpt2meg::tokens::shard::{Shard, ShardWriter, Split};
 use gpt2meg::tokens::window::Windows;
 use gpt2meg::train::checkpoint::{self, Which};
 use gpt2meg::train::linear;
 use rand_distr::{Distribution, StandardNormal};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// Two channels that follow x[t] = 1.5 x[t − 1] − 0.8 x[t − 2] + e, the second with some of the first one's last value.
 fn process(n: usize) -> Vec<[f64; 2]> {
@@ -180,6 +182,121 @@ fn scores_are_those_of_the_quantised_prediction() {
     }
 }
 
+/// Channels that depend on one another, as after signal-space separation: what is left over has a covariance without a factor,
+/// yet the noise has that covariance, and not that of independent channels.
+#[test]
+fn channels_that_depend_on_one_another_have_noise_that_does() {
+    const CHANNELS: usize = 24;
+    const LATENT: usize = 6;
+    let n = 6800;
+    // Sums of few latent processes, in steps of 2⁻¹⁰ and with small whole weights, so that they are exact in f32.
+    let mut noise = keyed(7, Purpose::Simulate, 0);
+    let mut latent = vec![[0.0f64; LATENT]; 1];
+    while latent.len() < n {
+        let last = latent[latent.len() - 1];
+        let mut e = || 0.1 * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut noise);
+        latent.push(last.map(|x| ((0.995 * x + e()) * 1024.0).round() / 1024.0));
+    }
+    let weight = |channel: usize, source: usize| ((channel * (source + 2) + channel / 5 + source) % 5) as f64 - 2.0;
+    let z = |channel: usize, time: usize| (0..LATENT).map(|s| weight(channel, s) * latent[time][s]).sum::<f64>();
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    support::write_recording(data, "a", CHANNELS, [6000, 400, 400], |channel, time| z(channel, time) / 10.0);
+    let mut first = 0;
+    for split in ["train", "validation", "test"] {
+        let path = data.join(format!("a_{split}.safetensors"));
+        let shard = Shard::open(&path).unwrap();
+        let scales = Scales { spread: vec![2f64.powi(-43); CHANNELS], ..shard.scales.clone() };
+        let mut writer = ShardWriter::new(&path, true, &shard.meta, &scales, true).unwrap();
+        let times = first..first + shard.n_timestep();
+        let (mut tokens, mut conditions) = (vec![0; times.len()], vec![0; times.len()]);
+        shard.conditions(0, &mut conditions).unwrap();
+        for channel in 0..CHANNELS {
+            shard.tokens(channel, 0, &mut tokens).unwrap();
+            writer.tokens(channel, 0, &tokens).unwrap();
+            let signal: Vec<f32> = times.clone().map(|t| (z(channel, t) * 2f64.powi(-43)) as f32).collect();
+            writer.signal(channel, &signal).unwrap();
+        }
+        writer.conditions(0, &conditions).unwrap();
+        writer.seal().unwrap();
+        writer.publish().unwrap();
+        first = times.end;
+    }
+    let dataset = Dataset::open(data).unwrap();
+    let config = LinearConfig { signal: true, ridge: 1e-9, ..config(1, true, CHANNELS) };
+    let fitted = linear::fit(&dataset, &config).unwrap().unwrap();
+
+    // What its predictions leave over, by definition.
+    let all: Vec<Vec<f64>> = (0..6000).map(|t| (0..CHANNELS).map(|c| z(c, t)).collect()).collect();
+    let left: Vec<Vec<f64>> =
+        all.windows(2).map(|pair| (0..CHANNELS).map(|c| pair[1][c] - fitted.predict(c, &pair[0])).collect()).collect();
+    let mut most = 0.0f64;
+    for a in 0..CHANNELS {
+        for b in 0..=a {
+            let wanted = left.iter().map(|left| left[a] * left[b]).sum::<f64>() / left.len() as f64;
+            let row = |channel: usize| &fitted.factor[channel * CHANNELS..][..CHANNELS];
+            let found: f64 = row(a).iter().zip(row(b)).map(|(a, b)| a * b).sum();
+            let scale = fitted.sigma[a] * fitted.sigma[b];
+            // Products of 6000 values, a thousand times as large as what is left over, have rounded; noise that is a channel's own
+            // is as little as that.
+            assert!((found - wanted).abs() < 1e-6 * scale, "{a}, {b}: {found} for {wanted} of {scale}");
+            most = most.max(if a == b { 0.0 } else { wanted.abs() / scale });
+        }
+    }
+    assert!(most > 0.5, "independent channels prove nothing: {most}");
+}
+
+/// What cannot be fitted or scored is refused while the earlier run is still there.
+#[test]
+fn an_earlier_run_outlives_what_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let x = process(3800);
+    std::fs::create_dir(folder.join("data")).unwrap();
+    support::write_recording(&folder.join("data"), "a", 2, [3000, 400, 400], |channel, time| x[time][channel]);
+    succeeds(folder, "train data --out old --model ar --order 4 --quiet");
+    let files = ["run.json", "best.safetensors", "checkpoints/step-00000001.safetensors", "metrics.jsonl"];
+    let read = || files.map(|file| std::fs::read(folder.join("old").join(file)).unwrap());
+    let before = read();
+    // The training part is long enough for this order, the validation part is not.
+    for (line, code, named) in [
+        ("train data --out old --model ar --force", 16, "--order"),
+        ("train data --out old --model ar --order 3 --force --device cuda", 2, "--device"),
+        ("train data --out new --model ar", 16, "--order"),
+    ] {
+        fails(folder, line, code, named);
+        assert!(read() == before && !folder.join("new").exists(), "{line}");
+    }
+    succeeds(folder, "train data --out old --model ar --order 3 --force --quiet");
+    assert!(read() != before);
+}
+
+/// An autoregression keeps nothing of a recording that was interrupted, and says so.
+#[test]
+fn an_interrupted_autoregression_says_what_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    data(folder);
+    succeeds(folder, "train data --out uni --model ar --order 4 --quiet");
+    let entries = || std::fs::read_dir(folder).unwrap().count();
+    let before = entries();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+    let line = "generate uni --out long.npy --timesteps 100000000";
+    let child = command.args(line.split(' ')).current_dir(folder).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..2000 {
+        if entries() > before {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("0 of 1 recordings are whole") && said.contains("--resume"), "{said}");
+    assert_eq!(entries(), before, "something is left");
+}
+
 fn gpt2meg(folder: &Path, line: &str) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
     let output = command.args(line.split(' ')).current_dir(folder).output().unwrap();
@@ -277,6 +394,17 @@ fn an_autoregression_goes_through_the_same_commands() {
         ("train data --out x --model ar --ridge -1", 18, "ridge"),
         ("train data --out x --model ar --order 0", 18, "order"),
         ("train data --out x --model ar --order 5000 --multivariate", 18, "equations"),
+        ("train data --out x --model ar --preset tiny", 2, "no shape"),
+        ("train data --out x --model ar --passes 10", 2, "solved at once"),
+        ("train data --out x --model ar --condition-labels one", 2, "solved at once"),
+        ("train data --out x --model ar --device cuda", 2, "--device"),
+        ("train --out uni --resume --steps 500", 2, "solved at once"),
+        ("score uni data --device cuda --force", 2, "--device"),
+        ("generate uni --out y.npy --timesteps 9 --device cuda", 2, "--device"),
+        ("generate uni --out y.npy --timesteps 9 --greedy", 2, "draws no levels"),
+        ("generate uni --out y.npy --timesteps 9 --top-p 0.8", 2, "draws no levels"),
+        ("generate uni --out y.npy --timesteps 9 --top-k 3", 2, "draws no levels"),
+        ("generate uni --out y.npy --timesteps 9 --temperature 1", 2, "draws no levels"),
         ("train data --out x --order 5", 2, "no order"),
         ("train --out uni --resume --order 5", 18, "another shape"),
         ("train --out uni --resume --ridge 0.1", 18, "another shape"),
@@ -311,8 +439,13 @@ fn a_kept_signal_is_what_was_quantised() {
             assert!(encoded == tokens);
         }
     }
-    let config = config(20, false, 3);
-    let [kept, plain] = [kept, plain].map(|data| linear::fit(&data, &config).unwrap().unwrap());
+    let of = |signal| LinearConfig { signal, ..config(20, false, 3) };
+    let fit = |data: &Dataset, signal| linear::fit(data, &of(signal)).unwrap().unwrap();
+    // What it is of is its own, not the data's: of the levels' centres it is the same whether or not the signal is there.
+    let levels = [fit(&kept, false), fit(&plain, false)];
+    assert!(levels[0] == levels[1]);
+    assert_eq!(linear::fit(&plain, &of(true)).unwrap_err().kind(), Kind::TokenizerMismatch);
+    let (kept, [plain, _]) = (fit(&kept, true), levels);
     // Without the noise of quantising there is less that cannot be predicted.
     assert!(
         kept.sigma.iter().zip(&plain.sigma).all(|(kept, plain)| kept < plain),
@@ -320,6 +453,27 @@ fn a_kept_signal_is_what_was_quantised() {
         kept.sigma,
         plain.sigma
     );
+
+    // A run says which it is of, and is given no other, neither to be scored on nor to go on with.
+    let nats = |run: &str, data: &str| -> f64 {
+        let scores = succeeds(folder, &format!("score {run} {data} --json --quiet --force"));
+        serde_json::from_str::<Value>(&scores).unwrap()["model"]["nats"].as_f64().unwrap()
+    };
+    for (run, data, signal) in [("of-signal", "data", true), ("of-levels", "plain", false)] {
+        succeeds(folder, &format!("train {data} --out {run} --model ar --order 20 --quiet"));
+        let info: Value = serde_json::from_str(&succeeds(folder, &format!("info {run} --json"))).unwrap();
+        assert_eq!(info["model"]["signal"], signal);
+    }
+    assert!(nats("of-levels", "plain") == nats("of-levels", "data"));
+    assert!(nats("of-signal", "data") < nats("of-levels", "data"));
+    fails(folder, "score of-signal plain --force", 17, "--keep-signal");
+    let best = || std::fs::read(folder.join("of-signal/best.safetensors")).unwrap();
+    let before = best();
+    succeeds(folder, "train --out of-signal --resume --quiet");
+    assert!(best() == before);
+    succeeds(folder, "tokenize sim_raw.fif --out data --force --quiet");
+    fails(folder, "train --out of-signal --resume", 17, "other data");
+    assert!(best() == before);
 }
 
 /// A model trained with one label for all is, to the bit, the model of data with one label; random labels are others, the

@@ -44,7 +44,8 @@ const MOST_TIMESTEPS: usize = 1 << 40;
 ///
 /// Reads a prompt from real data, then draws every channel's next level from what the model expects of it, again and
 /// again. Tokens go to OUT.tokens.partial as they come, so Ctrl-C or a crash loses nothing, and a power cut a second or
-/// two; the recording takes its name when it is whole.
+/// two; the recording takes its name when it is whole. A linear autoregression draws no tokens, and nothing is kept of a
+/// recording of it that was interrupted: it is made again, from the start.
 ///
 /// The prompt, which is not in the recording, is fed with the conditions it was recorded under, whatever comes after it:
 /// the model is told the truth about real signal. The first generated timesteps may therefore still answer a stimulus
@@ -71,21 +72,23 @@ pub struct Generate {
     /// paper's is 10; half the window is several times faster. Of GPT2MEG only: a WaveNet has no window [default: 10].
     #[arg(long)]
     hop: Option<usize>,
-    /// Draw from the smallest set of levels that together are more probable than this; 1 draws from all.
-    #[arg(long, default_value_t = 0.8)]
-    top_p: f32,
-    /// Draw from this many of the most probable levels; 0 draws from all.
-    #[arg(long, default_value_t = 0)]
-    top_k: u32,
-    /// Below 1 makes probable levels more probable, above 1 less.
-    #[arg(long, default_value_t = 1.0)]
-    temperature: f32,
+    /// Draw from the smallest set of levels that together are more probable than this; 1 draws from all. This and the next
+    /// three are not of an autoregression, which draws no levels [default: 0.8].
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Draw from this many of the most probable levels; 0 draws from all [default: 0].
+    #[arg(long)]
+    top_k: Option<u32>,
+    /// Below 1 makes probable levels more probable, above 1 less [default: 1].
+    #[arg(long)]
+    temperature: Option<f32>,
     /// Always take the most probable level.
     #[arg(long, conflicts_with_all = ["top_p", "top_k", "temperature"])]
     greedy: bool,
-    /// Of a linear autoregression, which draws no tokens: the noise that drives it. Its values are not quantised.
-    #[arg(long, value_enum, default_value_t = Noise::Residual)]
-    noise: Noise,
+    /// Of a linear autoregression, which draws no tokens: the noise that drives it. Its values are not quantised
+    /// [default: residual].
+    #[arg(long, value_enum)]
+    noise: Option<Noise>,
     /// Where the conditions of the generated timesteps come from.
     #[arg(long, value_enum, default_value_t = Conditions::Data)]
     conditions: Conditions,
@@ -113,7 +116,8 @@ pub struct Generate {
     /// Orientation of a .npy file.
     #[arg(long, value_enum, default_value = "time-first")]
     layout: recording::npy::Layout,
-    /// Go on with an interrupted generation, to the same bytes as if it had never stopped.
+    /// Go on with an interrupted generation, to the same bytes as if it had never stopped. An autoregression begins again, and
+    /// replaces the recordings that the same command has finished.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
@@ -152,6 +156,11 @@ impl Generate {
         if let Some(linear) = &checkpoint.linear {
             return self.linear(&checkpoint, linear, n_timestep, globals);
         }
+        ensure!(
+            self.noise.is_none(),
+            Kind::Usage,
+            "a network draws levels: leave --noise away, which drives an autoregression"
+        );
         let outputs: Vec<PathBuf> =
             (0..self.rollouts as usize).map(|r| rollout_path(&self.out, r, self.rollouts as usize)).collect();
         let path = Partial::beside(&self.out);
@@ -261,8 +270,12 @@ impl Generate {
         globals: &Globals,
     ) -> Result<(Prompt, Plan)> {
         let (model, data) = (&checkpoint.meta.model, &checkpoint.meta.data);
-        let sampler =
-            Sampler { temperature: self.temperature, top_k: self.top_k, top_p: self.top_p, greedy: self.greedy };
+        let sampler = Sampler {
+            temperature: self.temperature.unwrap_or(1.0),
+            top_k: self.top_k.unwrap_or(0),
+            top_p: self.top_p.unwrap_or(0.8),
+            greedy: self.greedy,
+        };
         sampler.check()?;
         let start = (self.prompt_start * data.info.sfreq).round();
         let sensible = (0.0..MOST_TIMESTEPS as f64).contains(&start);

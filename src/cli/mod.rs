@@ -64,9 +64,21 @@ impl Globals {
     /// Opens the device that was asked for; where the choice is ours, one that has the stages of this model.
     fn open_device_for(&self, model: &Model) -> Result<Box<dyn Device>> {
         match (self.device, model) {
-            (DeviceChoice::Auto, Model::Wavenet(_)) => self.open(DeviceChoice::Cpu),
+            (DeviceChoice::Auto, Model::Wavenet(_)) => {
+                if device::cuda::has_driver() && !self.quiet {
+                    note("The GPU is not used: it has no stages for WaveNet yet. The CPU computes instead.");
+                }
+                self.open(DeviceChoice::Cpu)
+            }
             (choice, _) => self.open(choice),
         }
+    }
+
+    /// Refuses another device than the CPU, for an autoregression: it is no network.
+    fn refuse_device(&self) -> Result<()> {
+        let host = matches!(self.device, DeviceChoice::Auto | DeviceChoice::Cpu);
+        ensure!(host, Kind::Usage, "an autoregression is computed on the CPU, in float64: leave --device away");
+        Ok(())
     }
 
     fn open(&self, choice: DeviceChoice) -> Result<Box<dyn Device>> {

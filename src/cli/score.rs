@@ -30,6 +30,11 @@ use std::path::PathBuf;
 /// Of a linear autoregression, accuracies and squared error are those of its prediction, quantised (a hit is its own level,
 /// and among five are the two on either side); its cross-entropy is that of the Gaussian around it, in each level's interval.
 ///
+/// Targets are the last halves of windows as long as the model's. Models with other windows are therefore scored on other
+/// targets, if mostly the same: a longer window begins later in each usable stretch, and leaves out stretches shorter than
+/// itself. An autoregression that was fitted to a kept signal (tokenize --keep-signal) is scored with that signal as its past,
+/// and so knows more than a network, which sees levels alone. Only the anchors are scored on just the model's targets.
+///
 /// The difference between the model and each anchor comes with a paired standard error: its units are the windows of the
 /// held-out part, each of which both predict. Neighbouring windows are alike, so it is rather too small; take a
 /// difference below three of them for none.
@@ -111,6 +116,9 @@ impl Score {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
         let checkpoint = checkpoint::load(&self.run, self.checkpoint)?;
+        if checkpoint.linear.is_some() {
+            globals.refuse_device()?;
+        }
         let dataset = Dataset::open(&self.data)?;
         check_alike(&checkpoint.meta.data, &dataset.shards[0])?;
         let out = self.out.clone().unwrap_or_else(|| {

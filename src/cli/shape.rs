@@ -143,14 +143,15 @@ impl Shape {
             Model::Ar(config) => {
                 let none = [self.layers, self.heads, self.d_model, self.context].iter().all(Option::is_none);
                 ensure!(
-                    none && self.head.is_none(),
+                    none && self.head.is_none() && self.preset.is_none(),
                     Kind::Usage,
                     "an autoregression has no shape but --order, --multivariate and --ridge"
                 );
                 let order = self.order.unwrap_or(config.order);
                 let multivariate = self.multivariate || config.multivariate;
                 let ridge = self.ridge.unwrap_or(config.ridge);
-                return Ok(Model::Ar(LinearConfig { ridge, ..LinearConfig::new(order, multivariate, config.sizes) }));
+                let shape = LinearConfig::new(order, multivariate, config.sizes);
+                return Ok(Model::Ar(LinearConfig { ridge, signal: config.signal, ..shape }));
             }
         };
         if self.heads.is_some() || self.head.is_some() {

@@ -6,7 +6,6 @@ mod recipe;
 
 use super::shape::{ModelKind, Preset, Shape};
 use super::{Exit, Globals, Overwrite, note, say_json, shown};
-use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Head;
 use crate::model::kind::Model;
@@ -17,6 +16,7 @@ use crate::tokens::window::Windows;
 use crate::train::anchors::{Anchor, Anchors, named};
 use crate::train::checkpoint::{self, CheckpointMeta, DataMeta, Which};
 use crate::train::config::TrainingConfig;
+use crate::train::linear::keeps_signal;
 use crate::train::run_folder::{self, RunFolder, RunMeta, read_json, write_json};
 use crate::train::session::{End, Prepared, validation_windows};
 use crate::train::trainer;
@@ -87,11 +87,11 @@ impl Train {
             None => self.fresh(&dataset, &data_path, globals)?,
         };
         if let Model::Ar(config) = run.model {
-            let folder = match earlier {
-                Some((_, folder)) => folder,
-                None => self.vacated(globals)?,
+            let folder = || match earlier {
+                Some((_, folder)) => Ok(folder),
+                None => self.vacated(globals),
             };
-            return linear::fit(&folder, &run, &config, &dataset, globals);
+            return linear::fit(folder, &run, &config, &dataset, globals);
         }
         // Everything that can be refused is, before a folder is made or an earlier run removed.
         let mut device = globals.open_device_for(&run.model)?;
@@ -163,8 +163,11 @@ impl Train {
     fn fresh(&self, dataset: &Dataset, data_path: &Path, globals: &Globals) -> Result<RunMeta> {
         let data = DataMeta::of(dataset)?;
         let counts = [data.info.n_channel(), data.subjects.len(), data.conditions.len()];
-        let model = self.shape.model(self.model.unwrap_or(ModelKind::Gpt), counts, data.scheme.n_level)?;
-
+        let mut model = self.shape.model(self.model.unwrap_or(ModelKind::Gpt), counts, data.scheme.n_level)?;
+        if let Model::Ar(config) = &mut model {
+            self.recipe.refuse_any()?;
+            config.signal = keeps_signal(dataset);
+        }
         let n_window = Windows::new(dataset, Split::Train, model.n_ctx())?.len();
         let mut base = TrainingConfig::paper(globals.seed, 1);
         if self.shape.preset() == Preset::Tiny {
@@ -172,9 +175,6 @@ impl Train {
         }
         let mut training = self.recipe.apply(&base);
         if let Model::Ar(_) = model {
-            let solved =
-                training == base && self.recipe.steps(1)?.is_none() && self.recipe.validate_every(1)?.is_none();
-            ensure!(solved, Kind::Usage, "an autoregression is solved at once: leave the options of training away");
             let data_path = absolute(data_path)?;
             return Ok(RunMeta { model, training, data_path, data, version: env!("CARGO_PKG_VERSION").to_string() });
         }
@@ -202,6 +202,9 @@ impl Train {
         }
         if self.shape.apply_to(&earlier.model)? != earlier.model || self.shape.preset.is_some() {
             return refuse(Kind::ShapeMismatch, "with another shape: leave --preset and the shape's flags away");
+        }
+        if let Model::Ar(_) = earlier.model {
+            self.recipe.refuse_any()?;
         }
         let n_window = Windows::new(dataset, Split::Train, earlier.model.n_ctx())?.len();
         let pass = n_window.div_ceil(earlier.training.windows_per_step) as u64;

@@ -20,6 +20,8 @@ pub struct LinearConfig {
     pub multivariate: bool,
     /// Added to the diagonal of the equations of the fit, as a part of the diagonal's mean.
     pub ridge: f64,
+    /// Whether it is of the signal from before quantising, which its data must then have kept; else of the levels' centres.
+    pub signal: bool,
     /// Windows, levels, channels, subjects, conditions; subjects and conditions do not matter to it.
     #[serde(flatten)]
     pub sizes: Sizes,
@@ -32,12 +34,13 @@ impl LinearConfig {
     /// The ridge where nobody asks for another: the signal's own rounding is more.
     const RIDGE: f64 = 1e-9;
 
-    /// The shape for such data; windows as GPT2MEG has them, or longer where the order needs it.
+    /// The shape for such data, of the levels' centres; windows as GPT2MEG has them, or longer where the order needs it.
     pub fn new(order: usize, multivariate: bool, sizes: Sizes) -> Self {
         Self {
             order,
             multivariate,
             ridge: Self::RIDGE,
+            signal: false,
             sizes: Sizes { n_ctx: order.saturating_mul(2).max(256), ..sizes },
         }
     }

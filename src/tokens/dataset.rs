@@ -119,7 +119,9 @@ pub(crate) fn belong_together(first: &ShardMeta, shard: &ShardMeta, name: &str) 
         return tokenizer(format!("the pass band is {ours}, where {name} has {theirs}"));
     }
     if shard.tokenization.settings != first.tokenization.settings {
-        return tokenizer(format!("tokenized with other settings (filter, resampling or --hold) than {name}"));
+        return tokenizer(format!(
+            "tokenized with other settings (filter, resampling, --hold or --keep-signal) than {name}"
+        ));
     }
     Ok(())
 }

@@ -43,7 +43,8 @@ impl Settings {
     fn checksum(&self) -> String {
         let prepare = &self.prepare;
         let anti_alias = format!("{:?}", prepare.anti_alias);
-        checksum(&(prepare.band, prepare.sfreq, anti_alias, self.scheme, &self.classes, self.hold))
+        let signal = self.keep_signal;
+        checksum(&(prepare.band, prepare.sfreq, anti_alias, self.scheme, &self.classes, self.hold, signal))
     }
 }
 

@@ -45,7 +45,8 @@ impl Windows {
             let n_time = n_ctx + 1;
             let what =
                 format!("no usable stretch of a {name} part is as long as one window: {longest} timesteps of {n_time}");
-            Error::new(Kind::TooShort, what).hint("Choose a shorter context (--context) or add longer recordings")
+            let hint = "Choose a shorter context (--context; of an autoregression --order), or add longer recordings";
+            Error::new(Kind::TooShort, what).hint(hint)
         })
     }
 

@@ -3,6 +3,8 @@
 use super::autoregression::{Autoregression, NormalEquations};
 use super::metrics::Sums;
 use super::scoring::Scored;
+use crate::console::note;
+use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
 use crate::model::linear::{Linear, LinearConfig};
@@ -20,11 +22,30 @@ const CHUNK: usize = 1 << 14;
 const ROWS: usize = 64;
 /// Windows that are scored at once.
 const AT_ONCE: usize = 256;
+/// Noise of its own, as a part of a channel's variance, that rounding alone may make necessary.
+const ROUNDING: f64 = 1e-6;
 
-/// Reads values of a channel in scaled units (z): those of its levels, or the signal itself where the shard has kept it.
-fn read(shard: &Shard, channel: usize, start: usize, levels: &[f64], z: &mut [f64]) -> Result<()> {
+/// Whether all of a data set has kept the signal from before quantising.
+pub fn keeps_signal(dataset: &Dataset) -> bool {
+    dataset.shards.iter().all(Shard::has_signal)
+}
+
+/// Refuses data that lacks the signal, for an autoregression of it.
+fn check_kept(dataset: &Dataset, config: &LinearConfig) -> Result<()> {
+    match dataset.shards.iter().find(|shard| config.signal && !shard.has_signal()) {
+        Some(without) => {
+            let what = "the autoregression is of the signal from before quantising, which this data has not kept";
+            let hint = "Tokenise it with --keep-signal, or fit another one to data without";
+            Err(Error::new(Kind::TokenizerMismatch, what).at(without.path()).hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Reads values of a channel in scaled units (z): with `signal` the signal itself, else those of its levels.
+fn read(signal: bool, shard: &Shard, channel: usize, start: usize, levels: &[f64], z: &mut [f64]) -> Result<()> {
     let scale = shard.scales.channel(channel);
-    if shard.has_signal() {
+    if signal {
         let mut signal = vec![0.0f32; z.len()];
         shard.signal(channel, start, &mut signal)?;
         z.iter_mut().zip(signal).for_each(|(z, x)| *z = scale.scaled(f64::from(x)));
@@ -44,6 +65,7 @@ fn pieces(kept: Range<usize>, order: usize) -> impl Iterator<Item = Range<usize>
 
 /// Fits to the training part; none if a signal asked to stop.
 pub fn fit(dataset: &Dataset, config: &LinearConfig) -> Result<Option<Linear>> {
+    check_kept(dataset, config)?;
     let shards: Vec<&Shard> = dataset.split(Split::Train).into_iter().map(|shard| &dataset.shards[shard]).collect();
     let longest = shards.iter().flat_map(|shard| shard.kept()).map(|kept| kept.len()).max().unwrap_or(0);
     if longest <= config.order {
@@ -66,7 +88,7 @@ fn alone(shards: &[&Shard], config: &LinearConfig) -> Result<Option<Linear>> {
                         return None;
                     }
                     let mut z = vec![0.0; piece.len()];
-                    if let Err(error) = read(shard, channel, piece.start, &levels, &mut z) {
+                    if let Err(error) = read(config.signal, shard, channel, piece.start, &levels, &mut z) {
                         return Some(Err(error));
                     }
                     equations.add(&z);
@@ -86,12 +108,12 @@ fn alone(shards: &[&Shard], config: &LinearConfig) -> Result<Option<Linear>> {
 }
 
 /// Reads all channels of a piece, timestep by timestep: [T, C].
-fn read_all(shard: &Shard, piece: Range<usize>, levels: &[f64]) -> Result<Vec<f64>> {
+fn read_all(signal: bool, shard: &Shard, piece: Range<usize>, levels: &[f64]) -> Result<Vec<f64>> {
     let n_channel = shard.meta.info.n_channel();
     let mut all = vec![0.0; piece.len() * n_channel];
     let mut z = vec![0.0; piece.len()];
     for channel in 0..n_channel {
-        read(shard, channel, piece.start, levels, &mut z)?;
+        read(signal, shard, channel, piece.start, levels, &mut z)?;
         all[channel..].iter_mut().step_by(n_channel).zip(&z).for_each(|(to, &z)| *to = z);
     }
     Ok(all)
@@ -111,7 +133,7 @@ fn together(shards: &[&Shard], config: &LinearConfig) -> Result<Option<Linear>> 
             if interrupt::requested().is_some() {
                 return Ok(None);
             }
-            let z = read_all(shard, piece, &levels)?;
+            let z = read_all(config.signal, shard, piece, &levels)?;
             let rows: Vec<&[f64]> = z.windows(width + n_channel).step_by(n_channel).collect();
             n += rows.len() as f64;
             products.par_chunks_mut(ROWS * all).enumerate().for_each(|(job, sums)| {
@@ -136,7 +158,7 @@ fn together(shards: &[&Shard], config: &LinearConfig) -> Result<Option<Linear>> 
     let left = own - &explained - explained.transpose() + solution.transpose() * &matrix * &solution;
     let covariance = left / n;
     let sigma: Vec<f64> = (0..n_channel).map(|c| covariance[(c, c)].max(1e-12).sqrt()).collect();
-    let factor = factor(&covariance, &sigma);
+    let factor = factor(&covariance, &sigma)?;
     Ok(Some(Linear {
         config: *config,
         intercept: (0..n_channel).map(|c| solution[(width, c)]).collect(),
@@ -159,12 +181,29 @@ fn solve(matrix: &DMatrix<f64>, targets: &DMatrix<f64>, width: usize, mut ridge:
     }
 }
 
-/// The lower triangular factor of a covariance, row by row; of their variances alone where it has none.
-fn factor(covariance: &DMatrix<f64>, sigma: &[f64]) -> Vec<f64> {
+/// The lower triangular factor of a covariance, row by row. Channels that depend on one another, as after signal-space
+/// separation, leave it singular, and rounding then may leave it without a factor: every channel gets the least noise of its
+/// own with which there is one, from 1e-12 of its variance upwards, and is scaled back to its variance.
+fn factor(covariance: &DMatrix<f64>, sigma: &[f64]) -> Result<Vec<f64>> {
     let n = sigma.len();
-    let lower = covariance.clone().cholesky().map(|cholesky| cholesky.l());
-    let lower = lower.unwrap_or_else(|| DMatrix::from_fn(n, n, |i, j| if i == j { sigma[i] } else { 0.0 }));
-    (0..n).flat_map(|i| (0..n).map(move |j| (i, j))).map(|at| lower[at]).collect()
+    let correlation = |i, j| if i == j { 1.0 } else { covariance[(i, j)] / (sigma[i] * sigma[j]) };
+    let correlation = DMatrix::from_fn(n, n, correlation);
+    let finite = correlation.iter().all(|x| x.is_finite());
+    ensure!(finite, Kind::NonFiniteTraining, "the covariance of what the fit left over is not finite");
+    // It ends: far above the other entries, the diagonal alone decides.
+    let mut own: f64 = 0.0;
+    let lower = loop {
+        match (&correlation + DMatrix::identity(n, n) * own).cholesky() {
+            Some(cholesky) => break cholesky.l(),
+            None => own = (10.0 * own).max(1e-12),
+        }
+    };
+    if own > ROUNDING {
+        let what = "gpt2meg: the noise's covariance could be had only with noise of its own in every channel";
+        note(format_args!("{what}: {own:e} of its variance."));
+    }
+    let entry = |(i, j): (usize, usize)| lower[(i, j)] * sigma[i] / (1.0 + own).sqrt();
+    Ok((0..n).flat_map(|i| (0..n).map(move |j| (i, j))).map(entry).collect())
 }
 
 /// Scores on the last halves of `windows`. The likelihood is that of the target's level under the Gaussian around the
@@ -177,6 +216,7 @@ pub fn score(
     windows: &[Window],
     mut done: impl FnMut(usize),
 ) -> Result<Option<Scored>> {
+    check_kept(dataset, &linear.config)?;
     let n_channel = linear.config.sizes.n_channel;
     let mut scored = Scored::new(n_channel, windows.len());
     for (part, some) in windows.chunks(AT_ONCE).enumerate() {
@@ -197,21 +237,21 @@ pub fn score(
 
 /// The sums of each channel over its targets in one window.
 fn score_window(linear: &Linear, dataset: &Dataset, window: Window) -> Result<Vec<Sums>> {
-    let LinearConfig { order, multivariate, sizes, .. } = linear.config;
+    let LinearConfig { order, multivariate, signal, sizes, .. } = linear.config;
     let shard = &dataset.shards[window.shard];
     let scheme = &shard.meta.scheme;
     let (levels, boundaries, quantiser) = (scheme.levels(), scheme.boundaries(), Quantiser::new(scheme));
     let first = window.start + sizes.n_ctx / 2 + 1;
     let n_target = sizes.n_ctx - sizes.n_ctx / 2;
     let history = first - order..window.start + sizes.n_ctx;
-    let all = if multivariate { read_all(shard, history.clone(), &levels)? } else { Vec::new() };
+    let all = if multivariate { read_all(signal, shard, history.clone(), &levels)? } else { Vec::new() };
     let (mut z, mut tokens) = (vec![0.0; history.len()], vec![0; n_target]);
     let mut sums = Vec::with_capacity(sizes.n_channel);
     for channel in 0..sizes.n_channel {
         let peak = shard.scales.peak[channel];
         shard.tokens(channel, first, &mut tokens)?;
         if !multivariate {
-            read(shard, channel, history.start, &levels, &mut z)?;
+            read(signal, shard, channel, history.start, &levels, &mut z)?;
         }
         let fit = Autoregression { intercept: 0.0, weights: Vec::new(), sigma: linear.sigma[channel] };
         let mut sum = Sums { n_target: n_target as f64, ..Sums::default() };

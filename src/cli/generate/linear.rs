@@ -3,9 +3,10 @@
 use super::Generate;
 use super::making::{generated_info, pins, provenance};
 use super::summary::Summary;
-use crate::cli::{Exit, Globals, progress, shown};
-use crate::error::Result;
-use crate::generate::linear::Process;
+use crate::cli::{Exit, Globals, note, progress, shown};
+use crate::ensure;
+use crate::error::{Kind, Result};
+use crate::generate::linear::{Noise, Process};
 use crate::generate::output::{self, rollout_path};
 use crate::interrupt;
 use crate::model::linear::Linear;
@@ -18,7 +19,7 @@ use std::time::Instant;
 const BLOCK: usize = 1000;
 
 impl Generate {
-    /// Generates every rollout, one after the other. An interrupted one leaves nothing: it is soon made again.
+    /// Generates every rollout, one after the other. An interrupted one leaves nothing.
     pub(super) fn linear(
         &self,
         checkpoint: &Checkpoint,
@@ -26,11 +27,16 @@ impl Generate {
         n_timestep: usize,
         globals: &Globals,
     ) -> Result<Exit> {
+        let draws = self.greedy || self.top_p.is_some() || self.top_k.is_some() || self.temperature.is_some();
+        let what = "an autoregression draws no levels: leave --greedy, --top-p, --top-k and --temperature away";
+        ensure!(!draws, Kind::Usage, "{what}");
+        globals.refuse_device()?;
+        let noise = self.noise.unwrap_or(Noise::Residual);
         let n_rollout = self.rollouts as usize;
         let outputs: Vec<PathBuf> = (0..n_rollout).map(|r| rollout_path(&self.out, r, n_rollout)).collect();
         let (prompt, plan) = self.plan(checkpoint, 1, n_timestep, globals)?;
-        let pins = pins(checkpoint, &plan, Some(self.noise));
-        let made = provenance(&pins, &plan, checkpoint.meta.data.scheme, Some(self.noise));
+        let pins = pins(checkpoint, &plan, Some(noise));
+        let made = provenance(&pins, &plan, checkpoint.meta.data.scheme, Some(noise));
         let n_channel = plan.model.n_channel();
         let force = globals.force || self.resume;
         for (output, made) in outputs.iter().zip(&made) {
@@ -49,10 +55,15 @@ impl Generate {
             let conditions = &checkpoint.meta.data.conditions;
             let info = generated_info(&prompt.info, &plan, made, n_timestep, conditions);
             let mut writer = recording::create(output, &info, self.layout, force)?;
-            let mut process = Process::new(linear, self.noise, &past, plan.seed, rollout);
+            let mut process = Process::new(linear, noise, &past, plan.seed, rollout);
             for first in (0..n_timestep).step_by(BLOCK) {
                 if let Some(signal) = interrupt::requested() {
                     bar.finish_and_clear();
+                    if !globals.quiet {
+                        let whole = format!("Stopped: {} of {n_rollout} recordings are whole", files.len());
+                        let lost = "an autoregression keeps nothing of the others and cannot go on";
+                        note(format_args!("{whole}; {lost}. To begin again: the same command with --resume"));
+                    }
                     return Ok(Exit::Signal(signal));
                 }
                 let n = BLOCK.min(n_timestep - first);

@@ -21,14 +21,16 @@ const SOME: usize = 256;
 
 /// The shape in words.
 pub(super) fn described(config: &LinearConfig) -> String {
-    let LinearConfig { order, multivariate, ridge, .. } = *config;
+    let LinearConfig { order, multivariate, ridge, signal, .. } = *config;
     let of = if multivariate { "all channels together" } else { "each channel by itself" };
-    format!("linear autoregression of order {order}, {of}, ridge {ridge:e}")
+    let values = if signal { "the signal" } else { "the levels' centres" };
+    format!("linear autoregression of order {order}, {of}, of {values}, ridge {ridge:e}")
 }
 
-/// Fits, scores on the validation part and saves.
+/// Fits, scores on the validation part and saves. The folder is made, and an earlier run removed from it, by `folder`: when
+/// there is a fit, and nothing can be refused any more.
 pub(super) fn fit(
-    folder: &RunFolder,
+    folder: impl FnOnce() -> Result<RunFolder>,
     run: &RunMeta,
     config: &LinearConfig,
     dataset: &Dataset,
@@ -40,23 +42,23 @@ pub(super) fn fit(
         }
     };
     let stopped = || Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
-    // What cannot be fitted or scored is said before run.json is there.
+    globals.refuse_device()?;
     let training = spread(&Windows::new(dataset, Split::Train, config.sizes.n_ctx)?, Some(SOME));
     let validation = validation_windows(dataset, run)?;
     tell(&format!("Model: {} parameters; {}.", run.model.n_parameter(), described(config)));
-    let kept = dataset.split(Split::Train).iter().all(|&shard| dataset.shards[shard].has_signal());
-    tell(match kept {
+    tell(match config.signal {
         true => "Data: the signal as it was before quantising.",
         false => "Data: the levels' centres; tokenize --keep-signal would give the signal from before quantising.",
     });
     let Some(fitted) = linear::fit(dataset, config)? else { return stopped() };
+    let folder = folder()?;
     folder.write_meta(run)?;
     let bar = progress::bar((training.len() + validation.len()) as u64, "windows", globals.quiet);
     let done = |n: usize| bar.inc(n as u64);
     let Some(trained) = linear::score(&fitted, dataset, &training, done)? else { return stopped() };
     let Some(scored) = linear::score(&fitted, dataset, &validation, done)? else { return stopped() };
     bar.finish_and_clear();
-    let Some(anchors) = super::anchors(folder, run, dataset, tell)? else { return stopped() };
+    let Some(anchors) = super::anchors(&folder, run, dataset, tell)? else { return stopped() };
     let metrics = scored.metrics();
     let record = StepRecord {
         step: 1,

@@ -1,12 +1,13 @@
 //! The options of `gpt2meg train` that say how a model is trained.
 
+use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::train::config::{Schedule, TrainingConfig};
 use crate::train::labels::ConditionLabels;
 use clap::Args;
 
 /// How it is trained.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default, PartialEq)]
 pub(super) struct Recipe {
     /// Stop after so many steps.
     #[arg(long, conflicts_with = "passes")]
@@ -70,6 +71,13 @@ impl Recipe {
             condition_labels: self.condition_labels.unwrap_or(base.condition_labels),
             ..base.clone()
         }
+    }
+
+    /// Refuses every one of them, for a model that is solved at once.
+    pub(super) fn refuse_any(&self) -> Result<()> {
+        let none = *self == Self::default();
+        ensure!(none, Kind::Usage, "an autoregression is solved at once: leave the options of training away");
+        Ok(())
     }
 
     /// The number of steps asked for, where `pass` steps are one pass.
