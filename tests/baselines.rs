@@ -237,8 +237,8 @@ fn channels_that_depend_on_one_another_have_noise_that_does() {
             let row = |channel: usize| &fitted.factor[channel * CHANNELS..][..CHANNELS];
             let found: f64 = row(a).iter().zip(row(b)).map(|(a, b)| a * b).sum();
             let scale = fitted.sigma[a] * fitted.sigma[b];
-            // Products of 6000 values, a thousand times as large as what is left over, have rounded; noise that is a channel's own
-            // is as little as that.
+            // Rounding of the sums' products, which are a thousand times as large as what is left over, and noise of a
+            // channel's own, which is as little as that.
             assert!((found - wanted).abs() < 1e-6 * scale, "{a}, {b}: {found} for {wanted} of {scale}");
             most = most.max(if a == b { 0.0 } else { wanted.abs() / scale });
         }

@@ -49,8 +49,8 @@ pub(super) struct Recipe {
     /// Stop after so many validations in a row without a better one [default: never].
     #[arg(long)]
     patience: Option<u64>,
-    /// Labels of the conditions: the data's, random ones (in every window anew; what is on when stays), or one for all. The
-    /// paper's ablations; scoring does the same, generation feeds one label where there was one [default: data].
+    /// Labels of the conditions: the data's, random ones (each window has its own, the same in every pass; what is on when
+    /// stays), or one for all. The paper's ablations; scoring does the same, generation feeds one label where there was one [default: data].
     #[arg(long, value_enum)]
     condition_labels: Option<ConditionLabels>,
 }
