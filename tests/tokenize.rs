@@ -198,7 +198,13 @@ fn simulate_writes_what_its_name_says() {
         assert!(entries(folder).is_empty(), "{name}");
     }
     // More files than a recording may have: found before anything is made.
-    fail(folder, "simulate --out study --hours 3000 --channels 306 --sfreq 1000", 2, "more than 100 files");
+    fail(
+        folder,
+        "simulate --out study --hours 500 --channels 306 --sfreq 1000",
+        2,
+        "study: the recording needs more than",
+    );
+    fail(folder, "simulate --out x.fif --hours 700 --channels 1 --sfreq 1000", 2, "x.fif: FIF numbers its timesteps");
     assert!(entries(folder).is_empty());
     succeed(folder, "simulate --out x_raw.fif --channels 2 --hours 0.001");
     assert_eq!(entries(folder), ["x_raw.fif", "x_raw_truth.safetensors"]);

@@ -228,6 +228,10 @@ fn a_recording_comes_into_a_data_set_once() {
         fail(folder, &line, 73, "has this recording already, under the name r. Remove data/r_train.safetensors, ");
         assert_eq!(entries(&folder.join("data")), before);
     }
+    // Both at once: neither is there to be removed.
+    std::fs::copy(folder.join("A/r.fif"), folder.join("r2.fif")).unwrap();
+    let line = "tokenize A/r.fif r2.fif --out data --max-error 1 --force";
+    fail(folder, line, 73, "under the name r. Leave one of the two out");
     for part in ["train", "validation", "test"] {
         std::fs::remove_file(folder.join(format!("data/r_{part}.safetensors"))).unwrap();
     }

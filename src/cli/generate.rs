@@ -16,7 +16,7 @@ use crate::generate::prompt::{Place, Prompt, find_subject};
 use crate::generate::{Generator, Plan};
 use crate::interrupt;
 use crate::model::network::Generating;
-use crate::recording::{self, events::table};
+use crate::recording::{self, Info, events::table};
 use crate::tokens::dataset::Dataset;
 use crate::tokens::shard::Split;
 use crate::train::checkpoint::{self, Checkpoint, Which};
@@ -177,9 +177,9 @@ impl Generate {
             true => Some(Partial::resume(&path, &pins, n_token, |tokens| generator.advance(tokens))?),
             false => None,
         };
-        let n_byte = 4 * (generator.plan().model.n_channel() * n_timestep) as u64;
+        let written = Info { n_timestep, ..checkpoint.meta.data.info.clone() };
         for (output, made) in outputs.iter().zip(&made) {
-            output::check(output, n_byte, globals.force, begun.is_some().then_some(made))?;
+            output::check(output, &written, globals.force, begun.is_some().then_some(made))?;
         }
 
         let mut device = globals.open_device_for(&checkpoint.meta.model)?;

@@ -75,9 +75,8 @@ impl Simulate {
         self.check_name()?;
         let in_folder = self.is_folder();
         if in_folder || self.out.extension().is_some_and(|extension| extension == "fif") {
-            let like = if in_folder { self.out.join("x.fif") } else { self.out.clone() };
-            let n_channel = self.channels as f64 + if self.stim { 1.0 } else { 0.0 };
-            fif::files(&like, (4.0 * n_channel * seconds * self.sfreq) as u64).map_err(|e| e.at(&self.out))?;
+            let n_channel = self.channels + usize::from(self.stim);
+            fif::files(&self.out, n_channel, self.sfreq, (seconds * self.sfreq) as usize)?;
         }
         let files = self.files()?;
         // Nothing is begun that would be refused later.

@@ -40,15 +40,18 @@ pub fn rollout_path(output: &Path, rollout: usize, n_rollout: usize) -> PathBuf 
 }
 
 /// Refuses, before any work is done, a file that could not be written in the end: everything that would be replaced is
-/// looked at, for a recording of `n_byte` bytes of samples. What an interrupted run of the same generation wrote, `ours`, may be; other files only with `force`.
-pub fn check(path: &Path, n_byte: u64, force: bool, ours: Option<&Provenance>) -> Result<()> {
+/// looked at, for a recording like `info`. What an interrupted run of the same generation wrote, `ours`, may be; other files only with `force`.
+pub fn check(path: &Path, info: &Info, force: bool, ours: Option<&Provenance>) -> Result<()> {
     let named = path.extension().is_some_and(|extension| extension == "fif" || extension == "npy");
     if !named {
         let what = "a recording is written as .fif or .npy, and its name must say which";
         return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
     let mine = ours.is_some_and(|ours| described(path).is_some_and(|info| ours.made(&info)));
-    let files = if is_npy(path) { npy::files(path).to_vec() } else { fif::files(path, n_byte)? };
+    let files = match is_npy(path) {
+        true => npy::files(path).to_vec(),
+        false => fif::files(path, info.n_channel(), info.sfreq, info.n_timestep)?,
+    };
     files.iter().try_for_each(|file| {
         let refused = atomic::refuse_target(file, force || mine);
         refused.map_err(|e| if ours.is_some() { e.also("Beside --resume it keeps the tokens so far") } else { e })

@@ -107,6 +107,10 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Vec<Recording>> {
 pub fn list(path: &Path) -> Result<Listing> {
     let about = path.metadata().map_err(|e| Error::io(e, "open the recording", path))?;
     if about.is_file() {
+        if let Some(first) = continues(path) {
+            let what = format!("the file goes on from {}, and is read with it", file_name(&first));
+            return Err(Error::new(Kind::Usage, what).at(path).hint("Give the first file alone, or the folder"));
+        }
         return Ok(Listing { found: vec![Source::at(path)?], skipped: Vec::new() });
     }
     let listing = if bids::is_dataset(path) { bids::list(path)? } else { list_folder(path)? };
@@ -169,8 +173,8 @@ fn not_raw(name: &str) -> Option<&'static str> {
     kinds.iter().find(|(suffix, _)| ends(suffix)).map(|&(_, what)| what)
 }
 
-/// The first part of a recording that `path` is a later part of, where that first part exists: `x_split-01_meg.fif` of
-/// `x_split-02_meg.fif`; `x.fif` of `x-1.fif` where it says that it goes on there, because others number recordings so.
+/// The first part of a recording that `path` is a later part of: `x_split-01_meg.fif` of `x_split-02_meg.fif`, where it exists;
+/// `x.fif` of `x-1.fif` where either says so, because others number recordings so.
 pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let name = file_name(path);
     let (stem, extension) = stem_and_extension(&name);
@@ -183,8 +187,10 @@ pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let (before, number) = stem.rsplit_once('-')?;
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     let first = path.with_file_name(format!("{before}{extension}"));
-    let goes_on = || extension.starts_with(".fif") && fif::later_parts(&first).iter().any(|part| part == path);
-    (is_number && first.exists() && goes_on()).then_some(first)
+    // A packed first part is not unpacked to be asked: that a part does not name the one before it is rare enough.
+    let leads_here = || extension == ".fif" && fif::later_parts(&first).iter().any(|part| part == path);
+    let is_fif = extension.starts_with(".fif");
+    (is_number && is_fif && (fif::is_later_part(path) || leads_here())).then_some(first)
 }
 
 pub(super) fn file_name(path: &Path) -> String {

@@ -222,7 +222,8 @@ impl<'a> Batch<'a> {
         let mut known = self.others.iter().chain(&self.added);
         if let Some((other, _)) = known.find(|(other, theirs)| other != name && theirs == scales) {
             let what = format!("the data set has this recording already, under the name {other}");
-            let hint = match self.out.filter(|out| shard_path(out, other, Split::Train).exists()) {
+            let is_there = self.others.iter().any(|(name, _)| name == other);
+            let hint = match self.out.filter(|_| is_there) {
                 Some(out) => {
                     let [first, second, third] = Split::ALL.map(|part| shard_path(out, other, part));
                     let files = format!("{}, {} and {}", first.display(), second.display(), third.display());

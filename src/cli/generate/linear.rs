@@ -10,7 +10,7 @@ use crate::generate::linear::{Noise, Process};
 use crate::generate::output::{self, rollout_path};
 use crate::interrupt;
 use crate::model::linear::Linear;
-use crate::recording;
+use crate::recording::{self, Info};
 use crate::train::checkpoint::Checkpoint;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -39,8 +39,9 @@ impl Generate {
         let made = provenance(&pins, &plan, checkpoint.meta.data.scheme, Some(noise));
         let n_channel = plan.model.n_channel();
         let force = globals.force || self.resume;
+        let written = Info { n_timestep, ..checkpoint.meta.data.info.clone() };
         for (output, made) in outputs.iter().zip(&made) {
-            output::check(output, 4 * (n_channel * n_timestep) as u64, globals.force, self.resume.then_some(made))?;
+            output::check(output, &written, globals.force, self.resume.then_some(made))?;
         }
         let levels = checkpoint.meta.data.scheme.levels();
         let order = linear.config.order;

@@ -23,7 +23,7 @@ mod split;
 mod tags;
 mod writer;
 
-pub use split::later_parts;
+pub(crate) use split::{is_later_part, later_parts};
 
 use super::{Info, Recording, Writer};
 use crate::error::Result;
@@ -50,12 +50,15 @@ pub fn create(path: &Path, info: &Info, force: bool) -> Result<Box<dyn Writer>> 
     create_on(Arc::new(Os), path, info, force, writer::SPLIT_BYTES)
 }
 
-/// The files that [`create`] will write for `n_byte` bytes of samples; at a limit perhaps one less. An error where they
+/// The files that [`create`] will write for so many timesteps from the first on; at a limit perhaps one more. An error where they
 /// cannot be written.
-pub fn files(path: &Path, n_byte: u64) -> Result<Vec<PathBuf>> {
-    // What surrounds the samples takes room too, and a part ends with a whole buffer.
-    writer::check_parts(path, n_byte / (writer::SPLIT_BYTES - writer::SPLIT_BYTES / 20))?;
-    let later = (1..=(n_byte / writer::SPLIT_BYTES) as usize).map(|part| writer::part_path(path, part));
+pub fn files(path: &Path, n_channel: usize, sfreq: f64, n_timestep: usize) -> Result<Vec<PathBuf>> {
+    // What a header takes, and more.
+    const OPENING: u64 = 1 << 20;
+    let n_later = writer::n_later(n_channel, sfreq, n_timestep, writer::SPLIT_BYTES - OPENING);
+    writer::check_parts(path, n_later)?;
+    writer::check_length(path, n_timestep as u64)?;
+    let later = (1..=n_later as usize).map(|part| writer::part_path(path, part));
     Ok(std::iter::once(path.to_path_buf()).chain(later).collect())
 }
 

@@ -35,8 +35,20 @@ pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Opt
     Ok(None)
 }
 
+/// Whether the recording at `path` says of itself that it goes on from another file.
+pub(crate) fn is_later_part(path: &Path) -> bool {
+    let previous = || -> Result<bool> {
+        let source = Source::open(path)?;
+        let tree = Tree::scan(&source)?;
+        let roles = tree.find_all(block::REF).into_iter().filter_map(|reference| reference.tag(kind::REF_ROLE));
+        let roles: Vec<i32> = roles.map(|tag| tag.int(&source)).collect::<Result<_>>()?;
+        Ok(roles.contains(&role::PREV_FILE))
+    };
+    previous().unwrap_or(false)
+}
+
 /// The later parts of the recording at `path`, as far as they can be followed; none where it is no recording.
-pub fn later_parts(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn later_parts(path: &Path) -> Vec<PathBuf> {
     let next = |path: &Path| -> Result<Option<PathBuf>> {
         let source = Source::open(path)?;
         next_part(&source, &Tree::scan(&source)?, path)

@@ -166,8 +166,14 @@ fn parts_that_cannot_be_are_refused() {
     for (path, n_later, what) in [(&odd, 1, "not Unicode"), (&plain, 100, "more than 100 files")] {
         let announced = Info { n_timestep: n_later * 15_000 / 36 + 1, ..info(9) };
         refused(create_on(Arc::new(Os), path, &announced, false, 15_000).map(drop), what);
-        refused(files(path, n_later as u64 * writer::SPLIT_BYTES).map(drop), what);
+        // A timestep of 9 channels takes 36 bytes.
+        refused(files(path, 9, 100.0, n_later * (writer::SPLIT_BYTES as usize / 36 + 1)).map(drop), what);
     }
+    // A hundred files that are nearly full are no trouble; a timestep that FIF cannot number is.
+    let full = (writer::SPLIT_BYTES as usize / 1000 * 999) / (4 * 306);
+    assert_eq!(files(&plain, 306, 1000.0, 99 * full).unwrap().len(), 99);
+    refused(files(&plain, 1, 1000.0, 1 << 31).map(drop), "31 bits");
+    refused(create(&plain, &Info { n_timestep: 1 << 31, ..info(1) }, false).map(drop), "31 bits");
     let mut writer = create_on(Arc::new(Os), &odd, &info(9), false, 15_000).unwrap();
     let written = write(&mut writer, 9, 750);
     drop(writer);

@@ -53,8 +53,7 @@ impl FifWriter {
             let error = Error::new(Kind::Usage, "FIF is written unpacked").at(path);
             return Err(error.hint("Give a name that ends in .fif and pack the file afterwards"));
         }
-        let row_bytes = 4 * info.n_channel();
-        let rows_per_buffer = (info.sfreq.round() as usize).min(BUFFER_BYTES / row_bytes).max(1);
+        let rows_per_buffer = rows_per_buffer(info.n_channel(), info.sfreq);
         atomic::refuse_busy(path)?;
         let mut writer = Self {
             disk,
@@ -69,16 +68,10 @@ impl FifWriter {
             content: 0,
         };
         writer.start_part()?;
-        check_parts(path, writer.n_later())?;
+        let room = split_bytes.saturating_sub(writer.parts[0].n_byte);
+        check_parts(path, n_later(info.n_channel(), info.sfreq, info.n_timestep, room))?;
+        check_length(path, info.first_timestep.saturating_add(info.n_timestep as u64))?;
         Ok(writer)
-    }
-
-    /// Parts after the first that the announced timesteps take.
-    fn n_later(&self) -> u64 {
-        let buffer = HEADER + 4 * (self.rows_per_buffer * self.info.n_channel()) as u64;
-        let room = self.split_bytes.saturating_sub(self.parts[0].n_byte);
-        let n_buffer = self.info.n_timestep.div_ceil(self.rows_per_buffer) as u64;
-        n_buffer.div_ceil((room / buffer).max(1)).saturating_sub(1)
     }
 
     /// Opens the next part and writes its header.
@@ -87,7 +80,8 @@ impl FifWriter {
         check_parts(&self.path, part as u64)?;
         let path = if part == 0 { self.path.clone() } else { part_path(&self.path, part) };
         let first_timestep = self.info.first_timestep + self.n_written as u64;
-        let first_timestep = i32::try_from(first_timestep).map_err(|_| too_long(&self.path))?;
+        check_length(&self.path, first_timestep)?;
+        let first_timestep = first_timestep as i32;
         let previous = self.parts.last().map(|p| file_name(&p.path));
         let opening = opening(&self.info, part as i32, previous.as_deref(), first_timestep).map_err(|e| e.at(&path))?;
         let mut part = Part::create(self.disk.clone(), path, self.force)?;
@@ -243,7 +237,9 @@ pub(super) fn part_path(path: &Path, part: usize) -> PathBuf {
 pub(super) fn check_parts(path: &Path, n_later: u64) -> Result<()> {
     if n_later >= PARTS_MAX as u64 {
         let what = format!("the recording needs more than {PARTS_MAX} files");
-        return Err(Error::new(Kind::Usage, what).at(path).hint("An array, .npy, is one file, however long"));
+        return Err(Error::new(Kind::Usage, what)
+            .at(path)
+            .hint("Write fewer channels or less time; an array, .npy, is one file"));
     }
     // A part names the next one as text.
     if n_later > 0 && path.file_name().is_some_and(|name| name.to_str().is_none()) {
@@ -257,8 +253,26 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn too_long(path: &Path) -> Error {
-    Error::new(Kind::Usage, "FIF numbers its timesteps with 31 bits, and the recording is longer").at(path)
+/// Timesteps in a buffer: about a second.
+fn rows_per_buffer(n_channel: usize, sfreq: f64) -> usize {
+    (sfreq.round() as usize).min(BUFFER_BYTES / (4 * n_channel.max(1))).max(1)
+}
+
+/// Parts after the first that so many timesteps take, where each has so many bytes for its buffers.
+pub(super) fn n_later(n_channel: usize, sfreq: f64, n_timestep: usize, room: u64) -> u64 {
+    let rows = rows_per_buffer(n_channel, sfreq);
+    let buffer = HEADER + 4 * (rows * n_channel) as u64;
+    let n_buffer = n_timestep.div_ceil(rows) as u64;
+    n_buffer.div_ceil((room / buffer).max(1)).saturating_sub(1)
+}
+
+/// Refuses a recording that ends with a later timestep than FIF can number.
+pub(super) fn check_length(path: &Path, end: u64) -> Result<()> {
+    if end > i32::MAX as u64 {
+        let what = "FIF numbers its timesteps with 31 bits, and the recording is longer";
+        return Err(Error::new(Kind::Usage, what).at(path).hint("Write less time; an array, .npy, has no such limit"));
+    }
+    Ok(())
 }
 
 /// What FIF can represent; the length is not known yet.
