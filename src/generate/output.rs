@@ -126,13 +126,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x_raw.fif");
         std::fs::write(folder.path().join("x_raw-2.fif"), "mine").unwrap();
-        check(&path, 4_000_000_000 - 1, false, None).unwrap();
-        let error = check(&path, 4_000_000_000, false, None).unwrap_err();
+        // 400 bytes a timestep: three files of at most 2 GB, or two.
+        let row = vec![0.0];
+        let mut info = crate::recording::testing::in_memory(&vec![&row[..]; 100], 100.0).info;
+        let mut check = |path: &Path, n_timestep, force| {
+            info.n_timestep = n_timestep;
+            super::check(path, &info, force, None)
+        };
+        check(&path, 9_980_000, false).unwrap();
+        let error = check(&path, 10_000_000, false).unwrap_err();
         assert!(error.to_string().contains("x_raw-2.fif: the file exists"), "{error}");
-        check(&path, 4_000_000_000, true, None).unwrap();
+        check(&path, 10_000_000, true).unwrap();
         // A folder is not replaced by force.
         std::fs::create_dir(&path).unwrap();
-        assert_eq!(check(&path, 1, true, None).unwrap_err().kind(), Kind::Exists);
-        assert_eq!(check(&path.join("no/x.npy"), 1, false, None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(check(&path, 1, true).unwrap_err().kind(), Kind::Exists);
+        assert_eq!(check(&path.join("no/x.npy"), 1, false).unwrap_err().kind(), Kind::NotFound);
     }
 }

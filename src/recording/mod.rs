@@ -19,7 +19,7 @@ pub mod simulate;
 pub mod split;
 pub mod stim;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod together;
 
 pub use open::{OpenOptions, create, open};
