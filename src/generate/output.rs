@@ -127,7 +127,7 @@ mod tests {
         let path = folder.path().join("x_raw.fif");
         std::fs::write(folder.path().join("x_raw-2.fif"), "mine").unwrap();
         // 400 bytes a timestep: three files of at most 2 GB, or two.
-        let row = vec![0.0];
+        let row = [0.0];
         let mut info = crate::recording::testing::in_memory(&vec![&row[..]; 100], 100.0).info;
         let mut check = |path: &Path, n_timestep, force| {
             info.n_timestep = n_timestep;

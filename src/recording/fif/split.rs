@@ -40,7 +40,7 @@ pub(crate) fn is_later_part(path: &Path) -> bool {
     let previous = || -> Result<bool> {
         let source = Source::open(path)?;
         let tree = Tree::scan(&source)?;
-        let roles = tree.find_all(block::REF).into_iter().filter_map(|reference| reference.tag(kind::REF_ROLE));
+        let roles = tree.find_all(block::REF).filter_map(|reference| reference.tag(kind::REF_ROLE));
         let roles: Vec<i32> = roles.map(|tag| tag.int(&source)).collect::<Result<_>>()?;
         Ok(roles.contains(&role::PREV_FILE))
     };
