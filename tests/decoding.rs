@@ -99,6 +99,38 @@ fn good_trials_teach_and_labels_without_meaning_do_not() {
     assert_eq!(curve("good", "LDA")[0]["fraction_of_real"], 0.0);
 }
 
+/// With one trial a class there is no covariance: such shares have no number, and the fit itself stays finite.
+#[test]
+fn six_trials_a_condition_have_no_smallest_share() {
+    let same = |_: usize, event: Event| event;
+    let mut real = stretch(0, 600, same);
+    let mut seen = std::collections::BTreeMap::new();
+    real.info.events.retain(|event| {
+        let n = seen.entry(event.label.clone()).or_insert(0);
+        *n += 1;
+        *n <= 6
+    });
+    assert_eq!(real.info.events.len(), 12);
+    let found = section(vec![("g", stretch(600, 900, same))], real, None);
+    assert_eq!((&found["n_test"], &found["n_train"]), (&4.into(), &8.into()), "the first two of six are for testing");
+    let shares = |curve: usize| {
+        let tested = found["curves"][curve]["tested"].as_array().unwrap();
+        tested.iter().map(|t| t["fraction_of_real"].as_f64().unwrap()).collect::<Vec<_>>()
+    };
+    // Of four a tenth and a quarter are one.
+    assert_eq!((shares(0), shares(1)), (vec![0.5, 1.0], vec![0.0, 0.5, 1.0]));
+
+    let rows = Labelled { n_feature: 2, rows: vec![0.0, 1.0, 2.0, 1.0, 5.0, 1.0], labels: vec![0, 1, 2] };
+    for rows in [rows.clone(), Labelled { rows: vec![0.5; 6], ..rows.clone() }, rows.and(&rows)] {
+        let lda = Lda::fit(&rows, 3);
+        let scores = lda.scores(&rows);
+        assert!(lda.is_finite() && scores.iter().all(|x| x.is_finite()), "{scores:?}");
+        if rows.row(0) != rows.row(1) {
+            assert_eq!(lda.predict(&rows), rows.labels, "each is nearest to its own mean");
+        }
+    }
+}
+
 #[test]
 fn too_few_trials_are_said() {
     let same = |_: usize, event: Event| event;
@@ -106,5 +138,5 @@ fn too_few_trials_are_said() {
     let few = section(vec![("g", stretch(300, 400, same))], stretch(0, 10, same), None);
     assert!(few["not_computed"].as_str().unwrap().contains("nothing to tell apart"), "{few}");
     let alone = section(vec![("g", stretch(300, 400, one))], stretch(0, 100, same), None);
-    assert!(alone["left_out"][0].as_str().unwrap().contains("g (trials of fewer than two"), "{alone}");
+    assert!(alone["left_out"][0].as_str().unwrap().contains("g (fewer than two conditions have 2 trials)"), "{alone}");
 }

@@ -93,8 +93,13 @@ fn it_is_hmmlearns_model() {
     }
 }
 
-/// The whole analysis of a simulated recording whose states are known to switch.
+/// The whole analysis of a simulated recording whose states are known to switch, compared with its own beginning.
 fn analysed(n_timestep: usize, options: &Options) -> Value {
+    analysed_with(n_timestep, options, Vec::new())
+}
+
+/// The same with others beside it.
+fn analysed_with(n_timestep: usize, options: &Options, others: Vec<Source>) -> Value {
     let config = simulate::Config { seconds: 240.0, sfreq: 100.0, n_channel: 6, n_condition: 2, ..Default::default() };
     let simulated = || simulate::recording(&config, 0).unwrap();
     let mut other = simulated();
@@ -105,7 +110,7 @@ fn analysed(n_timestep: usize, options: &Options) -> Value {
     let generated = Recording::new(info, Box::new(InMemory(part))).unwrap();
     let inputs = Inputs {
         real: Source { label: "real".into(), pieces: vec![simulated()] },
-        generated: vec![Source { label: "itself".into(), pieces: vec![generated] }],
+        generated: std::iter::once(Source { label: "itself".into(), pieces: vec![generated] }).chain(others).collect(),
         scores: Vec::new(),
         scheme: Scheme::PAPER,
         scheme_is_known: true,
@@ -120,6 +125,7 @@ fn analysed(n_timestep: usize, options: &Options) -> Value {
     };
     let report = Report::new(inputs, &mut count).unwrap();
     assert_eq!(done, work, "progress ends at its end");
+    assert!(!report.html().contains("NaN"));
     let folder = tempfile::tempdir().unwrap();
     report.write(folder.path(), false).unwrap();
     let name = if options.n_lag == 1 { "hmm-time-domain" } else { "hmm" };
@@ -159,7 +165,46 @@ fn a_surrogate_without_dynamics_is_seen_to_have_none() {
     };
     assert!(range(3) < 0.7 * range(0), "{:?} {:?}", lifetimes(3), lifetimes(0));
     let explained = |entry: usize| section["own_models"][entry]["explained_variance"].as_f64().unwrap();
-    assert!((explained(3) - explained(0)).abs() < 0.02, "spectra and cross-spectra are the same");
+    assert!((explained(3) - explained(1)).abs() < 0.02, "spectra and cross-spectra are those of the second stretch");
+    // Shifted channels have nothing in common: as many components hold less of them.
+    assert!(explained(4) < explained(1) - 0.02, "{} {}", explained(4), explained(1));
+    let labels =
+        |models: &str| section[models].as_array().unwrap().iter().map(|m| m["label"].clone()).collect::<Vec<_>>();
+    assert_eq!((labels("own_models").len(), labels("own_models")), (5, labels("real_model")));
+}
+
+/// A recording that collapsed, and one too short for a model, are rows that say so; everything else is as without them.
+#[test]
+fn one_poor_recording_ends_only_its_own_row() {
+    let options = Options { n_state: 4, n_lag: 3, n_component: 6, n_init: 1, max_iter: 4, ..Options::default() };
+    let healthy = analysed(6000, &options);
+    let config = simulate::Config { seconds: 240.0, sfreq: 100.0, n_channel: 6, n_condition: 2, ..Default::default() };
+    let poor = |label: &str, n_timestep: usize, factor: f64| {
+        let mut whole = simulate::recording(&config, 0).unwrap();
+        let mut block = whole.read(0, n_timestep).unwrap();
+        block.data.iter_mut().for_each(|x| *x *= factor);
+        let info = Info { n_timestep, events: Vec::new(), ..whole.info.clone() };
+        Source { label: label.into(), pieces: vec![Recording::new(info, Box::new(InMemory(block))).unwrap()] }
+    };
+    let both = analysed_with(6000, &options, vec![poor("flat", 7000, 0.0)]);
+    assert_eq!(both["own_models"][3]["label"], "flat");
+    let why = both["own_models"][3]["not_computed"].as_str().unwrap();
+    assert!(why.contains("no channel of flat ever changes"), "{why}");
+    assert!(both["measures"]["own_lifetimes"]["generated"][1]["median"].is_null());
+    let short = Options { n_state: 60, ..options.clone() };
+    let both_short = analysed_with(6000, &short, vec![poor("short", 500, 1.0)]);
+    for models in ["real_model", "own_models"] {
+        let why = both_short[models][3]["not_computed"].as_str().unwrap();
+        assert!(why.contains("500 timesteps"), "{why}");
+    }
+    for measure in ["lifetimes", "own_lifetimes"] {
+        for (with, without) in [(&both, &healthy), (&both_short, &analysed(6000, &short))] {
+            let (with, without) = (&with["measures"][measure], &without["measures"][measure]);
+            assert_eq!(with["ceiling"], without["ceiling"], "{measure}");
+            assert_eq!(with["generated"][0], without["generated"][0], "{measure}");
+            assert_eq!(with["generated"][2], without["generated"][1], "{measure}: the first reference");
+        }
+    }
 }
 
 #[test]

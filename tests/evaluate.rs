@@ -214,6 +214,12 @@ fn a_perfect_model_comes_out_at_the_ceiling() {
             let median = |of: &str| measure[of]["median"].as_f64();
             let ratio = measure["generated"][0]["median"].as_f64().unwrap() / median("ceiling").unwrap();
             assert!((1.0 / spread..spread).contains(&ratio), "{key}: {ratio} times the ceiling, bound {spread}");
+            // Noise without dynamics, its channels independent, has nothing that the references are without: they are
+            // another stretch of it, and no closer than that.
+            for reference in measure["references"].as_array().unwrap() {
+                let ratio = reference["median"].as_f64().unwrap() / median("ceiling").unwrap();
+                assert!((1.0 / spread..spread).contains(&ratio), "{key}: a reference is {ratio} times the ceiling");
+            }
         }
     }
 }

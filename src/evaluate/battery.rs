@@ -51,7 +51,6 @@ impl Wanted {
         real: &mut Source,
         generated: &mut [Source],
         scale: &Scale,
-        stretch: usize,
         progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<Section>> {
         let (work, mut done, mut sections) = (self.work(real, generated), 0, Vec::new());
@@ -60,7 +59,7 @@ impl Wanted {
             progress(n)
         };
         for options in &self.dynamics {
-            let made = dynamics::section::section(real, generated, scale, stretch, options, &mut count);
+            let made = dynamics::section::section(real, generated, scale, options, &mut count);
             sections.push(or_why(made, dynamics::section::names(options))?);
         }
         if self.evoked {
@@ -76,9 +75,13 @@ impl Wanted {
     }
 }
 
+/// Whether an error says that a recording has not what a measure needs.
+pub fn is_of_the_data(e: &Error) -> bool {
+    matches!(e.kind(), Kind::TooShort | Kind::ZeroVariance | Kind::UnknownCondition)
+}
+
 /// The section, or one with the reason that there is none; what is wrong with more than this measure stays an error.
 fn or_why(made: Result<Section>, (id, title): (&'static str, &str)) -> Result<Section> {
-    let is_of_the_data = |e: &Error| matches!(e.kind(), Kind::TooShort | Kind::ZeroVariance | Kind::UnknownCondition);
     match made {
         Err(e) if is_of_the_data(&e) => {
             let why = format!("This could not be computed: {}.", escape(&e.to_string()));

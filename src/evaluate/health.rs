@@ -4,7 +4,6 @@
 //! that is healthy lies where they lie, at its end as at its beginning.
 
 use super::chart::{Axis, Chart};
-use super::measure::Measured;
 use super::section::{Comparison, Figure, Layout, Section, Table, series};
 use super::svg::escape;
 use super::text::significant;
@@ -12,6 +11,7 @@ use crate::statistics::quantile::{median, quantile};
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Length of a window, s.
@@ -24,6 +24,12 @@ const TAIL: f64 = 0.01;
 /// A typical window must be this far off, in standard deviations, for a recording to be said to drift: where the real one
 /// was high-passed its own windows are off by next to nothing.
 const DRIFT: f64 = 0.5;
+/// A fault is what more than this share of the windows have.
+const OFTEN: f64 = 0.1;
+/// And what chance brings to fewer than this share of healthy recordings.
+const CHANCE: f64 = 0.01;
+/// Real windows that a verdict needs.
+const WINDOWS_MIN: usize = 40;
 
 /// One channel over one window, in standard deviations of the real channel.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -108,10 +114,26 @@ const SIGNS: [(&str, &str, &str, Of); 3] = [
     ("repetition", "Repetition", "Largest autocorrelation", |w| w.repetition),
 ];
 
+/// A fault: what it is a sign of, an index into [`SIGNS`]; whether above the real range; a recording that has it, and
+/// channels that have it, in words.
+struct Fault {
+    sign: usize,
+    above: bool,
+    recording: &'static str,
+    channels: &'static str,
+}
+
+const FAULTS: [Fault; 4] = [
+    Fault { sign: 0, above: true, recording: "drifts", channels: "drift" },
+    Fault { sign: 1, above: false, recording: "collapses", channels: "collapse" },
+    Fault { sign: 1, above: true, recording: "grows", channels: "grow" },
+    Fault { sign: 2, above: true, recording: "repeats itself", channels: "repeat themselves" },
+];
+
 /// The median over channels of each window.
-fn course(m: &Measured, of: fn(&Window) -> f64) -> Vec<f64> {
-    let n = m.windows.iter().map(Vec::len).min().unwrap_or(0);
-    (0..n).map(|t| median(m.windows.iter().map(|channel| of(&channel[t]))).unwrap_or(f64::NAN)).collect()
+fn course(channels: &[Vec<Window>], of: Of) -> Vec<f64> {
+    let n = channels.iter().map(Vec::len).min().unwrap_or(0);
+    (0..n).map(|t| median(channels.iter().map(|channel| of(&channel[t]))).unwrap_or(f64::NAN)).collect()
 }
 
 /// The range of the real windows, and the share of a course's windows below and above it.
@@ -124,11 +146,98 @@ fn outside(real: &[f64], course: &[f64]) -> ((f64, f64), (f64, f64)) {
     ((low, high), (share(&|x| x < low), share(&|x| x > high)))
 }
 
+/// The probability that of `m` windows `count` or more lie on one side of the range of `n` others, if all are alike and
+/// come in any order: `count` or more of them beyond the real window just inside the range, which is beta-binomial.
+fn by_chance(count: usize, m: usize, n: usize) -> f64 {
+    // Of the real windows, as many as lie from that one on.
+    let beyond = (n - ((n - 1) as f64 * (1.0 - TAIL)).floor() as usize) as f64;
+    let (all, within) = (m as f64, (n + 1) as f64 - beyond);
+    let mut exactly: f64 = (0..m).map(|i| (within + i as f64) / ((n + 1 + i) as f64)).product();
+    let mut more = if count == 0 { exactly } else { 0.0 };
+    for k in 0..m {
+        let before = k as f64;
+        exactly *= (all - before) / (before + 1.0) * (beyond + before) / (within + all - before - 1.0);
+        more += if k + 1 >= count { exactly } else { 0.0 };
+    }
+    more
+}
+
+/// Whether more than a tenth of a course's windows have a fault, and more than chance brings, were that asked `n_asked`
+/// times.
+fn is_at_fault(fault: &Fault, real: &[f64], course: &[f64], n_asked: usize) -> bool {
+    let (_, (below, above)) = outside(real, course);
+    let share = if fault.above { above } else { below };
+    let count = (share * course.len() as f64).round() as usize;
+    let is_far = fault.sign != 0 || median(course.iter().copied()).unwrap_or(0.0) >= DRIFT;
+    is_far && share > OFTEN && by_chance(count, course.len(), real.len()) < CHANCE / n_asked as f64
+}
+
+/// What is wrong with a recording: by the median over channels, and channel by channel, each against its own real windows.
+#[derive(Debug, PartialEq)]
+struct Health {
+    /// For each of [`FAULTS`] whether the recording has it.
+    recording: [bool; FAULTS.len()],
+    /// For each of [`FAULTS`] the channels that have it.
+    channels: [Vec<usize>; FAULTS.len()],
+}
+
+/// The health of a recording; none where there are too few real windows for a range.
+fn health(real: &[Vec<Window>], other: &[Vec<Window>]) -> Option<Health> {
+    let n = real.iter().map(Vec::len).min().unwrap_or(0);
+    if n < WINDOWS_MIN || other.iter().any(Vec::is_empty) {
+        return None;
+    }
+    let of_all = |fault: &Fault| {
+        let of = SIGNS[fault.sign].3;
+        is_at_fault(fault, &course(real, of), &course(other, of), FAULTS.len())
+    };
+    let of_each = |fault: &Fault| {
+        let of = |windows: &[Window]| windows.iter().map(SIGNS[fault.sign].3).collect::<Vec<f64>>();
+        let n_asked = FAULTS.len() * real.len();
+        let is_faulty = |&i: &usize| is_at_fault(fault, &of(&real[i]), &of(&other[i]), n_asked);
+        (0..real.len()).filter(is_faulty).collect()
+    };
+    Some(Health { recording: FAULTS.each_ref().map(of_all), channels: FAULTS.each_ref().map(of_each) })
+}
+
+impl Health {
+    /// Channels with any fault.
+    fn n_channel(&self) -> usize {
+        self.channels.iter().flatten().collect::<BTreeSet<_>>().len()
+    }
+
+    /// In words, channel by channel.
+    fn by_channel(&self, n_channel: usize) -> String {
+        let some = FAULTS.iter().zip(&self.channels).filter(|(_, channels)| !channels.is_empty());
+        let words: Vec<String> =
+            some.map(|(fault, channels)| format!("{} {}", channels.len(), fault.channels)).collect();
+        let few = if words.is_empty() { String::new() } else { format!("<br><small>{}</small>", words.join(", ")) };
+        format!("{} of {n_channel}{few}", self.n_channel())
+    }
+
+    /// In words: healthy is what has no fault as a whole, nor in any channel.
+    fn verdict(&self) -> String {
+        let has = FAULTS.iter().zip(self.recording).filter(|(_, has)| *has);
+        let mut said: Vec<String> = has.map(|(fault, _)| fault.recording.into()).collect();
+        match self.n_channel() {
+            0 => (),
+            1 => said.push("one channel at fault".into()),
+            n => said.push(format!("{n} channels at fault")),
+        }
+        if said.is_empty() {
+            "<span class=\"good\">healthy</span>".into()
+        } else {
+            format!("<span class=\"poor\">{}</span>", said.join(", "))
+        }
+    }
+}
+
 /// The section on the health of rollouts.
 pub fn section(c: &Comparison) -> Section {
     let mut section = Section { id: "health", title: "Health over time".into(), ..Section::default() };
-    let real: Vec<Vec<f64>> = SIGNS.iter().map(|sign| course(&c.real, sign.3)).collect();
-    if real[0].len() < 2 {
+    let real: Vec<Vec<f64>> = SIGNS.iter().map(|sign| course(&c.real.windows, sign.3)).collect();
+    let n_real = real[0].len();
+    if n_real < 2 {
         section.text = vec![format!(
             "Windows of {WINDOW_SECONDS} s are compared, and the real recording has fewer than two of them."
         )];
@@ -139,13 +248,19 @@ pub fn section(c: &Comparison) -> Section {
          are held against the range of the real recording’s windows; about one in fifty of a healthy recording lies outside."
             .into(),
     ];
+    if n_real < WINDOWS_MIN {
+        section.text.push(format!(
+            "<b>No verdict</b>: the real recording has {n_real} such windows, and the range of fewer than {WINDOWS_MIN} is so \
+             uncertain that healthy recordings would often lie outside it."
+        ));
+    }
     let mut found = serde_json::Map::new();
     let mut rows = Vec::new();
-    for m in std::iter::once(&c.real).chain(&c.generated).chain(&c.references) {
+    for (index, m) in std::iter::once(&c.real).chain(&c.generated).chain(&c.references).enumerate() {
         let mut row = vec![escape(&m.label)];
         let mut numbers = serde_json::Map::new();
         for (sign, real) in SIGNS.iter().zip(&real) {
-            let course = course(m, sign.3);
+            let course = course(&m.windows, sign.3);
             let ((low, high), (below, above)) = outside(real, &course);
             let percent = |share: f64| significant((1000.0 * share).round() / 10.0);
             let cell = match course.is_empty() {
@@ -159,38 +274,35 @@ pub fn section(c: &Comparison) -> Section {
                 json!({"real_range": [low, high], "below": below, "above": above, "trend": trend, "windows": course}),
             );
         }
-        row.push(verdict(&numbers));
+        // The range is made of the real recording: it says nothing of its health.
+        let health = if index == 0 { None } else { health(&c.real.windows, &m.windows) };
+        row.push(health.as_ref().map_or("–".into(), |health| health.by_channel(c.channels.len())));
+        row.push(health.as_ref().map_or("–".into(), Health::verdict));
+        if let Some(health) = health {
+            let names = |channels: &Vec<usize>| channels.iter().map(|&i| &c.channels[i].name).collect::<Vec<_>>();
+            let faults = FAULTS.iter().zip(health.recording).zip(&health.channels);
+            let each = faults.map(|((fault, has), channels)| {
+                (fault.channels.to_string(), json!({"recording": has, "channels": names(channels)}))
+            });
+            numbers.insert("faults".into(), Value::Object(each.collect()));
+        }
         found.insert(m.label.clone(), Value::Object(numbers));
         rows.push(row);
     }
     section.numbers = [("recordings".to_string(), Value::Object(found))].into_iter().collect();
     section.tables = vec![Table {
-        caption: "Share of windows outside the range of 98 % of the real ones, median over channels.".into(),
-        head: ["", "drift: |mean|", "size: SD", "repetition", "verdict"].map(String::from).to_vec(),
+        caption:
+            "Share of windows outside the range of 98 % of the real ones, median over channels; then the channels that \
+                  are at fault by themselves, each held against its own real windows."
+                .into(),
+        head: ["", "drift: |mean|", "size: SD", "repetition", "channels at fault", "verdict"]
+            .map(String::from)
+            .to_vec(),
         rows,
     }];
     section.figures = vec![figure(c, &real)];
     section.methods = vec![METHODS.into()];
     section
-}
-
-/// In words, what more than a tenth of the windows say.
-fn verdict(numbers: &serde_json::Map<String, Value>) -> String {
-    let share = |sign: &str, side: &str| numbers[sign][side].as_f64().unwrap_or(0.0);
-    let means = numbers["drift"]["windows"].as_array().into_iter().flatten().filter_map(Value::as_f64);
-    let drifted = median(means).unwrap_or(0.0);
-    let often = [
-        (if drifted >= DRIFT { share("drift", "above") } else { 0.0 }, "drifts"),
-        (share("size", "below"), "collapses"),
-        (share("size", "above"), "grows"),
-        (share("repetition", "above"), "repeats itself"),
-    ];
-    let said: Vec<&str> = often.iter().filter(|(share, _)| *share > 0.1).map(|(_, word)| *word).collect();
-    if said.is_empty() {
-        "<span class=\"good\">healthy</span>".into()
-    } else {
-        format!("<span class=\"poor\">{}</span>", said.join(", "))
-    }
 }
 
 /// Pearson's correlation of a course with time.
@@ -202,13 +314,17 @@ fn correlated_with_time(course: &[f64]) -> f64 {
 const METHODS: &str = "<b>Health.</b> Windows of 10 s without overlap, channels in standard deviations of the real ones; the \
     median over channels of the absolute mean, of the standard deviation, and of the largest autocorrelation (unbiased) at \
     lags from 0.5 to 5 s, which is 1 where a window repeats itself exactly. The range is that of the real recording’s \
-    windows between their 1st and 99th percentiles. More than a tenth of the windows outside counts as a fault; a drift also has to be of half a standard deviation.";
+    windows between their 1st and 99th percentiles. A fault is more than a tenth of the windows on one side of it, where as \
+    many would come by chance in fewer than one of a hundred recordings like the real one (beta-binomial, the windows \
+    taken as independent, divided by the number of faults and, channel by channel, of channels that are looked for); a \
+    drift also has to be of half a standard deviation in the median window. Channel by channel, each has the range of its \
+    own real windows. There is no verdict with fewer than 40 real windows.";
 
 fn figure(c: &Comparison, real: &[Vec<f64>]) -> Figure {
     let longest = c.generated.iter().map(|m| m.n_timestep).max().unwrap_or(0) as f64 / c.sfreq / 60.0;
     let mut panels = Vec::new();
     for ((_, name, label, of), real) in SIGNS.iter().zip(real) {
-        let courses: Vec<Vec<f64>> = c.generated.iter().map(|m| course(m, *of)).collect();
+        let courses: Vec<Vec<f64>> = c.generated.iter().map(|m| course(&m.windows, *of)).collect();
         let ((low, high), _) = outside(real, real);
         let all = || courses.iter().flatten().copied().filter(|x| x.is_finite()).chain([low, high]);
         let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
@@ -268,5 +384,54 @@ mod tests {
         let real: Vec<f64> = (0..101).map(f64::from).collect();
         let (range, shares) = outside(&real, &[-5.0, 0.5, 50.0, 200.0]);
         assert_eq!((range, shares), ((1.0, 99.0), (0.5, 0.25)));
+    }
+
+    #[test]
+    fn chance_by_hand() {
+        // Of 41 windows in any order the last is one of the two largest; of 42 the last two are.
+        assert!((by_chance(1, 1, 40) - 2.0 / 41.0).abs() < 1e-15);
+        assert!((by_chance(2, 2, 40) - 6.0 / (41.0 * 42.0)).abs() < 1e-15);
+        // Each of both alone, or both: 2 · 2/41 − 6/(41 · 42).
+        assert!((by_chance(1, 2, 40) - (4.0 / 41.0 - 6.0 / (41.0 * 42.0))).abs() < 1e-15);
+        assert!((by_chance(0, 3600, 40) - 1.0).abs() < 1e-9);
+    }
+
+    /// Windows of healthy channels, all alike; `seed` makes others.
+    fn healthy(n_channel: usize, n: usize, seed: u64) -> Vec<Vec<Window>> {
+        let draw = |c: usize, at: usize| {
+            f64::from(crate::random::uniform_at(seed, crate::random::Purpose::Control, c as u64, at as u64)) - 0.5
+        };
+        let window = |c: usize, t: usize| Window {
+            mean: 0.2 * draw(c, 3 * t),
+            sd: 1.0 + 0.1 * draw(c, 3 * t + 1),
+            repetition: 0.3 + 0.1 * draw(c, 3 * t + 2),
+        };
+        (0..n_channel).map(|c| (0..n).map(|t| window(c, t)).collect()).collect()
+    }
+
+    #[test]
+    fn verdicts_see_the_whole_and_each_channel() {
+        let real = healthy(30, 60, 1);
+        for n in [1, 6, 30, 500] {
+            let found = health(&real, &healthy(30, n, 2)).unwrap();
+            assert!(found.verdict().contains("healthy") && found.n_channel() == 0, "{n}: {found:?}");
+        }
+        // A tenth of the channels: the medians do not notice.
+        let mut sick = healthy(30, 30, 2);
+        let silent = Window { mean: 0.0, sd: 0.0, repetition: 1.0 };
+        sick[4].fill(silent);
+        sick[9].iter_mut().for_each(|w| w.repetition = 0.99);
+        sick[20].iter_mut().skip(15).for_each(|w| w.mean = 3.0);
+        let found = health(&real, &sick).unwrap();
+        assert_eq!(found.recording, [false; 4]);
+        assert_eq!(found.channels, [vec![20], vec![4], vec![], vec![4, 9]]);
+        assert_eq!(found.verdict(), "<span class=\"poor\">3 channels at fault</span>");
+        assert!(found.by_channel(30).starts_with("3 of 30<br><small>1 drift, 1 collapse, 2 repeat themselves"));
+        sick.fill(vec![silent; 30]);
+        let all = health(&real, &sick).unwrap().verdict();
+        assert!(all.contains("collapses, repeats itself, 30 channels at fault"), "{all}");
+        // A range of few windows is none.
+        assert_eq!(health(&healthy(30, WINDOWS_MIN - 1, 1), &sick), None);
+        assert!(health(&healthy(30, WINDOWS_MIN, 1), &sick).is_some());
     }
 }

@@ -26,7 +26,7 @@ pub struct Comparison {
     /// As much of each generated recording as one of the halves. Distances are those of these to the first half: over
     /// stretches of one length and to the same one, a perfect model's are the ceiling's but for chance.
     pub stretches: Vec<Measured>,
-    /// As much of the real recording with something destroyed on purpose (see `surrogate`).
+    /// The second half with something destroyed on purpose (see `surrogate`).
     pub references: Vec<Measured>,
     /// A few seconds from the middle of the real and of each generated recording.
     pub excerpts: Vec<Block>,
@@ -77,7 +77,7 @@ pub struct Measure {
     pub ceiling: Spread,
     /// The first of them against as much of each generated recording.
     pub generated: Vec<Spread>,
-    /// The first of them against each reference: what the measure says of a recording without dynamics, or without
+    /// The first of them against each reference, made of the second: what the measure says of a recording without dynamics, or without
     /// anything common to channels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Spread>,
@@ -148,9 +148,9 @@ pub struct Table {
 }
 
 impl Measure {
-    /// The median of `spread` over the median of the ceiling; none where the ceiling is zero.
+    /// The median of `spread` over the median of the ceiling; none where the ceiling is zero, or one of them no number.
     pub fn ratio(&self, spread: &Spread) -> Option<f64> {
-        (self.ceiling.median > 0.0).then(|| spread.median / self.ceiling.median)
+        (self.ceiling.median > 0.0 && spread.median.is_finite()).then(|| spread.median / self.ceiling.median)
     }
 }
 

@@ -9,6 +9,9 @@ use crate::statistics::product::{View, add_product};
 use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
+/// Variance within classes, over that between them, below which it counts as none.
+const LEAST: f64 = 1e-12;
+
 /// A fitted classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lda {
@@ -20,7 +23,7 @@ pub struct Lda {
 }
 
 impl Lda {
-    /// Fits to labelled rows; a class needs two rows to have a covariance, and none is made of fewer.
+    /// Fits to labelled rows. A class needs two rows to have a covariance: one of a single row adds nothing to it.
     pub fn fit(train: &Labelled, n_class: usize) -> Self {
         let (n, p) = (train.len(), train.n_feature);
         let members = |class: usize| (0..n).filter(|&i| train.labels[i] == class).collect::<Vec<_>>();
@@ -32,6 +35,19 @@ impl Lda {
         let mut covariance = vec![0.0; p * p];
         for (class, (_, own)) in parts.iter().enumerate() {
             covariance.iter_mut().zip(own).for_each(|(sum, x)| *sum += prior(class) * x);
+        }
+        // Where rows of a class never differ, scores would be infinite: what is left is a millionth of the distance of the
+        // classes from each other.
+        let average = (0..p).map(|j| covariance[j * p + j]).sum::<f64>() / p as f64;
+        let mean = |j: usize| (0..parts.len()).map(|class| prior(class) * parts[class].0[j]).sum::<f64>();
+        let spread = |j: usize| {
+            let centre = mean(j);
+            (0..parts.len()).map(|class| prior(class) * (parts[class].0[j] - centre).powi(2)).sum::<f64>()
+        };
+        let between = (0..p).map(spread).sum::<f64>() / p as f64;
+        if average <= LEAST * between {
+            let ridge = if between > 0.0 { LEAST * between } else { 1.0 };
+            (0..p).for_each(|j| covariance[j * p + j] += ridge);
         }
         let lower = crate::evaluate::dynamics::hmm::cholesky(&covariance, p);
         let (mut weights, mut intercepts) = (Vec::new(), Vec::new());
@@ -51,6 +67,11 @@ impl Lda {
         let weights = View::rows(&self.weights, (k, p), p).transposed();
         add_product(&mut scores, 1.0, 1.0, View::rows(&test.rows, (n, p), p), weights);
         scores
+    }
+
+    /// Whether all weights are numbers; they are, but for rows whose squares overflow.
+    pub fn is_finite(&self) -> bool {
+        self.weights.iter().chain(&self.intercepts).all(|x| x.is_finite())
     }
 
     /// The likeliest class of each row.

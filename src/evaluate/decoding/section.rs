@@ -20,8 +20,10 @@ use serde_json::{Value, json};
 
 /// Shares of the real training trials that a learning curve has; 0 is none of them.
 const FRACTIONS: [f64; 5] = [0.0, 0.1, 0.25, 0.5, 1.0];
-/// Real trials of a condition that decoding needs: one to test with and two to learn from at the least share.
+/// Real trials of a condition that decoding needs: one to test with and four to learn from.
 const TRIALS_MIN: usize = 5;
+/// Trials of a condition that a decoder learns from at least: shares with fewer have no number.
+const LEARNT_MIN: usize = 2;
 /// Conditions of which confusions are drawn at most.
 const CONDITIONS_MAX: usize = 20;
 
@@ -109,12 +111,13 @@ fn decode(
     };
     let test_trials: Vec<usize> = kept.iter().flat_map(|&k| trials(k).0).collect();
     let train_trials: Vec<Vec<usize>> = kept.iter().map(|&k| trials(k).1).collect();
+    let n_of =
+        |trials: &Vec<usize>, fraction: f64| ((trials.len() as f64 * fraction).ceil() as usize).min(trials.len());
     let share = |fraction: f64| -> Vec<usize> {
-        let of = |trials: &Vec<usize>| {
-            trials[..((trials.len() as f64 * fraction).ceil() as usize).min(trials.len())].to_vec()
-        };
-        train_trials.iter().flat_map(of).collect()
+        train_trials.iter().flat_map(|trials| trials[..n_of(trials, fraction)].to_vec()).collect()
     };
+    let enough = |fraction: f64| train_trials.iter().all(|trials| n_of(trials, fraction) >= LEARNT_MIN);
+    let fractions: Vec<f64> = FRACTIONS.into_iter().filter(|&f| f == 0.0 || enough(f)).collect();
     let renamed = |mut rows: Labelled| {
         rows.labels.iter_mut().for_each(|label| *label = kept.iter().position(|k| k == label).unwrap_or(usize::MAX));
         rows
@@ -127,27 +130,34 @@ fn decode(
     let features = renamed(filters.features(&first));
     let test = features.pick(&test_trials);
     let n_class = kept.len();
-    let lda = |train: &Labelled, fraction| Tested { fraction, found: Lda::fit(train, n_class).predict(&test) };
-    let real_only = FRACTIONS[1..].iter().map(|&f| lda(&features.pick(&share(f)), f)).collect();
+    let lda = |train: &Labelled, fraction| {
+        let lda = Lda::fit(train, n_class);
+        lda.is_finite().then(|| Tested { fraction, found: lda.predict(&test) })
+    };
+    let real_only = fractions[1..].iter().filter_map(|&f| lda(&features.pick(&share(f)), f)).collect();
     let mut curves = vec![Curve { label: "real trials alone".into(), decoder: "LDA", tested: real_only }];
     let mut n_generated = Vec::new();
     let mut usable = Vec::new();
     for epochs in &others {
-        let theirs = known(renamed(filters.features(epochs)));
+        let theirs = learnable(known(renamed(filters.features(epochs))), n_class);
         n_generated.push((epochs.label.clone(), theirs.len()));
         let classes = (0..n_class).filter(|class| theirs.labels.contains(class)).count();
         if classes < 2 {
-            missing.push(format!("{} (trials of fewer than two conditions)", epochs.label));
+            missing.push(format!("{} (fewer than two conditions have {LEARNT_MIN} trials)", epochs.label));
             continue;
         }
         usable.push(epochs);
         let with = |f: f64| if f > 0.0 { theirs.and(&features.pick(&share(f))) } else { theirs.clone() };
-        let tested = FRACTIONS.iter().map(|&f| lda(&with(f), f)).collect();
+        let tested = fractions.iter().filter_map(|&f| lda(&with(f), f)).collect();
         curves.push(Curve { label: epochs.label.clone(), decoder: "LDA", tested });
     }
     let mut shuffled = features.pick(&share(1.0));
     shuffled.labels.shuffle(&mut keyed(seed, Purpose::Decoder, u64::MAX));
-    let chance = Curve { label: "real, conditions shuffled".into(), decoder: "LDA", tested: vec![lda(&shuffled, 1.0)] };
+    let chance = Curve {
+        label: "real, conditions shuffled".into(),
+        decoder: "LDA",
+        tested: lda(&shuffled, 1.0).into_iter().collect(),
+    };
     if let Some(options) = network {
         let rows = renamed(whole(&first));
         let size = (first.n_channel, rows.n_feature / first.n_channel);
@@ -173,19 +183,27 @@ fn decode(
             Ok(Curve { label: label.into(), decoder: "network", tested })
         };
         let new = Network::new(size, n_class, options, seed);
-        curves.push(curve("real trials alone", &new, &FRACTIONS[1..])?);
+        curves.push(curve("real trials alone", &new, &fractions[1..])?);
         for epochs in usable {
-            let theirs = known(renamed(whole(epochs)));
+            let theirs = learnable(known(renamed(whole(epochs))), n_class);
             let part = |last: bool| (0..theirs.len()).filter(|i| (i % 5 == 4) == last).collect::<Vec<_>>();
             let mut begun = new.clone();
             let (train, validation) = (theirs.pick(&part(false)), theirs.pick(&part(true)));
             begun.train(&train, &validation, options, seed, &mut || Ok(()))?;
-            curves.push(curve(&epochs.label, &begun, &FRACTIONS)?);
+            curves.push(curve(&epochs.label, &begun, &fractions)?);
         }
     }
     curves.push(chance);
     let names = kept.iter().map(|&k| all[k].clone()).collect();
     Ok(Decoding { names, test: test.labels, curves, n_train: share(1.0).len(), n_generated, missing })
+}
+
+/// The rows of classes that have enough of them to learn from.
+fn learnable(rows: Labelled, n_class: usize) -> Labelled {
+    let mut counts = vec![0; n_class];
+    rows.labels.iter().for_each(|&label| counts[label] += 1);
+    let kept: Vec<usize> = (0..rows.len()).filter(|&i| counts[rows.labels[i]] >= LEARNT_MIN).collect();
+    rows.pick(&kept)
 }
 
 /// The interval of a share `x` of `n` (Wilson 1927), 95 %.
@@ -200,8 +218,12 @@ fn text(found: &Decoding) -> Vec<String> {
     let counts: Vec<String> = found.n_generated.iter().map(|(label, n)| format!("{n} of {}", escape(label))).collect();
     let mut text = vec![
         "A decoder learns to tell conditions apart, from real trials, from generated ones, or from generated ones and then some \
-         real ones; it is always tested on real trials that it has not seen. What it can do with generated trials alone is what \
-         the model knows of the conditions; whether they help where real trials are few is what they are good for."
+         real ones; it is always tested on real trials that it has not learnt from. What it can do with generated trials alone is \
+         what the model knows of the conditions; whether they help where real trials are few is what they are good for."
+            .into(),
+        "The <em>decoder</em> has not seen the test trials; the <em>generative model</em> may have. They are the first fifth of \
+         each condition’s trials of the real recording as it was given, and where that model was trained on parts of it, what \
+         decoders do with generated trials may be better than it would be with a recording that was kept from the model."
             .into(),
         format!(
             "{} conditions, {} real trials to learn from and {} to test with; generated trials: {}. Chance is {} %.",
@@ -242,8 +264,9 @@ fn table(found: &Decoding) -> Table {
     };
     let head = |f: &f64| if *f == 0.0 { "no real trials".into() } else { format!("{} % of them", brief(100.0 * f)) };
     Table {
-        caption: "Accuracy on real trials that no decoder has seen, by the share of the other real trials that it has; in small \
-                  print its 95 % interval (Wilson 1927)."
+        caption: "Accuracy on real trials that no decoder has learnt from (the generative model may have), by the share of the \
+                  other real trials that it has; in small print its 95 % interval (Wilson 1927). – where that share has fewer \
+                  than two trials of a condition."
             .into(),
         head: std::iter::once(String::new()).chain(FRACTIONS.iter().map(head)).collect(),
         rows: found.curves.iter().map(row).collect(),
@@ -313,8 +336,9 @@ fn learning(found: &Decoding) -> Figure {
         panels,
         layout: Layout::Pairs,
         legend: lda.map(|c| (class(found, c), trained_on(c))).collect(),
-        caption: "Accuracy on unseen real trials, by the share of the other real trials that the decoder has learnt from; the \
-                  dashed line is chance, shaded the 95 % interval. At 0 the decoder has seen generated trials only."
+        caption: "Accuracy on real trials that the decoder has not learnt from, by the share of the other real trials that it \
+                  has; the dashed line is chance, shaded the 95 % interval. At 0 its weights come from generated trials only; \
+                  the spatial filters are those of all real training trials throughout."
             .into(),
     }
 }

@@ -7,6 +7,7 @@ use super::matching::{match_states, wasserstein};
 use super::summary::{StateSummary, summarise};
 use super::{Options, Series};
 use crate::error::Result;
+use crate::evaluate::battery::is_of_the_data;
 use crate::evaluate::measure::{Scale, Source};
 use crate::evaluate::surrogate::{Surrogate, surrogate};
 use crate::statistics::quantile::median;
@@ -30,6 +31,8 @@ pub struct Entry {
     pub explained: Option<f64>,
     /// Mean change of each state's occupancy around events, `[state][time]`; none without events.
     pub evoked: Option<Vec<Vec<f64>>>,
+    /// Why there is nothing of all this.
+    pub missing: Option<String>,
 }
 
 /// A model and what it says of a whole recording, to be saved.
@@ -64,26 +67,36 @@ pub struct Dynamics {
 /// The surrogates that stand beside the generated recordings.
 pub const REFERENCES: [Surrogate; 2] = [Surrogate::Phases, Surrogate::Channels];
 
+/// The length, in timesteps, over which recordings are compared: that of the shortest generated one that is long enough for
+/// a model of its own, and not more than half of the real one. Those that are shorter have no row then.
+fn stretch(n_real: usize, generated: &[usize], options: &Options) -> usize {
+    let least = (10 * options.n_state).max(2 * options.n_component) + options.n_lag - 1;
+    let long_enough = generated.iter().copied().filter(|&n| n >= least).min();
+    long_enough.or(generated.iter().copied().min()).unwrap_or(0).min(n_real / 2)
+}
+
 /// Timesteps read and iterated over at most: what `progress` adds up to.
 pub fn work(n_real: usize, generated: &[usize], options: &Options) -> usize {
-    let stretch = generated.iter().copied().min().unwrap_or(0).min(n_real / 2);
+    let stretch = stretch(n_real, generated, options);
     let (n_reference, all) = (REFERENCES.len(), generated.iter().sum::<usize>());
     let one = n_real * 2 + fit_work(n_real, options) + n_reference * (n_real + stretch) + all;
-    // Two stretches of the real recording, the generated ones, and the first surrogate.
-    let separate = 2 * (2 * n_real + all + stretch) + (3 + generated.len()) * fit_work(stretch, options);
+    // Two stretches of the real recording, the generated ones, and the surrogates.
+    let n_own = 2 + generated.len() + n_reference;
+    let separate = 2 * (2 * n_real + all + n_reference * stretch) + n_own * fit_work(stretch, options);
     one + separate
 }
 
-/// The whole analysis. `stretch` is the length, in timesteps, over which recordings are compared.
+/// The whole analysis. A generated recording that it cannot be made of is an entry that says why.
 pub fn compare(
     real: &mut Source,
     generated: &mut [Source],
     scale: &Scale,
-    stretch: usize,
     options: &Options,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Dynamics> {
     let (n, sfreq) = (real.n_timestep(), real.info().sfreq);
+    let lengths: Vec<usize> = generated.iter().map(Source::n_timestep).collect();
+    let stretch = stretch(n, &lengths, options);
     let size = (options.n_lag, options.n_component);
     let components = Components::fit(real, scale, 0..n, size, progress)?;
     let series = components.series(real, scale, 0..n, progress)?;
@@ -97,22 +110,24 @@ pub fn compare(
     }
     inferred.push(context.inferred("real", whole, &series));
     drop(series);
+    // Of the second stretch: what chance does to the ceiling it does to them, too.
     let mut references = Vec::new();
     for kind in REFERENCES {
-        references.push(surrogate(real, 0..stretch, kind, options.seed, progress)?);
+        references.push(surrogate(real, halves[1].clone(), kind, options.seed, progress)?);
     }
     let n_generated = generated.len();
     for (index, source) in generated.iter_mut().chain(&mut references).enumerate() {
         let series = components.series(source, scale, 0..source.n_timestep(), progress)?;
         let label = source.label.clone();
         let whole = context.infer(&fitted, &series, source);
-        applied.push(context.entry(&label, &whole, &series, 0..stretch));
+        applied.push(match too_short(source, stretch) {
+            Some(why) => Entry::missing(&label, why),
+            None => context.entry(&label, &whole, &series, 0..stretch),
+        });
         if index < n_generated {
             inferred.push(context.inferred(&label, whole, &series));
         }
     }
-    // The second surrogate has the first stretch's own dynamics channel by channel: a model of its own says nothing new.
-    references.truncate(1);
     let mut separate = Vec::new();
     let mut first: Option<(Fitted, Components)> = None;
     for (index, range) in halves.iter().enumerate() {
@@ -121,10 +136,24 @@ pub fn compare(
         first.get_or_insert(found);
     }
     for source in generated.iter_mut().chain(&mut references) {
-        let (entry, _) = context.own(source, scale, 0..stretch, options, first.as_ref(), progress)?;
-        separate.push(entry);
+        if let Some(why) = too_short(source, stretch) {
+            separate.push(Entry::missing(&source.label, why));
+            continue;
+        }
+        separate.push(match context.own(source, scale, 0..stretch, options, first.as_ref(), progress) {
+            Ok((entry, _)) => entry,
+            // What is wrong with one recording takes nothing from the others.
+            Err(e) if is_of_the_data(&e) => Entry::missing(&source.label, e.to_string()),
+            Err(e) => return Err(e),
+        });
     }
     Ok(Dynamics { fitted, components, applied, separate, inferred, sfreq, n_generated })
+}
+
+/// In words, that a recording is shorter than what is compared.
+fn too_short(source: &Source, stretch: usize) -> Option<String> {
+    let n = source.n_timestep();
+    (n < stretch).then(|| format!("it has {n} timesteps, fewer than a model of its own needs"))
 }
 
 /// What all recordings share.
@@ -165,6 +194,7 @@ impl Context {
             log_likelihood: whole.log_likelihood,
             explained: None,
             evoked: self.evoked(whole, series),
+            missing: None,
         }
     }
 
@@ -238,7 +268,7 @@ pub enum Distance {
 }
 
 impl Distance {
-    /// State by state.
+    /// State by state; no numbers where an entry is missing.
     pub fn between(self, a: &Entry, b: &Entry) -> Vec<f64> {
         let visits = |s: &StateSummary| if s.lifetimes.is_empty() { vec![0.0] } else { s.lifetimes.clone() };
         let of = |(a, b): (&StateSummary, &StateSummary)| match self {
@@ -246,11 +276,27 @@ impl Distance {
             Self::Lifetime => wasserstein(&visits(a), &visits(b)),
             Self::Switching => (a.switching_rate - b.switching_rate).abs(),
         };
-        a.states.iter().zip(&b.states).map(of).collect()
+        match a.missing.is_some() || b.missing.is_some() {
+            true => vec![f64::NAN; a.states.len().max(b.states.len())],
+            false => a.states.iter().zip(&b.states).map(of).collect(),
+        }
     }
 }
 
 impl Entry {
+    /// Of a recording that has not what is needed.
+    fn missing(label: &str, why: String) -> Self {
+        Self {
+            label: label.into(),
+            states: Vec::new(),
+            course: Vec::new(),
+            log_likelihood: f64::NAN,
+            explained: None,
+            evoked: None,
+            missing: Some(why),
+        }
+    }
+
     /// All visits to all states, s.
     pub fn lifetimes(&self) -> Vec<f64> {
         self.states.iter().flat_map(|state| state.lifetimes.iter().copied()).collect()

@@ -13,6 +13,8 @@ use std::ops::Range;
 
 /// Eigenvalues below this share of the largest are rounding: such components are left out.
 const RANK: f64 = 1e-10;
+/// Of the square of the mean, what a sum over hours of timesteps may leave by rounding.
+const ROUNDING: f64 = 1e-11;
 
 /// Embedded numbers at most: their covariance takes 1.3 GB then.
 const WIDTH_MAX: usize = 12_800;
@@ -73,7 +75,9 @@ impl Components {
         let total = (0..width).map(|i| covariance[i * width + i]).sum();
         let mut pairs = eigen::leading(&covariance, width, n_component);
         let largest = pairs.values.first().copied().unwrap_or(0.0);
-        let kept = pairs.values.iter().take_while(|&&value| value > RANK * largest && value > 0.0).count();
+        // A constant's variance is not quite zero: it is a mean of squares less the square of a mean.
+        let least = (ROUNDING * mean.iter().map(|m| m * m).sum::<f64>()).max(RANK * largest);
+        let kept = pairs.values.iter().take_while(|&&value| value > least).count();
         ensure!(kept > 0, Kind::ZeroVariance, "no channel of {} ever changes", source.label);
         pairs.vectors = pairs.vectors.chunks(pairs.values.len()).flat_map(|row| row[..kept].to_vec()).collect();
         let mut projected = vec![0.0; kept];

@@ -59,7 +59,7 @@ pub fn lifetimes(d: &Dynamics) -> Figure {
         let x = Axis::log(1.0 / d.sfreq, longest * 1.1, "Lifetime of a visit (s)");
         let mut chart =
             Chart::new(PAIR.0, PAIR.1, title, x, Axis::log(fewest, 1.2, "Share of visits that last longer"));
-        for (row, entry) in entries.iter().enumerate() {
+        for (row, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.missing.is_none()) {
             let mut sorted = entry.lifetimes();
             sorted.sort_unstable_by(f64::total_cmp);
             let n = sorted.len() as f64;
@@ -95,7 +95,7 @@ pub fn courses(d: &Dynamics) -> Figure {
     let n_state = d.fitted.hmm.n_state;
     let mut panels = Vec::new();
     // The second stretch of the real recording would show nothing new.
-    for (index, entry) in d.applied.iter().enumerate().filter(|(index, _)| *index != 1) {
+    for (index, entry) in d.applied.iter().enumerate().filter(|(index, entry)| *index != 1 && entry.missing.is_none()) {
         let n = ((COURSE_SECONDS * d.sfreq) as usize).min(entry.course.len());
         let x = Axis::linear(0.0, n as f64 / d.sfreq, 10, "Time (s)");
         let y = Axis::linear(0.5, n_state as f64 + 0.5, n_state.min(6), "State");

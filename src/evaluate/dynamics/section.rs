@@ -17,11 +17,10 @@ pub fn section(
     real: &mut Source,
     generated: &mut [Source],
     scale: &Scale,
-    stretch: usize,
     options: &Options,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Section> {
-    let found = compare(real, generated, scale, stretch, options, progress)?;
+    let found = compare(real, generated, scale, options, progress)?;
     let (id, title) = names(options);
     let columns: Vec<String> = found.applied[2..].iter().map(|entry| entry.label.clone()).collect();
     let mut drawn = vec![
@@ -82,7 +81,11 @@ fn measures(found: &Dynamics) -> Vec<Measure> {
 fn text(found: &Dynamics) -> Vec<String> {
     let percent = |entry: &Entry| format!("{} %", brief(100.0 * entry.explained.unwrap_or(f64::NAN)));
     let (real, others) = (&found.separate[0], &found.separate[2..]);
-    let shares: Vec<String> = others.iter().map(|e| format!("{} of {}", percent(e), escape(&e.label))).collect();
+    let shares: Vec<String> = others
+        .iter()
+        .filter(|e| e.missing.is_none())
+        .map(|e| format!("{} of {}", percent(e), escape(&e.label)))
+        .collect();
     vec![
         "Activity comes in states: patterns of rhythms and their distribution over the head that last some tenths of a \
          second and return. A hidden Markov model finds them in the real recording; then it says which of them is on in \
@@ -97,8 +100,9 @@ fn text(found: &Dynamics) -> Vec<String> {
         "<b>Two references.</b> With its phases randomised the real recording keeps its spectra and all correlations of its \
          channels but has no states: a measure that cannot tell it from the real one says nothing about dynamics. With its \
          channels shifted in time against each other it keeps the dynamics of every channel but nothing that channels have \
-         in common: a model that generates each channel by itself cannot come closer than that, but for what the shared \
-         conditions bring."
+         in common: a model that generates each channel by itself cannot come closer than that, but for chance and what \
+         the shared conditions bring. Both are made of another stretch of the real recording than the one that everything \
+         is held against."
             .into(),
     ]
 }
@@ -117,8 +121,9 @@ fn table(found: &Dynamics) -> Table {
         )
     };
     let row = |entry: &Entry, how: &str| {
+        let why = entry.missing.as_ref().map_or(String::new(), |why| format!("; not computed: {}", escape(why)));
         vec![
-            format!("{}<br><small>{how}</small>", escape(&entry.label)),
+            format!("{}<br><small>{how}{why}</small>", escape(&entry.label)),
             range(entry, |s| s.fractional_occupancy),
             range(entry, StateSummary::mean_lifetime),
             range(entry, StateSummary::mean_interval),
@@ -146,6 +151,7 @@ fn described(entry: &Entry) -> Value {
         "switching_rate_hz": each(|s| s.switching_rate),
         "explained_variance": entry.explained,
         "log_likelihood_per_timestep": entry.log_likelihood,
+        "not_computed": entry.missing,
     })
 }
 
