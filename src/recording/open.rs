@@ -108,8 +108,9 @@ pub fn list(path: &Path) -> Result<Listing> {
     let about = path.metadata().map_err(|e| Error::io(e, "open the recording", path))?;
     if about.is_file() {
         if let Some(first) = continues(path) {
-            let what = format!("the file goes on from {}, and is read with it", file_name(&first));
-            return Err(Error::new(Kind::Usage, what).at(path).hint("Give the first file alone, or the folder"));
+            let what = "the file is a later part of a recording, which is read from its first";
+            let hint = format!("Give that file alone (by the names, {}), or the folder", file_name(&first));
+            return Err(Error::new(Kind::Usage, what).at(path).hint(hint));
         }
         return Ok(Listing { found: vec![Source::at(path)?], skipped: Vec::new() });
     }
@@ -173,24 +174,29 @@ fn not_raw(name: &str) -> Option<&'static str> {
     kinds.iter().find(|(suffix, _)| ends(suffix)).map(|&(_, what)| what)
 }
 
-/// The first part of a recording that `path` is a later part of: `x_split-01_meg.fif` of `x_split-02_meg.fif`, where it exists;
-/// `x.fif` of `x-1.fif` where either says so, because others number recordings so.
+/// The first part of a recording that `path` is a later part of, by its name: `x_split-01_meg.fif` of `x_split-02_meg.fif`,
+/// `x.fif` of `x-1.fif`. Others number recordings so, too: it is one only where either of the files says so.
 pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let name = file_name(path);
     let (stem, extension) = stem_and_extension(&name);
-    if let Some((before, rest)) = stem.split_once("_split-") {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: u32 = rest[..digits].parse().ok()?;
-        let first = format!("{before}_split-{:0digits$}{}{extension}", 1, &rest[digits..]);
-        return Some(path.with_file_name(first)).filter(|first| number > 1 && first.exists());
-    }
-    let (before, number) = stem.rsplit_once('-')?;
-    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    let first = path.with_file_name(format!("{before}{extension}"));
+    let first = path.with_file_name(first_of_split(stem).or_else(|| first_of_numbered(stem))? + extension);
     // A packed first part is not unpacked to be asked: that a part does not name the one before it is rare enough.
     let leads_here = || extension == ".fif" && fif::later_parts(&first).iter().any(|part| part == path);
-    let is_fif = extension.starts_with(".fif");
-    (is_number && is_fif && (fif::is_later_part(path) || leads_here())).then_some(first)
+    (extension.starts_with(".fif") && (fif::is_later_part(path) || leads_here())).then_some(first)
+}
+
+/// `x_split-01_meg` of `x_split-02_meg`.
+fn first_of_split(stem: &str) -> Option<String> {
+    let (before, rest) = stem.split_once("_split-")?;
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let number: u32 = rest[..digits].parse().ok()?;
+    (number > 1).then(|| format!("{before}_split-{:0digits$}{}", 1, &rest[digits..]))
+}
+
+/// `x` of `x-1`.
+fn first_of_numbered(stem: &str) -> Option<String> {
+    let (before, number) = stem.rsplit_once('-')?;
+    (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())).then(|| before.to_owned())
 }
 
 pub(super) fn file_name(path: &Path) -> String {
