@@ -102,7 +102,7 @@ pub trait WavenetStages {
         dskips: Tensor,
     ) -> Result<()>;
 
-    /// mixed[d] = Σ_c weight[d, c] · skips[c] for the C channels of one window, each [T', S]; `mixed` is overwritten.
+    /// `mixed[d] = Σ_c weight[d, c] · skips[c]` for the C channels of one window, each [T', S]; `mixed` is overwritten.
     fn mix(&mut self, n_channel: usize, weight: Tensor, skips: Tensor, mixed: Tensor) -> Result<()>;
 
     /// Adds to `grad`, in the slot of the sequence `first`, and overwrites `dskips`.

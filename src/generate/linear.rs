@@ -33,7 +33,7 @@ pub struct Process<'a> {
 }
 
 impl<'a> Process<'a> {
-    /// After a prompt in scaled units, [n_channel][order]; a rollout's channels draw with keys of their own.
+    /// After a prompt in scaled units, `[n_channel][order]`; a rollout's channels draw with keys of their own.
     pub fn new(linear: &'a Linear, noise: Noise, prompt: &[Vec<f64>], seed: u64, rollout: usize) -> Self {
         let n_channel = prompt.len();
         let key = |channel| keyed(seed, Purpose::LinearNoise, (rollout * n_channel + channel) as u64);
