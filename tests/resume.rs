@@ -92,14 +92,15 @@ fn reference(folder: &Path, data: &Path) -> (BTreeMap<String, Vec<u8>>, Duration
     let run = folder.join("reference");
     let started = Instant::now();
     assert!(train(&run, data, &[]).status().unwrap().success());
-    println!("an uninterrupted run takes {:?}", started.elapsed());
+    let whole = started.elapsed();
+    println!("an uninterrupted run takes {whole:?}");
     let other = folder.join("other-threads");
     assert!(train(&other, data, &["--threads", "3"]).status().unwrap().success());
     assert_same(&other, &remains(&run));
     let log = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     assert_eq!(log.lines().count() as u64, STEPS);
     assert_eq!(log.lines().filter(|line| line.contains("validation")).count() as u64, STEPS / 10);
-    (remains(&run), started.elapsed())
+    (remains(&run), whole)
 }
 
 /// Starts or goes on with `run`, and stops it after a part of `longest` that is drawn.
@@ -144,6 +145,7 @@ fn killed_at_any_instant_it_goes_on_to_the_same_bits() {
     let (mut n_killed, mut n_midway) = (0, 0);
     let mut chain = 0;
     while n_killed < 50 {
+        assert!(chain < 500, "of 500 runs only {n_killed} could be killed");
         let run = folder.path().join(format!("run-{chain}"));
         chain += 1;
         // Several kills of the same run, each somewhere in what an uninterrupted run would take.
@@ -176,6 +178,7 @@ fn asked_to_stop_it_saves_and_goes_on_to_the_same_bits() {
     let (mut n_unvalidated, mut times) = (0, Vec::new());
     let mut chain = 0;
     while times.len() < 20 {
+        assert!(chain < 200, "of 800 signals only {} found a run to stop", times.len());
         let run = folder.path().join(format!("run-{chain}"));
         chain += 1;
         for _ in 0..4 {
