@@ -1,6 +1,7 @@
 //! The program as its users meet it: every command, from its own output to the next one's input, and every mistake
 //! with its one line and its own exit code.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -299,6 +300,22 @@ fn what_cannot_be_written_is_found_before_any_work() {
     world.fail("score run data --out nowhere/x.json", 66, "no such folder");
     world.fail("generate run --out taken.fif --seconds 1 --force", 73, "a folder of this name");
     assert!(!world.path("taken.fif.tokens.partial").exists());
+}
+
+/// A simulated recording of more than 2 GB goes on in further files, and these are looked at, too; what the study's
+/// folder is called does not matter to them.
+#[test]
+fn every_part_of_a_long_simulation_is_looked_at_before_any_work() {
+    let world = World::new();
+    let study = world.0.path().join(std::ffi::OsStr::from_bytes(b"study-\xff"));
+    let taken = "sub-02/meg/sub-02_task-sim_meg-1.fif";
+    std::fs::create_dir_all(study.join("sub-02/meg")).unwrap();
+    std::fs::write(study.join(taken), "mine").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
+    let output = command.args(["simulate", "--subjects", "2", "--hours", "3", "--out"]).arg(&study).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(73) && error.contains(taken), "{error}");
+    assert_eq!(std::fs::read_dir(&study).unwrap().count(), 1, "the first subject was begun");
 }
 
 /// An array without names is compared channel by channel in order, and a generated file says which tokenizer it went

@@ -404,6 +404,9 @@ fn a_plain_folder_is_listed() {
     // A later part is never taken for a recording of its own, not even where the first is damaged; nor is it one alone.
     let (kind, text) = error_of(list(&root.join("x.y_raw-1.fif")));
     assert!(kind == Kind::Usage && text.contains("is a later part") && text.contains("x.y_raw.fif"), "{text}");
+    fs::rename(root.join("x.y_raw.fif"), root.join("lost")).unwrap();
+    let (_, text) = error_of(list(&root.join("x.y_raw-1.fif")));
+    assert!(text.contains("is lost") && !text.contains("x.y_raw.fif"), "{text}");
     fs::write(root.join("x.y_raw.fif"), "").unwrap();
     let skipped = list(root).unwrap().skipped;
     assert!(skipped.iter().any(|s| s.path.ends_with("x.y_raw-1.fif") && s.why == later), "{skipped:?}");

@@ -172,7 +172,7 @@ impl Evaluate {
     /// compare with.
     fn open_usable(&self, path: &Path, picks: &Picks, globals: &Globals) -> Result<Vec<Recording>> {
         let npy = NpyOptions { layout: self.layout, sfreq: self.rate, ..NpyOptions::default() };
-        let opened = open::Source::at(path)?.open(&OpenOptions { npy, ..OpenOptions::default() })?;
+        let opened = open::file(path)?.open(&OpenOptions { npy, ..OpenOptions::default() })?;
         let recording = pick::pick(opened.recording, picks).map_err(|e| e.at(path))?;
         let (n_timestep, sfreq) = (recording.info.n_timestep, recording.info.sfreq);
         let kept = marks::kept(0..n_timestep, &marks::stretches(&opened.marks, 1.0, n_timestep));
@@ -272,7 +272,7 @@ fn onsets(shard: &Shard) -> Result<Vec<Event>> {
 
 /// Whether the file names its channels: an array does so by our description beside it.
 fn is_named(path: &Path) -> Result<bool> {
-    Ok(open::Source::at(path)?.format != open::Format::Npy || npy::described(path)?.is_some())
+    Ok(open::file(path)?.format != open::Format::Npy || npy::described(path)?.is_some())
 }
 
 /// A scores file by the folder it lies in, which is the run, or by its own name.

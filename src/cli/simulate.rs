@@ -74,14 +74,14 @@ impl Simulate {
         config.check(self.subjects.saturating_sub(1))?;
         self.check_name()?;
         let in_folder = self.is_folder();
-        if in_folder || self.out.extension().is_some_and(|extension| extension == "fif") {
-            let n_channel = self.channels + usize::from(self.stim);
-            fif::files(&self.out, n_channel, self.sfreq, (seconds * self.sfreq) as usize)?;
-        }
         let files = self.files()?;
         // Nothing is begun that would be refused later.
         for file in &files {
-            atomic::refuse_existing(file, globals.force)?;
+            let all = match is_npy(file) {
+                true => npy::files(file).to_vec(),
+                false => fif::files(file, self.channels + usize::from(self.stim), self.sfreq, config.n_timestep())?,
+            };
+            all.iter().try_for_each(|file| atomic::refuse_existing(file, globals.force))?;
             atomic::refuse_existing(&truth_beside(file), globals.force)?;
         }
         for file in files.iter().filter(|_| in_folder) {
@@ -89,6 +89,9 @@ impl Simulate {
             {
                 atomic::refuse_existing(&beside, globals.force)?;
             }
+        }
+        for folder in files.iter().filter(|_| in_folder).filter_map(|file| file.parent()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(e, "create the folder", folder))?;
         }
         if in_folder {
             describe_study(&self.out, self.subjects, globals.force)?;
@@ -152,7 +155,7 @@ impl Simulate {
         !self.out.extension().is_some_and(|e| e == "fif" || e == "npy")
     }
 
-    /// The recordings to write, one a subject; their folders exist.
+    /// The recordings to write, one a subject.
     fn files(&self) -> Result<Vec<PathBuf>> {
         ensure!(self.subjects > 0, Kind::Usage, "no subjects, nothing to simulate");
         if !self.is_folder() {
@@ -162,18 +165,17 @@ impl Simulate {
             }
             return Ok(vec![self.out.clone()]);
         }
-        let file = |subject: usize| {
+        let file = |subject| {
             let folder = self.out.join(format!("sub-{subject:02}")).join("meg");
-            std::fs::create_dir_all(&folder).map_err(|e| Error::io(e, "create the folder", &folder))?;
-            Ok(folder.join(format!("sub-{subject:02}_task-sim_meg.fif")))
+            folder.join(format!("sub-{subject:02}_task-sim_meg.fif"))
         };
-        (1..=self.subjects).map(file).collect()
+        Ok((1..=self.subjects).map(file).collect())
     }
 
     /// Writes one recording, under temporary names still; `None` when a signal stopped it, and then no file is left.
     fn write(&self, recording: &mut Recording, file: &Path, globals: &Globals) -> Result<Option<Box<dyn Writer>>> {
         let info = recording.info.clone();
-        let mut writer = match file.extension().is_some_and(|e| e == "npy") {
+        let mut writer = match is_npy(file) {
             true => npy::create(file, &info, self.layout, globals.force)?,
             false => fif::create(file, &info, globals.force)?,
         };
@@ -192,6 +194,10 @@ impl Simulate {
         writer.seal(&info.events)?;
         Ok(Some(writer))
     }
+}
+
+fn is_npy(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "npy")
 }
 
 /// `x_truth.safetensors` for `x.fif`.

@@ -40,19 +40,22 @@ pub fn rollout_path(output: &Path, rollout: usize, n_rollout: usize) -> PathBuf 
 }
 
 /// Refuses, before any work is done, a file that could not be written in the end: everything that would be replaced is
-/// looked at, for a recording like `info`. What an interrupted run of the same generation wrote, `ours`, may be; other files only with `force`.
+/// looked at, for a recording like `info`. What an interrupted run of the same generation wrote, `ours`, may be; other
+/// files only with `force`.
 pub fn check(path: &Path, info: &Info, force: bool, ours: Option<&Provenance>) -> Result<()> {
     let named = path.extension().is_some_and(|extension| extension == "fif" || extension == "npy");
     if !named {
         let what = "a recording is written as .fif or .npy, and its name must say which";
         return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
-    let mine = ours.is_some_and(|ours| described(path).is_some_and(|info| ours.made(&info)));
+    // An array and its description are one; every part of a split FIF file speaks for itself.
+    let described_in = |file: &Path| described(if is_npy(path) { path } else { file });
     let files = match is_npy(path) {
         true => npy::files(path).to_vec(),
         false => fif::files(path, info.n_channel(), info.sfreq, info.n_timestep)?,
     };
     files.iter().try_for_each(|file| {
+        let mine = ours.is_some_and(|ours| described_in(file).is_some_and(|info| ours.made(&info)));
         let refused = atomic::refuse_target(file, force || mine);
         refused.map_err(|e| if ours.is_some() { e.also("Beside --resume it keeps the tokens so far") } else { e })
     })
@@ -141,5 +144,34 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert_eq!(check(&path, 1, true).unwrap_err().kind(), Kind::Exists);
         assert_eq!(check(&path.join("no/x.npy"), 1, false).unwrap_err().kind(), Kind::NotFound);
+    }
+
+    /// Going on replaces the parts that the same generation wrote, and nobody else's that has such a name.
+    #[test]
+    fn going_on_replaces_its_own_parts_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x_raw.fif");
+        let ours =
+            Provenance { generation: "ours".into(), rollout: 1, sampler: String::new(), tokenizer: Scheme::PAPER };
+        let write = |name: &str, provenance: &Provenance| {
+            let mut info = crate::recording::testing::in_memory(&[&[0.0, 1.0]], 100.0).info;
+            info.description = Some(provenance.text());
+            let mut writer = fif::create(&folder.path().join(name), &info, true).unwrap();
+            writer.write(&Block::zeros(1, 2)).unwrap();
+            writer.finish(&[]).unwrap();
+        };
+        let row = [0.0];
+        let mut info = crate::recording::testing::in_memory(&vec![&row[..]; 100], 100.0).info;
+        info.n_timestep = 10_000_000;
+        let check = || super::check(&path, &info, false, Some(&ours));
+        write("x_raw-1.fif", &ours);
+        check().unwrap();
+        write("x_raw-2.fif", &Provenance { generation: "another".into(), ..ours.clone() });
+        let error = check().unwrap_err();
+        assert!(error.to_string().contains("x_raw-2.fif: the file exists"), "{error}");
+        write("x_raw-2.fif", &ours);
+        check().unwrap();
+        std::fs::write(folder.path().join("x_raw-1.fif"), "not FIF").unwrap();
+        assert_eq!(check().unwrap_err().kind(), Kind::Exists);
     }
 }

@@ -107,12 +107,7 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Vec<Recording>> {
 pub fn list(path: &Path) -> Result<Listing> {
     let about = path.metadata().map_err(|e| Error::io(e, "open the recording", path))?;
     if about.is_file() {
-        if let Some(first) = continues(path) {
-            let what = "the file is a later part of a recording, which is read from its first";
-            let hint = format!("Give that file alone (by the names, {}), or the folder", file_name(&first));
-            return Err(Error::new(Kind::Usage, what).at(path).hint(hint));
-        }
-        return Ok(Listing { found: vec![Source::at(path)?], skipped: Vec::new() });
+        return Ok(Listing { found: vec![file(path)?], skipped: Vec::new() });
     }
     let listing = if bids::is_dataset(path) { bids::list(path)? } else { list_folder(path)? };
     if listing.found.is_empty() {
@@ -126,6 +121,19 @@ pub fn list(path: &Path) -> Result<Listing> {
         return Err(Error::new(Kind::UnknownFormat, what).at(path).hint(CONVERT));
     }
     Ok(listing)
+}
+
+/// The recording that begins in this one file; a later part of another is refused.
+pub fn file(path: &Path) -> Result<Source> {
+    let Some(first) = continues(path) else { return Source::at(path) };
+    let what = "the file is a later part of a recording, which is read from its first";
+    let hint = match first.exists() {
+        true => format!("Give that file alone (by the names, {}), or the folder", file_name(&first)),
+        false => {
+            "Give that file; where it is lost, save this one as a recording of its own with MNE-Python".to_string()
+        }
+    };
+    Err(Error::new(Kind::Usage, what).at(path).hint(hint))
 }
 
 const CONVERT: &str = "Read are FIF, npy and BIDS folders of FIF; MNE-Python converts others: raw.save(\"x_raw.fif\")";
@@ -245,8 +253,8 @@ fn format_of(path: &Path) -> Result<Format> {
 }
 
 impl Source {
-    /// The recording in this one file.
-    pub fn at(path: &Path) -> Result<Self> {
+    /// The recording in this one file, whatever it may go on from; see [`file`].
+    pub(super) fn at(path: &Path) -> Result<Self> {
         let name = file_name(path);
         // A name of ours must not begin with a dot: that is how files are called that are being written.
         let name = match stem_and_extension(&name).0.trim_start_matches('.') {
