@@ -1,5 +1,7 @@
 //! What GPT2MEG is compared with besides WaveNets: linear autoregressions, and models trained on other labels.
 
+#[path = "support/lines.rs"]
+mod lines;
 mod support;
 
 use gpt2meg::error::Kind;
@@ -14,6 +16,7 @@ use gpt2meg::tokens::shard::{Shard, ShardWriter, Split};
 use gpt2meg::tokens::window::Windows;
 use gpt2meg::train::checkpoint::{self, Which};
 use gpt2meg::train::linear;
+use lines::{fail, printed};
 use rand_distr::{Distribution, StandardNormal};
 use serde_json::Value;
 use std::path::Path;
@@ -254,7 +257,7 @@ fn an_earlier_run_outlives_what_is_refused() {
     let x = process(3800);
     std::fs::create_dir(folder.join("data")).unwrap();
     support::write_recording(&folder.join("data"), "a", 2, [3000, 400, 400], |channel, time| x[time][channel]);
-    succeeds(folder, "train data --out old --model ar --order 4 --quiet");
+    printed(folder, "train data --out old --model ar --order 4 --quiet");
     let files = ["run.json", "best.safetensors", "checkpoints/step-00000001.safetensors", "metrics.jsonl"];
     let read = || files.map(|file| std::fs::read(folder.join("old").join(file)).unwrap());
     let before = read();
@@ -264,10 +267,10 @@ fn an_earlier_run_outlives_what_is_refused() {
         ("train data --out old --model ar --order 3 --force --device cuda", 2, "--device"),
         ("train data --out new --model ar", 16, "--order"),
     ] {
-        fails(folder, line, code, named);
+        fail(folder, line, code, named);
         assert!(read() == before && !folder.join("new").exists(), "{line}");
     }
-    succeeds(folder, "train data --out old --model ar --order 3 --force --quiet");
+    printed(folder, "train data --out old --model ar --order 3 --force --quiet");
     assert!(read() != before);
 }
 
@@ -277,7 +280,7 @@ fn an_interrupted_autoregression_says_what_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     data(folder);
-    succeeds(folder, "train data --out uni --model ar --order 4 --quiet");
+    printed(folder, "train data --out uni --model ar --order 4 --quiet");
     let entries = || std::fs::read_dir(folder).unwrap().count();
     let before = entries();
     let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
@@ -295,25 +298,6 @@ fn an_interrupted_autoregression_says_what_is_left() {
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("0 of 1 recordings are whole") && said.contains("--resume"), "{said}");
     assert_eq!(entries(), before, "something is left");
-}
-
-fn gpt2meg(folder: &Path, line: &str) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
-    let output = command.args(line.split(' ')).current_dir(folder).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn succeeds(folder: &Path, line: &str) -> String {
-    let (code, out, error) = gpt2meg(folder, line);
-    assert_eq!(code, Some(0), "{line}: {error}");
-    out
-}
-
-fn fails(folder: &Path, line: &str, code: i32, named: &str) {
-    let (found, _, error) = gpt2meg(folder, line);
-    assert_eq!(found, Some(code), "{line}: {error}");
-    assert!(error.contains(named) && !error.contains("panicked"), "{line}: {error}");
 }
 
 /// A generated recording's channels in z.
@@ -335,11 +319,11 @@ fn covariance(a: &[f64], b: &[f64]) -> f64 {
 fn an_autoregression_goes_through_the_same_commands() {
     let folder = tempfile::tempdir().unwrap();
     let (folder, dataset) = (folder.path(), data(folder.path()));
-    succeeds(folder, "train data --out uni --model ar --order 4 --quiet");
-    succeeds(folder, "train data --out multi --model ar --order 4 --multivariate --quiet --threads 1");
-    let info: Value = serde_json::from_str(&succeeds(folder, "info multi --json")).unwrap();
+    printed(folder, "train data --out uni --model ar --order 4 --quiet");
+    printed(folder, "train data --out multi --model ar --order 4 --multivariate --quiet --threads 1");
+    let info: Value = serde_json::from_str(&printed(folder, "info multi --json")).unwrap();
     assert_eq!((&info["model"]["kind"], &info["parameters"]), (&"ar".into(), &(2 + 16 + 2 + 4).into()));
-    succeeds(folder, "verify uni/best.safetensors --quiet");
+    printed(folder, "verify uni/best.safetensors --quiet");
 
     // What a checkpoint holds is what was fitted, to the bit.
     for (run, multivariate) in [("uni", false), ("multi", true)] {
@@ -348,7 +332,7 @@ fn an_autoregression_goes_through_the_same_commands() {
         let Model::Ar(config) = saved.meta.model else { panic!("another kind") };
         let fitted: Linear = linear::fit(&dataset, &config).unwrap().unwrap();
         assert_eq!((saved.linear.unwrap(), config.multivariate), (fitted, multivariate));
-        succeeds(folder, &format!("score {run} data --quiet"));
+        printed(folder, &format!("score {run} data --quiet"));
     }
     let scores = |run: &str| -> Value {
         serde_json::from_slice(&std::fs::read(folder.join(run).join("scores.json")).unwrap()).unwrap()
@@ -367,10 +351,10 @@ fn an_autoregression_goes_through_the_same_commands() {
 
     // Generated signals have the data's variances and, together, its covariance; unit noise is 1 / σ times as large.
     for (run, out) in [("uni", "u.npy"), ("multi", "m.npy")] {
-        succeeds(folder, &format!("generate {run} --out {out} --timesteps 20000 --seed 2 --quiet"));
+        printed(folder, &format!("generate {run} --out {out} --timesteps 20000 --seed 2 --quiet"));
     }
-    succeeds(folder, "generate uni --out one.npy --timesteps 20000 --seed 2 --noise unit --quiet");
-    succeeds(folder, "generate uni --out r.npy --timesteps 500 --seed 2 --rollouts 2 --quiet --threads 1");
+    printed(folder, "generate uni --out one.npy --timesteps 20000 --seed 2 --noise unit --quiet");
+    printed(folder, "generate uni --out r.npy --timesteps 500 --seed 2 --rollouts 2 --quiet --threads 1");
     let [uni, multi, unit] = ["u.npy", "m.npy", "one.npy"].map(|file| generated(&folder.join(file)));
     let real = values(&dataset);
     let ratio = |x: &[Vec<f64>], a: usize, b: usize| covariance(&x[a], &x[b]) / covariance(&real[a], &real[b]);
@@ -412,7 +396,7 @@ fn an_autoregression_goes_through_the_same_commands() {
         ("export uni --out y", 2, "ar"),
     ] {
         let line = line.replace("--ridge -1", "--ridge=-1");
-        fails(folder, &line, code, named);
+        fail(folder, &line, code, named);
         assert!(!folder.join("x").exists() && !folder.join("y.npy").exists() && !folder.join("y").exists(), "{line}");
     }
 }
@@ -422,9 +406,9 @@ fn an_autoregression_goes_through_the_same_commands() {
 fn a_kept_signal_is_what_was_quantised() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    succeeds(folder, "simulate --out sim_raw.fif --hours 0.03 --channels 3 --seed 1 --quiet");
-    succeeds(folder, "tokenize sim_raw.fif --out data --keep-signal --quiet");
-    succeeds(folder, "tokenize sim_raw.fif --out plain --quiet");
+    printed(folder, "simulate --out sim_raw.fif --hours 0.03 --channels 3 --seed 1 --quiet");
+    printed(folder, "tokenize sim_raw.fif --out data --keep-signal --quiet");
+    printed(folder, "tokenize sim_raw.fif --out plain --quiet");
     let [kept, plain] = ["data", "plain"].map(|data| Dataset::open(&folder.join(data)).unwrap());
     let quantiser = Quantiser::new(&Scheme::PAPER);
     for (kept, plain) in kept.shards.iter().zip(&plain.shards) {
@@ -456,23 +440,23 @@ fn a_kept_signal_is_what_was_quantised() {
 
     // A run says which it is of, and is given no other, neither to be scored on nor to go on with.
     let nats = |run: &str, data: &str| -> f64 {
-        let scores = succeeds(folder, &format!("score {run} {data} --json --quiet --force"));
+        let scores = printed(folder, &format!("score {run} {data} --json --quiet --force"));
         serde_json::from_str::<Value>(&scores).unwrap()["model"]["nats"].as_f64().unwrap()
     };
     for (run, data, signal) in [("of-signal", "data", true), ("of-levels", "plain", false)] {
-        succeeds(folder, &format!("train {data} --out {run} --model ar --order 20 --quiet"));
-        let info: Value = serde_json::from_str(&succeeds(folder, &format!("info {run} --json"))).unwrap();
+        printed(folder, &format!("train {data} --out {run} --model ar --order 20 --quiet"));
+        let info: Value = serde_json::from_str(&printed(folder, &format!("info {run} --json"))).unwrap();
         assert_eq!(info["model"]["signal"], signal);
     }
     assert!(nats("of-levels", "plain") == nats("of-levels", "data"));
     assert!(nats("of-signal", "data") < nats("of-levels", "data"));
-    fails(folder, "score of-signal plain --force", 17, "--keep-signal");
+    fail(folder, "score of-signal plain --force", 17, "--keep-signal");
     let best = || std::fs::read(folder.join("of-signal/best.safetensors")).unwrap();
     let before = best();
-    succeeds(folder, "train --out of-signal --resume --quiet");
+    printed(folder, "train --out of-signal --resume --quiet");
     assert!(best() == before);
-    succeeds(folder, "tokenize sim_raw.fif --out data --force --quiet");
-    fails(folder, "train --out of-signal --resume", 17, "other data");
+    printed(folder, "tokenize sim_raw.fif --out data --force --quiet");
+    fail(folder, "train --out of-signal --resume", 17, "other data");
     assert!(best() == before);
 }
 
@@ -491,8 +475,8 @@ fn labels_are_replaced_in_training_and_scoring() {
     }
     let small = "--layers 1 --heads 1 --d-model 8 --context 16 --steps 20 --lr 1e-2 --quiet";
     let train = |data: &str, out: &str, labels: &str| {
-        succeeds(folder, &format!("train {data} --out {out} --condition-labels {labels} {small}"));
-        succeeds(folder, &format!("score {out} {data} --quiet --force"));
+        printed(folder, &format!("train {data} --out {out} --condition-labels {labels} {small}"));
+        printed(folder, &format!("score {out} {data} --quiet --force"));
         let scores: Value =
             serde_json::from_slice(&std::fs::read(folder.join(out).join("scores.json")).unwrap()).unwrap();
         let params = checkpoint::load(&folder.join(out), Which::Last).unwrap().params;
@@ -505,7 +489,7 @@ fn labels_are_replaced_in_training_and_scoring() {
     assert!(data != one && random != one && random != data);
     // A model of one label is fed no other, and a run goes on with its labels.
     for (run, data) in [("b", "several"), ("c", "single")] {
-        succeeds(
+        printed(
             folder,
             &format!("generate {run} --checkpoint best --data {data} --out {run}.npy --timesteps 60 --quiet"),
         );
@@ -514,6 +498,6 @@ fn labels_are_replaced_in_training_and_scoring() {
     assert!(samples("b.npy") == samples("c.npy"));
     let events = |file: &str| std::fs::read_to_string(folder.join(file)).unwrap();
     assert!(events("b_events.tsv").contains("house") && !events("c_events.tsv").contains("house"));
-    fails(folder, "train --out b --resume --condition-labels data", 2, "recipe");
-    succeeds(folder, "train --out b --resume --steps 25 --quiet");
+    fail(folder, "train --out b --resume --condition-labels data", 2, "recipe");
+    printed(folder, "train --out b --resume --steps 25 --quiet");
 }

@@ -1,14 +1,15 @@
 //! Decoding: against scikit-learn, on simulated trials whose conditions differ, and with labels that mean nothing.
 
+#[path = "support/report.rs"]
+mod support;
+
 use gpt2meg::evaluate::battery::Wanted;
 use gpt2meg::evaluate::decoding::lda::Lda;
 use gpt2meg::evaluate::decoding::{Labelled, network};
-use gpt2meg::evaluate::measure::Source;
-use gpt2meg::evaluate::report::{Inputs, Report};
 use gpt2meg::recording::simulate::{Config, Simulation};
 use gpt2meg::recording::{Event, InMemory, Recording, marks};
-use gpt2meg::tokens::scheme::Scheme;
 use serde_json::Value;
+use support::{inputs, report, sources};
 
 fn floats(value: &Value) -> Vec<f64> {
     match value {
@@ -48,25 +49,8 @@ fn stretch(from: usize, to: usize, change: impl Fn(usize, Event) -> Event) -> Re
 }
 
 fn section(generated: Vec<(&str, Recording)>, real: Recording, network: Option<network::Options>) -> Value {
-    let source = |(label, piece): (&str, Recording)| Source { label: label.into(), pieces: vec![piece] };
-    let inputs = Inputs {
-        real: source(("real", real)),
-        generated: generated.into_iter().map(source).collect(),
-        scores: Vec::new(),
-        scheme: Scheme::PAPER,
-        scheme_is_known: true,
-        top_p: Vec::new(),
-        wanted: Wanted { decoding: true, network, ..Wanted::default() },
-        seed: 1,
-    };
-    let (work, mut done) = (inputs.work(), 0);
-    let mut count = |n| {
-        done += n;
-        Ok(())
-    };
-    let report = Report::new(inputs, &mut count).unwrap();
-    assert_eq!(done, work, "progress ends at its end");
-    assert!(!report.html().contains("NaN"));
+    let wanted = Wanted { decoding: true, network, ..Wanted::default() };
+    let report = report(inputs(vec![real], sources(generated), wanted)).unwrap();
     report.json()["sections"]["decoding"].clone()
 }
 

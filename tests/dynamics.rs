@@ -1,5 +1,8 @@
 //! Hidden-state dynamics: against hmmlearn and scikit-learn, on chains whose truth is known, and on awkward series.
 
+#[path = "support/report.rs"]
+mod support;
+
 use gpt2meg::error::Kind;
 use gpt2meg::evaluate::battery::Wanted;
 use gpt2meg::evaluate::dynamics::components::Components;
@@ -9,14 +12,14 @@ use gpt2meg::evaluate::dynamics::matching::match_states;
 use gpt2meg::evaluate::dynamics::summary::summarise;
 use gpt2meg::evaluate::dynamics::{Options, Series};
 use gpt2meg::evaluate::measure::{Scale, Source};
-use gpt2meg::evaluate::report::{Inputs, Report};
+use gpt2meg::evaluate::report::Inputs;
 use gpt2meg::random::{Purpose, keyed};
 use gpt2meg::recording::simulate;
 use gpt2meg::recording::{Block, Channel, ChannelKind, InMemory, Info, Recording};
-use gpt2meg::tokens::scheme::Scheme;
 use rand::RngExt;
 use rand_distr::StandardNormal;
 use serde_json::Value;
+use support::{inputs, report, sources};
 
 fn floats(value: &Value) -> Vec<f64> {
     match value {
@@ -108,24 +111,9 @@ fn analysed_with(n_timestep: usize, options: &Options, others: Vec<Source>) -> V
     info.n_timestep = n_timestep;
     info.events.retain(|event| event.onset < n_timestep);
     let generated = Recording::new(info, Box::new(InMemory(part))).unwrap();
-    let inputs = Inputs {
-        real: Source { label: "real".into(), pieces: vec![simulated()] },
-        generated: std::iter::once(Source { label: "itself".into(), pieces: vec![generated] }).chain(others).collect(),
-        scores: Vec::new(),
-        scheme: Scheme::PAPER,
-        scheme_is_known: true,
-        top_p: Vec::new(),
-        wanted: Wanted { dynamics: vec![options.clone()], ..Wanted::default() },
-        seed: 0,
-    };
-    let (work, mut done) = (inputs.work(), 0);
-    let mut count = |n| {
-        done += n;
-        Ok(())
-    };
-    let report = Report::new(inputs, &mut count).unwrap();
-    assert_eq!(done, work, "progress ends at its end");
-    assert!(!report.html().contains("NaN"));
+    let generated = sources(vec![("itself", generated)]).into_iter().chain(others).collect();
+    let wanted = Wanted { dynamics: vec![options.clone()], ..Wanted::default() };
+    let report = report(Inputs { seed: 0, ..inputs(vec![simulated()], generated, wanted) }).unwrap();
     let folder = tempfile::tempdir().unwrap();
     report.write(folder.path(), false).unwrap();
     let name = if options.n_lag == 1 { "hmm-time-domain" } else { "hmm" };

@@ -1,13 +1,15 @@
 //! Evaluation as a whole: numbers against numpy and scipy, the page, and awkward recordings.
 
+#[path = "support/report.rs"]
+mod support;
+
 use gpt2meg::error::{Kind, Result};
 use gpt2meg::evaluate::battery::Wanted;
-use gpt2meg::evaluate::measure::Source;
 use gpt2meg::evaluate::report::{Inputs, Report};
 use gpt2meg::recording::{Block, Channel, ChannelKind, InMemory, Info, Recording};
 use gpt2meg::statistics::welch::segment_len;
-use gpt2meg::tokens::scheme::Scheme;
 use serde_json::Value;
+use support::{inputs, report, sources};
 
 /// A recording in memory. Every third channel is a magnetometer, the others are gradiometers at the same places.
 fn recording(rows: &[Vec<f64>], sfreq: f64) -> Recording {
@@ -41,29 +43,8 @@ fn recording(rows: &[Vec<f64>], sfreq: f64) -> Recording {
     Recording::new(info, Box::new(InMemory(block))).unwrap()
 }
 
-fn source(label: &str, pieces: Vec<Recording>) -> Source {
-    Source { label: label.into(), pieces }
-}
-
 fn compare(real: Vec<Recording>, generated: Vec<(&str, Recording)>) -> Result<Report> {
-    let generated = generated.into_iter().map(|(label, recording)| source(label, vec![recording])).collect();
-    let inputs = Inputs {
-        real: source("real", real),
-        generated,
-        scores: Vec::new(),
-        scheme: Scheme::PAPER,
-        scheme_is_known: true,
-        top_p: vec![0.8],
-        wanted: Wanted::default(),
-        seed: 5,
-    };
-    let (work, mut done) = (inputs.work(), 0);
-    let report = Report::new(inputs, &mut |n| {
-        done += n;
-        Ok(())
-    })?;
-    assert_eq!(done, work, "progress ends at its end");
-    Ok(report)
+    report(Inputs { top_p: vec![0.8], seed: 5, ..inputs(real, sources(generated), Wanted::default()) })
 }
 
 /// Coloured noise, the same for the same numbers.

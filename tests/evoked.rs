@@ -1,14 +1,17 @@
 //! Evoked responses: the simulator's are recovered, a model that ignores its conditions is caught, and what is missing is said.
 
+#[path = "support/report.rs"]
+mod support;
+
 use gpt2meg::evaluate::battery::Wanted;
 use gpt2meg::evaluate::epochs::Epochs;
 use gpt2meg::evaluate::evoked::responses::averages;
 use gpt2meg::evaluate::measure::Source;
-use gpt2meg::evaluate::report::{Inputs, Report};
+use gpt2meg::evaluate::report::Report;
 use gpt2meg::recording::simulate::{Config, Simulation};
 use gpt2meg::recording::{Event, InMemory, Recording, marks};
-use gpt2meg::tokens::scheme::Scheme;
 use serde_json::Value;
+use support::{inputs, report, sources};
 
 const SECONDS: usize = 1800;
 
@@ -28,26 +31,9 @@ fn stretch(from: usize, to: usize, change: impl Fn(usize, Event) -> Event) -> Re
     Recording::new(info, Box::new(InMemory(block))).unwrap()
 }
 
-fn report(real: Recording, generated: Vec<(&str, Recording)>) -> Report {
-    let source = |(label, piece): (&str, Recording)| Source { label: label.into(), pieces: vec![piece] };
-    let inputs = Inputs {
-        real: source(("real", real)),
-        generated: generated.into_iter().map(source).collect(),
-        scores: Vec::new(),
-        scheme: Scheme::PAPER,
-        scheme_is_known: true,
-        top_p: Vec::new(),
-        wanted: Wanted { evoked: true, ..Wanted::default() },
-        seed: 1,
-    };
-    let (work, mut done) = (inputs.work(), 0);
-    let mut count = |n| {
-        done += n;
-        Ok(())
-    };
-    let report = Report::new(inputs, &mut count).unwrap();
-    assert_eq!(done, work, "progress ends at its end");
-    report
+fn evoked(real: Recording, generated: Vec<(&str, Recording)>) -> Report {
+    let wanted = Wanted { evoked: true, ..Wanted::default() };
+    report(inputs(vec![real], sources(generated), wanted)).unwrap()
 }
 
 fn number(value: &Value) -> f64 {
@@ -100,7 +86,7 @@ fn a_model_that_ignores_its_conditions_is_caught() {
         ("blind", stretch(half, SECONDS, blind)),
         ("deaf", stretch(half, SECONDS, deaf)),
     ];
-    let found = report(stretch(0, half, same), generated).json()["sections"]["evoked"].clone();
+    let found = evoked(stretch(0, half, same), generated).json()["sections"]["evoked"].clone();
     let entry = |label: &str| {
         let all = found["compared_with_real_first_half"].as_array().unwrap();
         all.iter().find(|e| e["label"] == label).unwrap_or_else(|| panic!("{label} in {found}")).clone()
@@ -130,7 +116,7 @@ fn a_model_that_ignores_its_conditions_is_caught() {
 fn threads_do_not_matter() {
     let json = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let found = || report(stretch(0, 60, same), vec![("g", stretch(60, 120, same))]).json();
+        let found = || evoked(stretch(0, 60, same), vec![("g", stretch(60, 120, same))]).json();
         pool.install(found).to_string()
     };
     assert_eq!(json(1), json(3));
@@ -139,7 +125,7 @@ fn threads_do_not_matter() {
 #[test]
 fn what_is_missing_is_said_and_the_report_stands() {
     let without = |label: &'static str| move |_: usize, event: Event| Event { label: label.into(), ..event };
-    let section = |real, generated| report(real, generated).json()["sections"].clone();
+    let section = |real, generated| evoked(real, generated).json()["sections"].clone();
     // No events in the real recording, none in the generated one, other names, a condition that is absent.
     let silent = |mut recording: Recording| {
         recording.info.events.clear();

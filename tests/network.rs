@@ -2,6 +2,8 @@
 
 #[path = "oracle/mod.rs"]
 mod oracle;
+#[path = "support/tensors.rs"]
+mod tensors;
 
 use gpt2meg::device::cpu::Cpu;
 use gpt2meg::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Tensor};
@@ -12,6 +14,7 @@ use oracle::network::{Batch, Shape, Table, run};
 use oracle::number::{Matrix, Number};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use tensors::numbers;
 
 /// What PyTorch made: see `tests/fixtures/make_pytorch.py`.
 struct Fixture {
@@ -23,11 +26,6 @@ struct Fixture {
     batch: Batch,
     logits: Vec<f64>,
     losses: Vec<f64>,
-}
-
-fn numbers<T: bytemuck::Pod>(file: &SafeTensors, name: &str) -> Vec<T> {
-    let data = file.tensor(name).unwrap().data();
-    data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
 impl Fixture {

@@ -5,7 +5,7 @@ mod lines;
 
 use gpt2meg::error::Kind;
 use gpt2meg::recording::events::ClassMap;
-use gpt2meg::recording::open::{OpenOptions, Source};
+use gpt2meg::recording::open::{self, OpenOptions};
 use gpt2meg::recording::prepare::PrepareOptions;
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::publish::{Batch, Settings, Summary};
@@ -39,7 +39,7 @@ fn of_two_tokenizations_at_once_the_first_stands() {
     let (ours, others) = (settings(0.5), settings(0.4));
     let begun = |settings, file: &str, name: &str| {
         let mut batch = Batch::begin(settings, &data, &[name], false, false).unwrap();
-        let source = Source::at(&folder.join(file)).unwrap();
+        let source = open::file(&folder.join(file)).unwrap();
         batch.add(name, source.open(&OpenOptions::default()).unwrap(), |_, _| ()).unwrap();
         batch
     };
@@ -138,7 +138,7 @@ fn a_report_that_was_replaced_meanwhile_stays_replaced() {
     let settings = Settings { prepare, scheme, classes, hold: 0.5, keep_signal: false };
     let begun = |name: &str, force| {
         let mut batch = Batch::begin(&settings, &data, &[name], false, force).unwrap();
-        let source = Source::at(&folder.join(format!("{name}.fif"))).unwrap();
+        let source = open::file(&folder.join(format!("{name}.fif"))).unwrap();
         batch.add(name, source.open(&OpenOptions::default()).unwrap(), |_, _| ()).unwrap();
         batch
     };

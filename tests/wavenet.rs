@@ -2,6 +2,8 @@
 
 #[path = "oracle/mod.rs"]
 mod oracle;
+#[path = "support/tensors.rs"]
+mod tensors;
 
 use gpt2meg::device::cpu::Cpu;
 use gpt2meg::device::{AdamW, Call, Device, Dtype, Inputs, OptimizerState, Rollout, Sampler, Tensor};
@@ -13,6 +15,7 @@ use oracle::number::{Matrix, Number};
 use oracle::wavenet::{Outcome, Shape, run};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use tensors::numbers;
 
 /// Numbers that look random, in [−1, 1].
 struct Noise(u64);
@@ -126,11 +129,6 @@ struct Fixture {
     batch: Batch,
     logits: Vec<f64>,
     losses: Vec<f64>,
-}
-
-fn numbers<T: bytemuck::Pod>(file: &SafeTensors, name: &str) -> Vec<T> {
-    let data = file.tensor(name).unwrap().data();
-    data.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
 impl Fixture {

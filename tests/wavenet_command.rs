@@ -1,11 +1,13 @@
 //! WaveNets through the commands: train, resume, score, generate, and what they have not.
 
+#[path = "support/lines.rs"]
+mod lines;
 mod support;
 
 use gpt2meg::train::checkpoint;
+use lines::{fail, printed};
 use serde_json::Value;
 use std::path::Path;
-use std::process::Command;
 
 const SMALL: &str = "--layers 3 --d-model 8 --context 16 --lr 5e-3 --quiet";
 
@@ -24,25 +26,6 @@ fn world() -> tempfile::TempDir {
     folder
 }
 
-fn gpt2meg(folder: &Path, line: &str) -> (Option<i32>, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_gpt2meg"));
-    let output = command.args(line.split(' ')).current_dir(folder).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn succeeds(folder: &Path, line: &str) -> String {
-    let (code, out, error) = gpt2meg(folder, line);
-    assert_eq!(code, Some(0), "{line}: {error}");
-    out
-}
-
-fn fails(folder: &Path, line: &str, code: i32, named: &str) {
-    let (found, _, error) = gpt2meg(folder, line);
-    assert_eq!(found, Some(code), "{line}: {error}");
-    assert!(error.contains(named) && !error.contains("panicked"), "{line}: {error}");
-}
-
 fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
@@ -53,15 +36,15 @@ fn a_wavenet_trains_resumes_scores_and_generates() {
     let folder = world.path();
     for model in ["wavenet", "wavenet-mix"] {
         let begin = format!("train data --out {model} --model {model} --windows-per-step 8 {SMALL}");
-        succeeds(folder, &format!("{begin} --steps 150 --threads 1"));
-        let info: Value = serde_json::from_str(&succeeds(folder, &format!("info {model} --json"))).unwrap();
+        printed(folder, &format!("{begin} --steps 150 --threads 1"));
+        let info: Value = serde_json::from_str(&printed(folder, &format!("info {model} --json"))).unwrap();
         assert_eq!(info["model"]["kind"], "wavenet");
         assert_eq!(info["model"]["mix"], model == "wavenet-mix");
 
         // In pieces, on other threads: the same bits.
         let pieces = begin.replacen(&format!("--out {model}"), "--out pieces", 1);
-        succeeds(folder, &format!("{pieces} --steps 17 --force --validate-every 6"));
-        succeeds(folder, "train --out pieces --resume --steps 150 --threads 3 --quiet");
+        printed(folder, &format!("{pieces} --steps 17 --force --validate-every 6"));
+        printed(folder, "train --out pieces --resume --steps 150 --threads 3 --quiet");
         let step = |run: &str| {
             let path = folder.join(run).join("checkpoints/step-00000150.safetensors");
             let (checkpoint, moments) = checkpoint::read_state(&path).unwrap();
@@ -76,14 +59,14 @@ fn a_wavenet_trains_resumes_scores_and_generates() {
         }
 
         // It has learned more than how often levels come, on targets that it has not seen.
-        succeeds(folder, &format!("score {model} data --quiet"));
+        printed(folder, &format!("score {model} data --quiet"));
         let scores: Value = serde_json::from_slice(&read(&folder.join(model).join("scores.json"))).unwrap();
         let unigram = scores["anchors"].as_array().unwrap().iter().find(|a| a["name"] == "unigram").unwrap();
         let (nats, unigram) = (scores["model"]["nats"].as_f64().unwrap(), unigram["nats"].as_f64().unwrap());
         assert!(nats < unigram - 0.1, "{model}: {nats} beside {unigram}");
 
         // Whatever the threads and the number of rollouts, the same signal; a longer one begins with a shorter one.
-        let generate = |rest: &str| succeeds(folder, &format!("generate {model} --seed 3 --quiet --force {rest}"));
+        let generate = |rest: &str| printed(folder, &format!("generate {model} --seed 3 --quiet --force {rest}"));
         generate("--out a.npy --timesteps 700 --threads 1");
         generate("--out b.npy --timesteps 40 --threads 3 --rollouts 2");
         let (a, b) = (read(&folder.join("a.npy")), read(&folder.join("b_rollout-1.npy")));
@@ -111,14 +94,14 @@ fn what_a_wavenet_has_not_is_said() {
             Some(at) => [&kept[..at], &kept[at + 2..]].concat().join(" "),
             None => kept.join(" "),
         };
-        fails(folder, &format!("{line} {flags}"), code, named);
+        fail(folder, &format!("{line} {flags}"), code, named);
         assert!(!folder.join("run").exists(), "{flags}");
     }
-    succeeds(folder, &train);
-    fails(folder, "train --out run --resume --model gpt", 18, "another kind of model");
-    fails(folder, "train --out run --resume --d-model 16", 18, "another shape");
-    fails(folder, "generate run --out x.npy --timesteps 10 --hop 5", 2, "a hop");
-    fails(folder, "generate run --out x.npy --timesteps 10 --noise unit", 2, "--noise");
-    fails(folder, "export run --out y", 2, "wavenet");
+    printed(folder, &train);
+    fail(folder, "train --out run --resume --model gpt", 18, "another kind of model");
+    fail(folder, "train --out run --resume --d-model 16", 18, "another shape");
+    fail(folder, "generate run --out x.npy --timesteps 10 --hop 5", 2, "a hop");
+    fail(folder, "generate run --out x.npy --timesteps 10 --noise unit", 2, "--noise");
+    fail(folder, "export run --out y", 2, "wavenet");
     assert!(!folder.join("y").exists() && !folder.join("x.npy").exists());
 }

@@ -20,6 +20,13 @@ pub fn succeed(folder: &Path, line: &str) -> String {
     said
 }
 
+/// Runs a command line that must succeed; returns what it printed, without the notes.
+pub fn printed(folder: &Path, line: &str) -> String {
+    let output = run(folder, line);
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Runs a command line that must fail with this exit code and a line that has `named` in it.
 pub fn fail(folder: &Path, line: &str, code: i32, named: &str) {
     let output = run(folder, line);
