@@ -2,7 +2,33 @@
 
 use crate::error::{Error, Result};
 use std::fmt::{self, Display};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+/// Where everything goes instead, while there is a [`Redirect`].
+static LOG: Mutex<Option<File>> = Mutex::new(None);
+
+fn log() -> MutexGuard<'static, Option<File>> {
+    LOG.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// While it lives, what is printed goes to a file.
+pub struct Redirect;
+
+impl Drop for Redirect {
+    fn drop(&mut self) {
+        *log() = None;
+    }
+}
+
+/// Sends what is printed from now on to a file: a new one, or to the end of one.
+pub fn redirect(path: &Path, append: bool) -> Result<Redirect> {
+    let opened = File::options().create(true).write(true).append(append).truncate(!append).open(path);
+    *log() = Some(opened.map_err(|e| Error::io(e, "open the log", path))?);
+    Ok(Redirect)
+}
 
 /// Prints a line, or several, of a result on standard output. That nobody reads it any more, as after `| head -1`, is no
 /// failure.
@@ -16,6 +42,10 @@ pub fn say_json(json: impl Display) -> Result<()> {
 }
 
 fn print(text: impl Display) -> Result<()> {
+    if let Some(file) = &mut *log() {
+        let _ = writeln!(file, "{text}");
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io(e, "print", "standard output")),
@@ -26,7 +56,11 @@ fn print(text: impl Display) -> Result<()> {
 /// Says something beside the result, on standard error. If nobody can hear it, because the terminal is gone, the reader
 /// of a pipe has ended or the disk of a log is full, the work goes on.
 pub fn note(text: impl Display) {
-    let _ = std::io::stderr().write_all(format!("{}\n", Harmless(&text.to_string())).as_bytes());
+    let line = format!("{}\n", Harmless(&text.to_string()));
+    let _ = match &mut *log() {
+        Some(file) => file.write_all(line.as_bytes()),
+        None => std::io::stderr().write_all(line.as_bytes()),
+    };
 }
 
 /// A text that may hold names and labels of others, its control characters but line breaks and tabs made visible, so

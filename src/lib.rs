@@ -11,6 +11,7 @@ pub mod console;
 pub mod device;
 pub mod error;
 pub mod evaluate;
+pub mod experiment;
 pub mod generate;
 pub mod interrupt;
 pub mod model;

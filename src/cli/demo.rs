@@ -2,6 +2,7 @@
 
 use super::{Cli, Exit, Globals, Overwrite, note, say, say_json, shown};
 use crate::error::{Error, Kind, Result};
+use crate::experiment::words::quoted;
 use clap::{Args, Parser};
 use serde_json::json;
 use std::ffi::OsString;
@@ -89,13 +90,6 @@ fn words(step: &str, out: &Path) -> Vec<OsString> {
     step.split(' ').map(word).collect()
 }
 
-/// A word as a shell takes it.
-fn quoted(word: &OsString) -> String {
-    let word = word.to_string_lossy();
-    let plain = word.chars().all(|c| c.is_alphanumeric() || "/._-=+:@%,".contains(c));
-    if plain { word.into_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
 fn run_step(words: &[OsString], globals: &Globals) -> Result<Exit> {
     if !globals.quiet {
         note(format_args!("\n$ gpt2meg {}", words.iter().map(quoted).collect::<Vec<_>>().join(" ")));
@@ -120,6 +114,5 @@ mod tests {
             }
         }
         assert_eq!(words("tokenize @x", Path::new("it's"))[1], "it's/x");
-        assert_eq!(quoted(&"it's/x".into()), r"'it'\''s/x'");
     }
 }

@@ -90,6 +90,20 @@ enum Part {
 impl Evaluate {
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
+        let Some(report) = self.report(globals)? else {
+            return Ok(Exit::Signal(interrupt::requested().unwrap_or_default()));
+        };
+        report.write(&self.out, globals.force)?;
+        if globals.json {
+            say_json(report.json())?;
+        } else {
+            say(self.out.join("report.html").display())?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The comparison, not yet written; none if a signal stopped it.
+    pub(super) fn report(&self, globals: &Globals) -> Result<Option<Report>> {
         report::refuse_occupied(&self.out, &self.labels()?, globals.force)?;
         report::refuse_folders(&self.out, &self.more.wanted(globals.seed)?.folders(), globals.force)?;
         let inputs = self.inputs(globals)?;
@@ -103,20 +117,14 @@ impl Evaluate {
         };
         let report = Report::new(inputs, &mut step);
         bar.finish_and_clear();
-        if let Some(signal) = interrupt::requested() {
-            return Ok(Exit::Signal(signal));
+        if interrupt::requested().is_some() {
+            return Ok(None);
         }
         let report = report?;
         if !globals.quiet {
             note(format_args!("gpt2meg: {}", report.lengths()));
         }
-        report.write(&self.out, globals.force)?;
-        if globals.json {
-            say_json(report.json())?;
-        } else {
-            say(self.out.join("report.html").display())?;
-        }
-        Ok(Exit::Done)
+        Ok(Some(report))
     }
 
     fn inputs(&self, globals: &Globals) -> Result<Inputs> {

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod evaluate;
+mod experiment;
 mod export;
 mod generate;
 mod info;
@@ -106,6 +107,8 @@ enum Command {
     Score(score::Score),
     /// Compare generated recordings with real ones, in a report.
     Evaluate(evaluate::Evaluate),
+    /// Compare models from one small file: data, training, generation, one report with one table.
+    Experiment(experiment::Experiment),
     /// What this machine reaches, beside its own limits.
     Bench(bench::Bench),
     /// What a file is, or this machine.
@@ -146,7 +149,7 @@ impl Command {
             Self::Evaluate(command) => command.overwrite,
             Self::Export(command) => command.overwrite,
             Self::Bench(command) => Overwrite { force: command.force() },
-            Self::Info(_) | Self::Verify(_) => Overwrite { force: false },
+            Self::Info(_) | Self::Verify(_) | Self::Experiment(_) => Overwrite { force: false },
         };
         overwrite.force
     }
@@ -159,7 +162,7 @@ fn shown(path: &Path) -> String {
 
 /// Runs what the command line asks for.
 pub fn run(cli: Cli) -> Result<Exit> {
-    let globals = &Globals { force: cli.command.force(), ..cli.globals };
+    let globals = &Globals { force: cli.command.force(), ..cli.globals.clone() };
     if let Some(threads) = globals.threads {
         use crate::device::cpu::MAX_THREADS;
         ensure!((1..=MAX_THREADS).contains(&threads), Kind::Usage, "{threads} threads is outside 1 to {MAX_THREADS}");
@@ -168,6 +171,11 @@ pub fn run(cli: Cli) -> Result<Exit> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("common-{i}"));
         let _ = pool.build_global();
     }
+    run_command(cli, globals)
+}
+
+/// Runs a command with these options instead of those of its command line.
+fn run_command(cli: Cli, globals: &Globals) -> Result<Exit> {
     match cli.command {
         Command::Demo(command) => command.run(globals),
         Command::Simulate(command) => command.run(globals),
@@ -176,6 +184,7 @@ pub fn run(cli: Cli) -> Result<Exit> {
         Command::Generate(command) => command.run(globals),
         Command::Score(command) => command.run(globals),
         Command::Evaluate(command) => command.run(globals),
+        Command::Experiment(command) => command.run(globals),
         Command::Bench(command) => command.run(globals),
         Command::Info(command) => command.run(globals),
         Command::Verify(command) => command.run(globals),

@@ -6,6 +6,7 @@ mod recipe;
 
 use super::shape::{ModelKind, Preset, Shape};
 use super::{Exit, Globals, Overwrite, note, say_json, shown};
+use crate::device::DeviceChoice;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Head;
 use crate::model::kind::Model;
@@ -157,6 +158,13 @@ impl Train {
         let data_path = absolute(data)?;
         let CheckpointMeta { model, training, data, version, .. } = checkpoint.meta;
         Ok(RunMeta { model, training, data_path, data, version })
+    }
+
+    /// What a new run on these data would be.
+    pub(super) fn planned(&self, dataset: &Dataset) -> Result<RunMeta> {
+        let globals =
+            Globals { seed: 0, device: DeviceChoice::Auto, threads: None, json: false, force: false, quiet: true };
+        self.fresh(dataset, &self.out, &globals)
     }
 
     /// The configuration of a new run.

@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 /// What stands above the sections.
 pub struct Head {
+    /// How many sections come before the summary.
+    pub opening: usize,
     /// Number and what it is: channels, rate, lengths.
     pub facts: Vec<(String, String)>,
     /// One paragraph on what was compared, HTML.
@@ -33,18 +35,22 @@ pub fn render(head: &Head, sections: &[Section]) -> String {
     html.push_str("<meta name=\"color-scheme\" content=\"light dark\"><title>Real and generated recordings</title>");
     let _ = write!(html, "<style>{}</style></head><body><main>", include_str!("page.css"));
     header(&mut html, head, sections);
-    for section in sections {
-        let _ = write!(html, "<section id=\"{}\"><h2>{}</h2>", section.id, escape(&section.title));
-        section.text.iter().for_each(|text| paragraph(&mut html, "", text));
-        section.figures.iter().for_each(|f| figure(&mut html, f));
-        section.tables.iter().for_each(|t| table(&mut html, &t.caption, &t.head, &t.rows));
-        numbers(&mut html, head, section);
-        html.push_str("</section>\n");
+    for section in &sections[head.opening..] {
+        write_section(&mut html, head, section);
     }
     html.push_str("<section id=\"methods\" class=\"methods\"><h2>Methods</h2>");
     sections.iter().flat_map(|s| &s.methods).for_each(|text| paragraph(&mut html, "", text));
     let _ = write!(html, "</section>\n<footer>{}</footer></main></body></html>\n", head.footer);
     html
+}
+
+fn write_section(html: &mut String, head: &Head, section: &Section) {
+    let _ = write!(html, "<section id=\"{}\"><h2>{}</h2>", section.id, escape(&section.title));
+    section.text.iter().for_each(|text| paragraph(html, "", text));
+    section.figures.iter().for_each(|f| figure(html, f));
+    section.tables.iter().for_each(|t| table(html, &t.caption, &t.head, &t.rows));
+    numbers(html, head, section);
+    html.push_str("</section>\n");
 }
 
 fn header(html: &mut String, head: &Head, sections: &[Section]) {
@@ -58,7 +64,9 @@ fn header(html: &mut String, head: &Head, sections: &[Section]) {
     for (number, what) in &head.facts {
         let _ = write!(html, "<div><b>{}</b><span>{}</span></div>", escape(number), escape(what));
     }
-    html.push_str("</div><div class=\"summary\"><div>");
+    html.push_str("</div>");
+    sections[..head.opening].iter().for_each(|section| write_section(html, head, section));
+    html.push_str("<div class=\"summary\"><div>");
     for (index, (label, sentences)) in head.verdicts.iter().enumerate() {
         let _ = write!(html, "<div class=\"verdict {}\"><h3>{}</h3>", series(index + 1), escape(label));
         sentences.iter().for_each(|sentence| paragraph(html, "", sentence));
