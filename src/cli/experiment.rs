@@ -166,7 +166,7 @@ impl Runner<'_> {
                 continue;
             }
             self.announce(index, part);
-            match self.make(part, |cli, globals| super::run_command(cli, globals)) {
+            match self.make(part, super::run_command) {
                 Ok(Exit::Done) => {}
                 Ok(Exit::Signal(signal)) => return Ok(self.stopped(signal)),
                 // Without the data there is nothing to compare.

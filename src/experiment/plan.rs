@@ -203,13 +203,14 @@ impl Plan {
                 "[tokenize] classes: write them here, as label=name,label=name"
             );
         }
-        let mut shared = Shared::default();
-        shared.train = section(&top, "train", TRAIN)?;
-        shared.generate = section(&top, "generate", &ModelKind::ALL.map(ModelKind::generate).concat())?;
+        let train = section(&top, "train", TRAIN)?;
+        let generate = section(&top, "generate", &ModelKind::ALL.map(ModelKind::generate).concat())?;
+        let mut kinds = BTreeMap::new();
         for kind in ModelKind::ALL {
             let known = [kind.train(), kind.generate()].concat();
-            shared.kinds.insert(kind.section(), section(&top, kind.section(), &known)?);
+            kinds.insert(kind.section(), section(&top, kind.section(), &known)?);
         }
+        let shared = Shared { train, generate, kinds };
         let models = match top.get("model") {
             Some(Value::Array(models)) => models.iter().map(|model| shared.model(model)).collect::<Result<Vec<_>>>()?,
             None => Vec::new(),
@@ -239,7 +240,6 @@ impl Plan {
 }
 
 /// What models have in common.
-#[derive(Default)]
 struct Shared {
     train: Options,
     generate: Options,
