@@ -316,6 +316,11 @@ fn every_part_of_a_long_simulation_is_looked_at_before_any_work() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(73) && error.contains(taken), "{error}");
     assert_eq!(std::fs::read_dir(&study).unwrap().count(), 1, "the first subject was begun");
+    // So is the study's own table.
+    std::fs::create_dir(world.path("other")).unwrap();
+    std::fs::write(world.path("other/participants.tsv"), "mine").unwrap();
+    world.fail("simulate --subjects 2 --hours 0.01 --out other", 73, "participants.tsv");
+    assert_eq!(entries(&world.path("other")), ["participants.tsv"]);
 }
 
 /// An array without names is compared channel by channel in order, and a generated file says which tokenizer it went

@@ -331,6 +331,7 @@ fn a_bids_folder_is_listed_and_opened() {
     file("sub-02/ses-a/eeg/sub-02_ses-a_task-rest_eeg.edf", "");
     file("sub-02/ses-a/meg/sub-02_ses-a_task-odd_meg.fif", "not a FIF file");
     file("sub-02/ses-a/meg/sub-02_ses-a_task-big_split-02_meg.fif", "");
+    fs::copy(fixture("../fif/sub-07_split-02_meg.fif"), root.join("sub-01/meg/sub-07_split-02_meg.fif")).unwrap();
     file("sub-emptyroom/meg/sub-emptyroom_task-noise_meg.fif", "");
     let first = root.join("sub-01/meg/sub-01_task-rest_run-01_meg.fif");
     write_fif(&first, &[]);
@@ -345,10 +346,12 @@ fn a_bids_folder_is_listed_and_opened() {
     assert!(why("crosstalk").contains("calibration"));
     assert!(why("_eeg.edf").contains(".edf"));
     assert!(why("odd").contains("not a FIF file"));
-    assert!(why("split-02").contains("split-01"));
+    assert!(why("big_split-02").contains("no first part (split-01) leads to it"));
+    let lost = why("sub-07_split-02");
+    assert!(lost.contains("sub-07_split-01_meg.fif, which is missing"), "{lost}");
     assert!(why("emptyroom").contains("empty room"));
     assert!(why("gone").contains("git-annex"));
-    assert_eq!(listing.skipped.len(), 6);
+    assert_eq!(listing.skipped.len(), 7);
 
     let opened = listing.found[0].open(&OpenOptions::default()).unwrap();
     let info = &opened.recording.info;
@@ -406,7 +409,14 @@ fn a_plain_folder_is_listed() {
     assert!(kind == Kind::Usage && text.contains("is a later part") && text.contains("x.y_raw.fif"), "{text}");
     fs::rename(root.join("x.y_raw.fif"), root.join("lost")).unwrap();
     let (_, text) = error_of(list(&root.join("x.y_raw-1.fif")));
-    assert!(text.contains("is lost") && !text.contains("x.y_raw.fif"), "{text}");
+    assert!(text.contains("x.y_raw.fif comes before it; where that is lost"), "{text}");
+    let skipped = list(root).unwrap().skipped;
+    assert!(skipped.iter().any(|s| s.why == "goes on from x.y_raw.fif, which is missing"), "{skipped:?}");
+    // What a later part says of itself counts, whatever it is called.
+    fs::copy(root.join("x.y_raw-1.fif"), root.join("renamed_raw.fif")).unwrap();
+    let (kind, text) = error_of(list(&root.join("renamed_raw.fif")));
+    assert!(kind == Kind::Usage && text.contains("is a later part"), "{text}");
+    fs::remove_file(root.join("renamed_raw.fif")).unwrap();
     fs::write(root.join("x.y_raw.fif"), "").unwrap();
     let skipped = list(root).unwrap().skipped;
     assert!(skipped.iter().any(|s| s.path.ends_with("x.y_raw-1.fif") && s.why == later), "{skipped:?}");

@@ -189,6 +189,53 @@ fn eeg_is_tokenized_too() {
     }
 }
 
+/// Validation and test parts that are ten times as large change nothing in the scales.
+#[test]
+fn scales_are_those_of_the_training_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_fif(&folder.join("x_raw.fif"), 100.0, 12_000, &[], |channel, time| {
+        let size = if time < 9000 { 1e-12 } else { 1e-11 };
+        size * noise(2 * time + channel)
+    });
+    for scaling in ["mean-std", "robust"] {
+        succeed(folder, &format!("tokenize x_raw.fif --out {scaling} --scaling {scaling} --max-error 100"));
+        for shard in Dataset::open(&folder.join(scaling)).unwrap().shards {
+            // White noise of variance 1/12 in a band of 44.5 of 50 Hz; its quartiles are 1.35 standard deviations apart.
+            let spread = if scaling == "robust" { 1.35 } else { 1.0 } * 1e-12 * (44.5f64 / 50.0 / 12.0).sqrt();
+            let found = shard.scales.spread[1];
+            assert!((0.8..1.25).contains(&(found / spread)), "{scaling}: {found:e} instead of {spread:e}");
+        }
+    }
+}
+
+/// Which events there are, and what they are called, as the command line has it.
+#[test]
+fn conditions_are_what_the_options_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let events: Vec<_> = (0..40).map(|i| event(100 + 70 * i, 0, ["5", "6", "17", "99"][i % 4])).collect();
+    write_fif(&folder.join("x_raw.fif"), 100.0, 3000, &events, |c, t| noise(2 * t + c));
+    std::fs::write(folder.join("map.txt"), "# Wakeman and Henson\n5=face\n6=face\n\n17=scrambled\n").unwrap();
+    // MNE's events: first_samp (0 here) is counted in, then what the trigger was before, and its code.
+    let rows: Vec<i64> = (0..20).flat_map(|i| [200 + 100 * i, 0, 3 + i % 2]).collect();
+    let header = format!("{:<117}\n", "{'descr': '<i8', 'fortran_order': False, 'shape': (20, 3), }");
+    let array = [&b"\x93NUMPY\x01\x00\x76\x00"[..], header.as_bytes(), bytemuck::cast_slice(&rows)].concat();
+    std::fs::write(folder.join("events.npy"), array).unwrap();
+    for (options, conditions, n_trial) in [
+        ("--classes 5=face,6=face,17=scrambled", &["face", "scrambled"][..], 30),
+        ("--classes map.txt", &["face", "scrambled"], 30),
+        ("--events-from annotations", &["5", "6", "17", "99"], 40),
+        ("--events events.npy", &["3", "4"], 20),
+    ] {
+        let said = succeed(folder, &format!("tokenize x_raw.fif --out data --force --max-error 1 {options}"));
+        assert!(said.contains(&format!("{n_trial} trials of {} conditions", conditions.len())), "{options}: {said}");
+        assert_eq!(Dataset::open(&folder.join("data")).unwrap().conditions, conditions, "{options}");
+    }
+    fail(folder, "tokenize x_raw.fif --out data --force --classes 5=face,7=house", 15, "no event has the label 7");
+    fail(folder, "tokenize x_raw.fif --out data --force --events-from stim", 14, "no trigger channel");
+}
+
 #[test]
 fn simulate_writes_what_its_name_says() {
     let folder = tempfile::tempdir().unwrap();
@@ -202,7 +249,7 @@ fn simulate_writes_what_its_name_says() {
         folder,
         "simulate --out study --hours 500 --channels 306 --sfreq 1000",
         2,
-        "study: the recording needs more than",
+        "sub-01_task-sim_meg.fif: the recording needs more than",
     );
     fail(folder, "simulate --out x.fif --hours 700 --channels 1 --sfreq 1000", 2, "x.fif: FIF numbers its timesteps");
     assert!(entries(folder).is_empty());

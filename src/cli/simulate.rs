@@ -90,6 +90,9 @@ impl Simulate {
                 atomic::refuse_existing(&beside, globals.force)?;
             }
         }
+        for name in [DESCRIPTION, PARTICIPANTS].into_iter().filter(|_| in_folder) {
+            atomic::refuse_existing(&self.out.join(name), globals.force)?;
+        }
         for folder in files.iter().filter(|_| in_folder).filter_map(|file| file.parent()) {
             std::fs::create_dir_all(folder).map_err(|e| Error::io(e, "create the folder", folder))?;
         }
@@ -212,7 +215,11 @@ fn bids_name(file: &Path, what: &str) -> PathBuf {
     file.with_file_name(format!("{}_{what}", stem.trim_end_matches("_meg")))
 }
 
-/// The two files that BIDS asks for at the top of a study.
+/// What BIDS asks for at the top of a study.
+const DESCRIPTION: &str = "dataset_description.json";
+const PARTICIPANTS: &str = "participants.tsv";
+
+/// Writes both.
 fn describe_study(folder: &Path, n_subject: usize, force: bool) -> Result<()> {
     let description = json!({
         "Name": "Simulated MEG",
@@ -220,9 +227,9 @@ fn describe_study(folder: &Path, n_subject: usize, force: bool) -> Result<()> {
         "DatasetType": "raw",
         "GeneratedBy": [{ "Name": "gpt2meg", "Version": env!("CARGO_PKG_VERSION") }],
     });
-    write_text(&folder.join("dataset_description.json"), &format!("{description:#}\n"), force)?;
+    write_text(&folder.join(DESCRIPTION), &format!("{description:#}\n"), force)?;
     let rows: String = (1..=n_subject).map(|subject| format!("sub-{subject:02}\n")).collect();
-    write_text(&folder.join("participants.tsv"), &format!("participant_id\n{rows}"), force)
+    write_text(&folder.join(PARTICIPANTS), &format!("participant_id\n{rows}"), force)
 }
 
 /// The table of channels that BIDS asks for beside a recording.

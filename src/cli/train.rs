@@ -305,7 +305,9 @@ fn anchors(folder: &RunFolder, run: &RunMeta, dataset: &Dataset, say: impl Fn(&s
 fn closing(end: End, step: u64, out: &Path) -> String {
     let run = out.display();
     match end {
-        End::Steps => format!("Done after {step} steps. Next: gpt2meg generate {run} --out generated.fif --seconds 60"),
+        End::Steps => {
+            format!("Done after {step} steps. Next: gpt2meg generate {run} --out generated_raw.fif --seconds 60")
+        }
         End::Patience => format!("Stopped after {step} steps: the validation loss no longer improves."),
         End::Signal(_) => {
             format!("Stopped after step {step}, which is saved. To go on: gpt2meg train --out {run} --resume")

@@ -48,14 +48,15 @@ pub fn check(path: &Path, info: &Info, force: bool, ours: Option<&Provenance>) -
         let what = "a recording is written as .fif or .npy, and its name must say which";
         return Err(Error::new(Kind::Usage, what).at(path).hint("Choose a name such as generated_raw.fif"));
     }
-    // An array and its description are one; every part of a split FIF file speaks for itself.
-    let described_in = |file: &Path| described(if is_npy(path) { path } else { file });
     let files = match is_npy(path) {
         true => npy::files(path).to_vec(),
         false => fif::files(path, info.n_channel(), info.sfreq, info.n_timestep)?,
     };
     files.iter().try_for_each(|file| {
-        let mine = ours.is_some_and(|ours| described_in(file).is_some_and(|info| ours.made(&info)));
+        // An array and its description are one; every part of a split FIF file speaks for itself.
+        let said = || if is_npy(path) { said_of_array(path) } else { fif::description(file).ok().flatten() };
+        let mine = ours
+            .is_some_and(|ours| said().and_then(|said| Provenance::read(&said)).is_some_and(|it| ours.is_same(&it)));
         let refused = atomic::refuse_target(file, force || mine);
         refused.map_err(|e| if ours.is_some() { e.also("Beside --resume it keeps the tokens so far") } else { e })
     })
@@ -65,14 +66,10 @@ fn is_npy(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "npy")
 }
 
-/// What a recording that exists says of itself. One that cannot be read is nobody's.
-fn described(path: &Path) -> Option<Info> {
-    // Of an array the description alone: a crash may have left it without the array, never the reverse.
-    if is_npy(path) {
-        npy::described(path).ok().flatten()
-    } else {
-        fif::open(path).ok().map(|recording| recording.info)
-    }
+/// What an array that exists says of itself, by the description beside it: a crash may have left that without the array,
+/// never the reverse.
+fn said_of_array(path: &Path) -> Option<String> {
+    npy::described(path).ok().flatten()?.description
 }
 
 /// Writes the first `info.n_timestep` timesteps of one rollout, with the info's events.
@@ -156,20 +153,27 @@ mod tests {
         let write = |name: &str, provenance: &Provenance| {
             let mut info = crate::recording::testing::in_memory(&[&[0.0, 1.0]], 100.0).info;
             info.description = Some(provenance.text());
-            let mut writer = fif::create(&folder.path().join(name), &info, true).unwrap();
-            writer.write(&Block::zeros(1, 2)).unwrap();
+            let disk = std::sync::Arc::new(crate::storage::disk::Os);
+            // Three parts, a second in each.
+            let mut writer = fif::create_on(disk, &folder.path().join(name), &info, true, 0).unwrap();
+            writer.write(&Block::zeros(1, 300)).unwrap();
             writer.finish(&[]).unwrap();
         };
         let row = [0.0];
         let mut info = crate::recording::testing::in_memory(&vec![&row[..]; 100], 100.0).info;
         info.n_timestep = 10_000_000;
         let check = || super::check(&path, &info, false, Some(&ours));
-        write("x_raw-1.fif", &ours);
+        write("x_raw.fif", &ours);
+        assert!(folder.path().join("x_raw-2.fif").exists());
+        check().unwrap();
+        // Between two renames: the first part is taken away first, and others are not there yet.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(folder.path().join("x_raw-2.fif")).unwrap();
         check().unwrap();
         write("x_raw-2.fif", &Provenance { generation: "another".into(), ..ours.clone() });
         let error = check().unwrap_err();
         assert!(error.to_string().contains("x_raw-2.fif: the file exists"), "{error}");
-        write("x_raw-2.fif", &ours);
+        std::fs::remove_file(folder.path().join("x_raw-2.fif")).unwrap();
         check().unwrap();
         std::fs::write(folder.path().join("x_raw-1.fif"), "not FIF").unwrap();
         assert_eq!(check().unwrap_err().kind(), Kind::Exists);

@@ -26,13 +26,18 @@ impl Provenance {
         format!("{MARK}{}", serde_json::to_string(self).expect("plain data"))
     }
 
-    /// What the description of a recording says, if it was generated.
+    /// What the recording says, if it was generated.
     pub fn of(info: &Info) -> Option<Self> {
-        serde_json::from_str(info.description.as_deref()?.strip_prefix(MARK)?).ok()
+        Self::read(info.description.as_deref()?)
     }
 
-    /// Whether the recording is the work of the same generation, though perhaps shorter.
-    pub fn made(&self, info: &Info) -> bool {
-        Self::of(info).is_some_and(|other| other.generation == self.generation && other.rollout == self.rollout)
+    /// What a description says, if it is that of a generated recording.
+    pub fn read(description: &str) -> Option<Self> {
+        serde_json::from_str(description.strip_prefix(MARK)?).ok()
+    }
+
+    /// Whether both are of the same rollout of the same generation, though perhaps one is shorter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        other.generation == self.generation && other.rollout == self.rollout
     }
 }

@@ -1,7 +1,7 @@
 //! BIDS data sets: where their recordings are, and what the tables beside them say.
 
 use super::events::table::Rows;
-use super::open::{Listing, Source, continues, file_name, sorted_entries};
+use super::open::{Listing, Source, continues, file_name, goes_on_from, sorted_entries};
 use super::{ChannelKind, Info};
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
@@ -90,10 +90,10 @@ fn consider(path: &Path, listing: &mut Listing) {
         listing.skip(path, "is a recording of the empty room");
     } else if !path.exists() {
         listing.skip(path, "is a link to content that is not here (git-annex or DataLad: fetch it first)");
-    } else if let Some(first) = continues(path) {
-        listing.skip(path, format!("goes on from {}", file_name(&first)));
+    } else if let Some(before) = continues(path) {
+        listing.skip(path, goes_on_from(&before));
     } else if name.entity("split").is_some_and(|number| number.trim_start_matches('0') != "1") {
-        listing.skip(path, "the first part of this recording (split-01) is missing");
+        listing.skip(path, "by its name a later part of a recording, but no first part (split-01) leads to it");
     } else {
         match Source::at(path) {
             Ok(source) => listing.found.push(source),

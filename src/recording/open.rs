@@ -125,15 +125,22 @@ pub fn list(path: &Path) -> Result<Listing> {
 
 /// The recording that begins in this one file; a later part of another is refused.
 pub fn file(path: &Path) -> Result<Source> {
-    let Some(first) = continues(path) else { return Source::at(path) };
+    let Some(before) = continues(path) else { return Source::at(path) };
     let what = "the file is a later part of a recording, which is read from its first";
-    let hint = match first.exists() {
-        true => format!("Give that file alone (by the names, {}), or the folder", file_name(&first)),
+    let name = file_name(&before);
+    let hint = match before.exists() {
+        true => format!("Give the first file alone ({name} comes before this one), or the folder"),
         false => {
-            "Give that file; where it is lost, save this one as a recording of its own with MNE-Python".to_string()
+            format!("{name} comes before it; where that is lost, MNE-Python can save this one under a name of its own")
         }
     };
     Err(Error::new(Kind::Usage, what).at(path).hint(hint))
+}
+
+/// Why a file that goes on from `before` is not listed.
+pub(super) fn goes_on_from(before: &Path) -> String {
+    let missing = if before.exists() { "" } else { ", which is missing" };
+    format!("goes on from {}{missing}", file_name(before))
 }
 
 const CONVERT: &str = "Read are FIF, npy and BIDS folders of FIF; MNE-Python converts others: raw.save(\"x_raw.fif\")";
@@ -147,8 +154,8 @@ fn list_folder(folder: &Path) -> Result<Listing> {
         if !is_fif && !name.ends_with(".npy") {
             continue;
         }
-        if let Some(first) = continues(&path) {
-            listing.skip(&path, format!("goes on from {}", file_name(&first)));
+        if let Some(before) = continues(&path) {
+            listing.skip(&path, goes_on_from(&before));
         } else if let Some(what) = is_fif.then(|| not_raw(&name)).flatten() {
             listing.skip(&path, format!("holds {what}, not a recording"));
         } else {
@@ -182,15 +189,24 @@ fn not_raw(name: &str) -> Option<&'static str> {
     kinds.iter().find(|(suffix, _)| ends(suffix)).map(|&(_, what)| what)
 }
 
-/// The first part of a recording that `path` is a later part of, by its name: `x_split-01_meg.fif` of `x_split-02_meg.fif`,
-/// `x.fif` of `x-1.fif`. Others number recordings so, too: it is one only where either of the files says so.
+/// The file that the recording in `path` goes on from, where it is a later part of one. The file says so itself, or the
+/// first part leads to it, which is looked for by the names: `x_split-01_meg.fif` of `x_split-02_meg.fif`, `x.fif` of
+/// `x-1.fif`. Others number recordings so, too: names alone say nothing.
 pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let name = file_name(path);
     let (stem, extension) = stem_and_extension(&name);
-    let first = path.with_file_name(first_of_split(stem).or_else(|| first_of_numbered(stem))? + extension);
-    // A packed first part is not unpacked to be asked: that a part does not name the one before it is rare enough.
-    let leads_here = || extension == ".fif" && fif::later_parts(&first).iter().any(|part| part == path);
-    (extension.starts_with(".fif") && (fif::is_later_part(path) || leads_here())).then_some(first)
+    if !extension.starts_with(".fif") {
+        return None;
+    }
+    let split = first_of_split(stem).map(|first| path.with_file_name(first + extension));
+    let first = split.clone().or_else(|| Some(path.with_file_name(first_of_numbered(stem)? + extension)));
+    // To be asked, a packed file is unpacked: only where its name gives reason to.
+    let said = if extension == ".fif" || first.is_some() { fif::previous_part(path) } else { None };
+    if said.is_some() {
+        // MNE renames the first part of a BIDS recording in the end, and the second still has its old name.
+        return split.or(said);
+    }
+    first.filter(|first| extension == ".fif" && fif::later_parts(first).iter().any(|part| part == path))
 }
 
 /// `x_split-01_meg` of `x_split-02_meg`.

@@ -74,10 +74,12 @@ fn shown(names: &[String]) -> String {
 /// recording has changed, which is nearly at once; it also stops, without an error, when a signal asks the process to.
 pub fn refuse_flat<'a>(opened: impl Iterator<Item = &'a mut Opened>, picks: &Picks) -> Result<()> {
     let mut flat: Vec<(String, Vec<String>)> = Vec::new();
-    let mut n_recording = 0;
+    let (mut n_recording, mut all_bad) = (0, true);
     for opened in opened {
         n_recording += 1;
         let names = flat_channels(opened, picks)?;
+        let mut bad = opened.recording.info.channels.iter().filter(|channel| channel.bad).map(|channel| &channel.name);
+        all_bad &= names.iter().all(|name| bad.any(|bad| bad == name));
         if !names.is_empty() {
             flat.push((opened.recording.info.source.clone(), names));
         }
@@ -86,7 +88,10 @@ pub fn refuse_flat<'a>(opened: impl Iterator<Item = &'a mut Opened>, picks: &Pic
         return Ok(());
     }
     let names: BTreeSet<&str> = flat.iter().flat_map(|(_, names)| names).map(String::as_str).collect();
-    let error = flat_error(&names.into_iter().collect::<Vec<_>>(), "the signal never changes");
+    let mut error = flat_error(&names.into_iter().collect::<Vec<_>>(), "the signal never changes");
+    if all_bad {
+        error = error.hint("All of them are marked bad: --drop-bads leaves out what is marked so");
+    }
     if n_recording == 1 {
         return Err(error.at(&flat[0].0));
     }

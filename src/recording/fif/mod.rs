@@ -23,7 +23,8 @@ mod split;
 mod tags;
 mod writer;
 
-pub(crate) use split::{is_later_part, later_parts};
+pub(crate) use reader::description;
+pub(crate) use split::{later_parts, previous_part};
 
 use super::{Info, Recording, Writer};
 use crate::error::Result;

@@ -35,6 +35,11 @@ pub(super) fn open(path: &Path) -> Result<Recording> {
     join(path, parts, &tree)
 }
 
+/// What one file says of itself in its description, whatever parts it goes on in.
+pub(crate) fn description(path: &Path) -> Result<Option<String>> {
+    Ok(Part::open(path)?.0.measurement.description)
+}
+
 /// Puts the parts one behind the other.
 fn join(path: &Path, parts: Vec<Part>, first_tree: &Tree) -> Result<Recording> {
     let mut segments = Vec::new();

@@ -12,17 +12,19 @@ pub(super) const PARTS_MAX: usize = 100;
 
 /// The file that follows, where this one refers to one. Only the name counts: parts lie in the same folder.
 pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Option<PathBuf>> {
+    referred(source, tree, path, role::NEXT_FILE)
+}
+
+/// The file that this one refers to in this role; a reference without a role is to the next.
+fn referred(source: &Source, tree: &Tree, path: &Path, wanted: i32) -> Result<Option<PathBuf>> {
     for reference in tree.find_all(block::REF) {
-        let next = match reference.tag(kind::REF_ROLE) {
-            Some(tag) => tag.int(source)? == role::NEXT_FILE,
-            None => true,
-        };
-        if !next {
+        let role = reference.tag(kind::REF_ROLE).map(|tag| tag.int(source)).transpose()?;
+        if role.unwrap_or(role::NEXT_FILE) != wanted {
             continue;
         }
         let name = reference.tag(kind::REF_FILE_NAME).map(|t| t.text(source)).transpose()?;
         if name.as_deref().is_some_and(|n| n.contains('\0')) {
-            return Err(source.corrupt("the name of the next part has a zero byte in it"));
+            return Err(source.corrupt("the name of another part has a zero byte in it"));
         }
         if let Some(name) = name.as_deref().and_then(|n| Path::new(n).file_name()) {
             return Ok(Some(path.with_file_name(name)));
@@ -35,16 +37,20 @@ pub(super) fn next_part(source: &Source, tree: &Tree, path: &Path) -> Result<Opt
     Ok(None)
 }
 
-/// Whether the recording at `path` says of itself that it goes on from another file.
-pub(crate) fn is_later_part(path: &Path) -> bool {
-    let previous = || -> Result<bool> {
-        let source = Source::open(path)?;
-        let tree = Tree::scan(&source)?;
-        let roles = tree.find_all(block::REF).filter_map(|reference| reference.tag(kind::REF_ROLE));
-        let roles: Vec<i32> = roles.map(|tag| tag.int(&source)).collect::<Result<_>>()?;
-        Ok(roles.contains(&role::PREV_FILE))
-    };
-    previous().unwrap_or(false)
+/// The file that the one at `path` says it goes on from; none where it is no recording.
+pub(crate) fn previous_part(path: &Path) -> Option<PathBuf> {
+    let source = Source::open(path).ok()?;
+    referred(&source, &Tree::scan(&source).ok()?, path, role::PREV_FILE).ok()?
+}
+
+/// The later parts of the recording at `path` that refer back to the file that leads to them. A first part that was
+/// copied under another name leads to parts of the recording that it was copied from: those are not its own.
+pub(super) fn own_parts(path: &Path) -> Vec<PathBuf> {
+    let mut own = later_parts(path);
+    let before = |i: usize, own: &[PathBuf]| if i == 0 { path.to_path_buf() } else { own[i - 1].clone() };
+    let n = (0..own.len()).take_while(|&i| previous_part(&own[i]) == Some(before(i, &own))).count();
+    own.truncate(n);
+    own
 }
 
 /// The later parts of the recording at `path`, as far as they can be followed; none where it is no recording.

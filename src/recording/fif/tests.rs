@@ -142,6 +142,16 @@ fn a_recording_is_split_and_joined() {
     let of_a: Vec<String> = names(folder.path()).into_iter().filter(|name| name.starts_with('a')).collect();
     assert_eq!(of_a, ["a_raw-1.fif", "a_raw-9.fif", "a_raw.fif"]);
 
+    // A first part that was copied under another name leads to parts that are not its own.
+    let copy = folder.path().join("c_raw.fif");
+    std::fs::copy(&other, &copy).unwrap();
+    let before = names(folder.path());
+    let mut writer = create_on(Arc::new(Os), &copy, &info, true, 1 << 20).unwrap();
+    write(&mut writer, 9, 750).unwrap();
+    writer.finish(&events()).unwrap();
+    assert_eq!(names(folder.path()), before);
+    check(&copy, &info, 750);
+
     let mut writer = create_on(Arc::new(Os), &path, &info, true, 15_000).unwrap();
     write(&mut writer, 9, 750).unwrap();
     writer.finish(&events()).unwrap();

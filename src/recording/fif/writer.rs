@@ -4,7 +4,7 @@ use super::annotations;
 use super::constants::{CONTENT_MARK, FILE_ID_MARK, block, data_type, kind, role};
 use super::encode::{Encoder, header};
 use super::header::{opening, reference};
-use super::split::{PARTS_MAX, later_parts};
+use super::split::{PARTS_MAX, own_parts};
 use super::tags::HEADER;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
@@ -195,10 +195,10 @@ impl Writer for FifWriter {
     }
 
     /// A recording in one file replaces one in one file in a single step. Where either has several, the first part leads
-    /// (see [`atomic::publish_together`]), and parts that the new recording does not have are removed in the end: they
-    /// belonged to the recording that was replaced.
+    /// (see [`atomic::publish_together`]), and parts that the new recording does not have are removed in the end where
+    /// they belonged to the recording that was replaced.
     fn publish(mut self: Box<Self>) -> Result<()> {
-        let old = if self.force { later_parts(&self.path) } else { Vec::new() };
+        let old = if self.force { own_parts(&self.path) } else { Vec::new() };
         let stale: Vec<PathBuf> =
             old.into_iter().filter(|old| self.parts.iter().all(|part| part.path != *old)).collect();
         let mut files = self.parts.drain(..).map(|part| part.file);
