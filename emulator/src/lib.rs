@@ -35,3 +35,8 @@ pub mod target;
 pub mod tensor;
 pub mod toolkit;
 pub mod watch;
+
+/// What the README shows as Rust is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-//! The guide's commands work, and print what the guide says.
+//! The commands of the guide and of the README work, and the guide's print what it says.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,11 +12,16 @@ struct Block {
 }
 
 fn guide() -> Vec<Block> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/write-a-kernel-without-a-gpu.md");
-    let guide = std::fs::read_to_string(path).expect("the guide is there");
+    blocks("docs/write-a-kernel-without-a-gpu.md")
+}
+
+/// The blocks of a document of this crate.
+fn blocks(document: &str) -> Vec<Block> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = std::fs::read_to_string(path).expect("the document is there");
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
-    for line in guide.lines() {
+    for line in text.lines() {
         match (line.strip_prefix("```"), &mut open) {
             (Some(_), Some(_)) => blocks.extend(open.take()),
             (Some(label), None) => open = Some(Block { label: label.to_owned(), text: String::new() }),
@@ -27,7 +32,7 @@ fn guide() -> Vec<Block> {
             (None, None) => {}
         }
     }
-    assert!(open.is_none(), "a block of the guide is not closed");
+    assert!(open.is_none(), "a block of {document} is not closed");
     blocks
 }
 
@@ -47,11 +52,31 @@ fn patched(text: &str, change: &str) -> String {
     text.replacen(&before, &after, 1)
 }
 
+/// Whether there is a compiler; if not, why.
+fn compiler() -> bool {
+    let Err(reason) = Toolkit::find() else { return true };
+    assert!(std::env::var_os(REQUIRED_VARIABLE).is_none(), "{reason}");
+    eprintln!("SKIPPED: {reason}");
+    false
+}
+
+#[test]
+fn the_readmes_command_works() {
+    if !compiler() {
+        return;
+    }
+    let commands: Vec<Block> = blocks("README.md").into_iter().filter(|block| block.label == "sh").collect();
+    assert_eq!(commands.len(), 1, "the README shows how to run a kernel");
+    let run = Command::new("bash").args(["-euc", &commands[0].text]).current_dir(root()).output().expect("bash runs");
+    let (printed, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success() && printed.contains("findings: none"), "{printed}\n{errors}");
+    assert!(root().join("target/y.npy").exists());
+}
+
 #[test]
 fn the_guide_can_be_followed() {
-    if let Err(reason) = Toolkit::find() {
-        assert!(std::env::var_os(REQUIRED_VARIABLE).is_none(), "{reason}");
-        return eprintln!("SKIPPED: {reason}");
+    if !compiler() {
+        return;
     }
     let folder = root().join("target/guide");
     std::fs::create_dir_all(&folder).expect("target can be written");

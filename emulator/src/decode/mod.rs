@@ -88,6 +88,8 @@ pub struct Kernel {
     pub(crate) shared_variables: Vec<SharedVariable>,
     /// Where dynamic shared memory begins, after the static and aligned.
     pub(crate) dynamic_shared_base: u32,
+    /// Whether its module names the shared memory that is reserved for the system.
+    pub(crate) uses_reserved: bool,
     /// Index among the module's functions.
     pub(crate) function: u32,
     /// Whether its blocks may communicate: by atomics on global memory, volatile accesses, or allocations.
@@ -166,12 +168,22 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
+/// Bytes of shared memory in each block that are reserved for the system.
+pub(crate) const RESERVED_BYTES: u32 = 1024;
+
 impl Kernel {
     /// The ranges of shared memory that a block has: each static variable, then the dynamic bytes.
     pub(crate) fn shared_ranges(&self, dynamic: u32) -> Vec<std::ops::Range<u32>> {
         let variables = self.shared_variables.iter().map(|variable| variable.at..variable.at + variable.bytes);
         let dynamic = (dynamic > 0).then(|| self.dynamic_shared_base..self.dynamic_shared_base + dynamic);
         variables.chain(dynamic).collect()
+    }
+
+    /// The range of shared memory that is reserved for the system, if it is used. (On a GPU it comes before the others.)
+    pub(crate) fn reserved_range(&self, dynamic: u32) -> Option<std::ops::Range<u32>> {
+        let end = self.shared_ranges(dynamic).iter().map(|range| range.end).max().unwrap_or(0);
+        let begin = end.next_multiple_of(shared::SHARED_GAP) + shared::SHARED_GAP;
+        self.uses_reserved.then_some(begin..begin + RESERVED_BYTES)
     }
 }
 

@@ -83,6 +83,7 @@ pub fn load(text: &str, target: Target) -> Result<Module, LoadError> {
     let outer = communicating.iter().enumerate().any(|(i, c)| *c && !inner.contains(&(i as u32)));
     for kernel in &mut module.kernels {
         kernel.communicates = outer || communicating[kernel.function as usize];
+        kernel.uses_reserved = text.contains("%reserved_smem_offset_");
     }
     module.check_calls()?;
     Ok(module)
@@ -238,6 +239,7 @@ impl<'a> Unit<'a> {
                 max_threads: three("maxntid"),
                 required_threads: three("reqntid"),
                 min_blocks_per_multiprocessor: directive("minnctapersm").and_then(|n| n.first().copied()),
+                uses_reserved: false,
                 function: index,
                 communicates: false,
             });

@@ -105,6 +105,7 @@ unsafe fn load<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, 
     let addresses = unsafe { addresses(frame, op, m) };
     if m.order.is_strong() {
         core.progress += u64::from(warp.polls(addresses[mask.trailing_zeros() as usize]));
+        core.polls += 1;
     }
     if m.space != OpSpace::Generic {
         // SAFETY: as above.
@@ -177,7 +178,8 @@ unsafe fn load_from<E: Element>(
         && offset <= region.length - span
         // SAFETY: the span lies within the region.
         && unsafe { words_have(&region, offset, span, need) };
-    // SAFETY: checked above or by `locate`; destinations are the decoder's.
+    // SAFETY: checked above or by `locate`; destinations are the decoder's. If blocks of the kernel race, another thread may
+    // store to these very bytes: Rust promises nothing then. They are numbers, whatever is read; see ARCHITECTURE.md.
     unsafe {
         let mut values = [E::Register::default(); 32];
         if simple {
@@ -221,7 +223,8 @@ unsafe fn store<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame,
     let m = Modifiers::unpack(op.y);
     // SAFETY: by the caller's promise.
     let addresses = unsafe { addresses(frame, op, m) };
-    core.progress += u64::from(m.order.is_strong());
+    // Who stores, even plainly, does more than to wait.
+    core.progress += u64::from(m.space != OpSpace::Local);
     if m.space != OpSpace::Generic {
         // SAFETY: as above.
         unsafe { store_to::<E>(core, warp, frame, op, mask, m, m.space, &addresses)? };
@@ -267,7 +270,7 @@ unsafe fn store_to<E: Element>(
         && !region.shadow.is_null()
         // SAFETY: the span lies within the region.
         && unsafe { words_have(&region, offset, 32 * bytes, 0x0F) };
-    // SAFETY: checked above or by `locate`; sources are the decoder's.
+    // SAFETY: checked above or by `locate`; sources are the decoder's. Of blocks that race, what is said of loads holds.
     unsafe {
         let value = |element: usize, lane: usize| {
             let source = if count == 1 { op.b } else { listed[element] };

@@ -229,6 +229,7 @@ unsafe fn run_in(
         }
     }
     core.progress += u64::from(changed);
+    core.polls += u32::from(!changed);
     super::hooks::atomic(core, warp, region.space, m.order, mask, kept, addresses, all)
 }
 

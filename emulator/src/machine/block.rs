@@ -12,7 +12,7 @@ use super::mbarrier_state::Barriers;
 use super::observe::Observer;
 use super::random::Random;
 use super::special::Special;
-use super::step::{Turn, turn};
+use super::step::{SPINS, Turn, turn};
 use super::trouble::Trouble;
 use super::warp::{State, Warp};
 use crate::arith::approx::Perturbation;
@@ -60,11 +60,12 @@ impl<'a> Block<'a> {
         let core = Core {
             grid,
             block,
-            shared: SharedMemory::new(&grid.shared_ranges),
+            shared: SharedMemory::new(&grid.shared_ranges, grid.reserved_shared),
             live: threads,
             barriers: [BarrierState::default(); 16],
             completions: 0,
             progress: 0,
+            polls: 0,
             budget,
             clock: 0,
             copies: vec![Copies::default(); count as usize],
@@ -93,6 +94,7 @@ impl<'a> Block<'a> {
     /// # Errors
     /// The first trouble.
     pub fn run(&mut self) -> Result<Progress, Failed> {
+        self.core.polls = 0;
         loop {
             self.random.shuffle(&mut self.order);
             let (mut ran, mut yielded) = (false, false);
@@ -116,7 +118,8 @@ impl<'a> Block<'a> {
             if !ran && !yielded && self.core.completions == before {
                 return Err(self.stuck());
             }
-            if yielded && !ran {
+            // One warp may ask while the others wait for it at a barrier, again and again.
+            if yielded && !ran || self.core.polls >= SPINS {
                 return Ok(Progress::Yielded);
             }
         }
@@ -180,6 +183,7 @@ fn special(grid: &Grid<'_>, block: [u32; 3], number: u64, warp: u32) -> Special 
         total_shared: grid.launch.kernel.static_shared + grid.launch.dynamic_shared,
         grid: 1,
         workspace: grid.workspace,
+        reserved_shared: grid.reserved_shared,
         perturbation: Perturbation(match grid.settings.rounding {
             Rounding::Exact => None,
             Rounding::Adversarial => Some(grid.settings.seed),

@@ -50,8 +50,10 @@ pub struct Grid<'a> {
     pub settings: &'a Settings,
     /// What a shadow byte must have at least: [`crate::memory::FINE`], or without checks of initialisation less.
     pub need: u8,
-    /// The parts of a block's shared memory: static variables, dynamic bytes.
+    /// The parts of a block's shared memory: static variables, dynamic bytes, what is reserved for the system.
     pub shared_ranges: Vec<std::ops::Range<u32>>,
+    /// Where the reserved part begins; 0 if the kernel does not use it.
+    pub reserved_shared: u32,
     /// Where the last of them ends.
     pub shared_bytes: u32,
     /// What watching and counting record of all blocks.
@@ -74,7 +76,9 @@ impl<'a> Grid<'a> {
         for (i, byte) in launch.parameters.iter().enumerate() {
             parameters[i / 8] |= u64::from(*byte) << (i % 8 * 8);
         }
-        let shared_ranges = launch.kernel.shared_ranges(launch.dynamic_shared);
+        let mut shared_ranges = launch.kernel.shared_ranges(launch.dynamic_shared);
+        let reserved = launch.kernel.reserved_range(launch.dynamic_shared);
+        shared_ranges.extend(reserved.clone());
         Grid {
             module,
             constants: loaded.constants(),
@@ -89,6 +93,7 @@ impl<'a> Grid<'a> {
             need: if settings.watch == Watch::Off { 0x0F } else { 0xFF },
             shared_bytes: shared_ranges.iter().map(|range| range.end).max().unwrap_or(0),
             shared_ranges,
+            reserved_shared: reserved.map_or(0, |range| range.start),
             workspace: 0,
         }
     }
@@ -111,6 +116,8 @@ pub struct Core<'a> {
     pub completions: u64,
     /// How often something has changed that others may wait for.
     pub progress: u64,
+    /// Strong reads in this run that a loop which waits for another block would make.
+    pub polls: u32,
     /// Warp instructions that it may still execute.
     pub budget: u64,
     /// What `%clock` reads: warp instructions executed.

@@ -66,7 +66,7 @@ pub fn stores<E: Element>(
             let at = word * 4 + byte;
             let (element, within) = ((at - address) / u64::from(E::BYTES), (at - address) % u64::from(E::BYTES));
             let bits = E::bits(value(element as usize, lane as usize)) >> (8 * within) & 0xff;
-            // SAFETY: the access has been checked.
+            // SAFETY: the access has been checked. (Of a block that races, another thread may be storing there, as for loads.)
             let there = unsafe { region.data.wrapping_add(at.wrapping_sub(region.base) as usize).read() };
             (new | (bits as u32) << (8 * byte), old | u32::from(there) << (8 * byte))
         })
@@ -218,6 +218,15 @@ pub fn exits(core: &mut Core<'_>, warp: &Warp) {
 pub fn meets(core: &mut Core<'_>, warp: &Warp, mask: u32) {
     if let Some(observer) = &mut core.observer {
         observer.order(|clock| clock.meet(warp.index, mask, warp.live));
+    }
+}
+
+/// The lanes of `mask` take part in a shuffle, a vote or the like.
+#[inline(always)]
+pub fn hear(core: &mut Core<'_>, warp: &Warp, mask: u32) {
+    if let Some(observer) = &mut core.observer {
+        let lanes = Lanes { mask, live: warp.live };
+        observer.order(|clock| clock.hear(warp.index, lanes));
     }
 }
 

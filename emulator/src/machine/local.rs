@@ -131,8 +131,9 @@ pub struct SharedMemory {
 }
 
 impl SharedMemory {
-    /// Uninitialised bytes, of which those in `ranges` can be accessed.
-    pub fn new(ranges: &[std::ops::Range<u32>]) -> Self {
+    /// Uninitialised bytes, of which those in `ranges` can be accessed. From `reserved` on, unless it is 0, the system has
+    /// written something: nobody knows what.
+    pub fn new(ranges: &[std::ops::Range<u32>], reserved: u32) -> Self {
         let length = ranges.iter().map(|range| range.end).max().unwrap_or(0);
         let mut memory = SharedMemory {
             bytes: vec![u64::MAX; length.div_ceil(16) as usize * 2],
@@ -142,6 +143,9 @@ impl SharedMemory {
         };
         for range in ranges {
             memory.shadow().set_addressable(range.start.into(), range.len() as u64, true);
+        }
+        if reserved > 0 {
+            memory.shadow().set_initialised(reserved.into(), (length - reserved).into());
         }
         memory
     }
@@ -169,10 +173,10 @@ mod tests {
 
     #[test]
     fn shared_variables_have_nothing_between_them() {
-        let mut memory = SharedMemory::new(&[0..6, 128..132]);
+        let mut memory = SharedMemory::new(&[0..6, 128..132], 0);
         assert_eq!((memory.length(), memory.shadow().first_not_addressable(0, 8)), (132, Some(6)));
         assert_eq!(memory.shadow().first_not_addressable(128, 4), None);
-        assert_eq!(SharedMemory::new(&[]).length(), 0);
+        assert_eq!(SharedMemory::new(&[], 0).length(), 0);
     }
 
     #[test]

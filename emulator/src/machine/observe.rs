@@ -275,9 +275,18 @@ fn begins_exchange(grid: &Grid<'_>, pc: u32) -> bool {
     const NEAR: usize = 64;
     let code = &grid.module.code[pc as usize..];
     let space = |op: &Op| Modifiers::unpack(op.y).space;
-    let follows = |read: &Op, op: &Op| op.b == read.d || (op.a, op.x, space(op)) == (read.a, read.x, space(read));
-    let mut near = code.iter().skip(1).take(NEAR);
-    near.any(|op| super::atomics::exchanges(op) && follows(&code[0], op))
+    let same = |read: &Op, op: &Op| (op.a, op.x, space(op)) == (read.a, read.x, space(read));
+    // Registers that hold what was read: a float is compared as an integer, by another name.
+    let mut holding = vec![code[0].d];
+    for (next, op) in (pc + 1..).zip(&code[1..]).take(NEAR) {
+        if super::atomics::exchanges(op) && (holding.contains(&op.b) || same(&code[0], op)) {
+            return true;
+        }
+        if holding.contains(&op.a) && grid.module.place(next).instruction.starts_with("mov.") {
+            holding.push(op.d);
+        }
+    }
+    false
 }
 
 fn strength(made: &Made<'_>) -> Strength {

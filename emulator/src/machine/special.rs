@@ -2,6 +2,7 @@
 
 use super::lanes::{Frame, Row};
 use crate::arith::approx::Perturbation;
+use crate::decode::RESERVED_BYTES;
 use crate::decode::op::Op;
 
 /// Values behind the special registers of one warp.
@@ -29,6 +30,8 @@ pub struct Special {
     pub grid: u64,
     /// Room for the barrier of a cooperative launch, which `%envreg1` and `%envreg2` point to; 0 for other launches.
     pub workspace: u64,
+    /// Where the part of shared memory begins that is reserved for the system, if the kernel uses it.
+    pub reserved_shared: u32,
     /// How approximations are perturbed.
     pub perturbation: Perturbation,
 }
@@ -65,11 +68,16 @@ pub enum Register {
     WarpSize,
     EnvironmentHigh,
     EnvironmentLow,
+    ReservedBegin,
+    ReservedEnd,
+    ReservedBytes,
+    ReservedFirst,
+    ReservedSecond,
     Zero,
     One,
 }
 
-const NAMES: [(&str, Register); 44] = [
+const NAMES: [(&str, Register); 47] = [
     ("%tid.x", Register::TidX),
     ("%tid.y", Register::TidY),
     ("%tid.z", Register::TidZ),
@@ -114,8 +122,12 @@ const NAMES: [(&str, Register); 44] = [
     ("%nclusterid.y", Register::NctaidY),
     ("%nclusterid.z", Register::NctaidZ),
     ("%is_explicit_cluster", Register::Zero),
-    ("%reserved_smem_offset_begin", Register::Zero),
-    ("%reserved_smem_offset_end", Register::Zero),
+    // Shared memory of the system, in which cooperative groups of several warps keep their barriers.
+    ("%reserved_smem_offset_begin", Register::ReservedBegin),
+    ("%reserved_smem_offset_end", Register::ReservedEnd),
+    ("%reserved_smem_offset_cap", Register::ReservedBytes),
+    ("%reserved_smem_offset_0", Register::ReservedFirst),
+    ("%reserved_smem_offset_1", Register::ReservedSecond),
 ];
 
 impl Register {
@@ -152,6 +164,11 @@ pub fn read(frame: &Frame, op: &Op, mask: u32) {
         x if x == Register::WarpSize as u64 => all(32),
         x if x == Register::EnvironmentHigh as u64 => all((s.workspace >> 32) as u32),
         x if x == Register::EnvironmentLow as u64 => all(s.workspace as u32),
+        x if x == Register::ReservedBegin as u64 => all(s.reserved_shared),
+        x if x == Register::ReservedEnd as u64 => all(s.reserved_shared + RESERVED_BYTES),
+        x if x == Register::ReservedBytes as u64 => all(RESERVED_BYTES),
+        x if x == Register::ReservedFirst as u64 => all(s.reserved_shared),
+        x if x == Register::ReservedSecond as u64 => all(s.reserved_shared + RESERVED_BYTES / 2),
         x if x == Register::One as u64 => all(1),
         _ => all(0),
     };

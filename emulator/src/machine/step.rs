@@ -22,7 +22,7 @@ pub enum Turn {
 }
 
 /// Atomics, volatile accesses and sleeps after which a fragment gives way.
-const SPINS: u32 = 64;
+pub const SPINS: u32 = 64;
 /// Instructions after which a fragment gives way.
 const PATIENCE: u64 = 1 << 20;
 
@@ -174,6 +174,7 @@ fn execute(core: &mut Core<'_>, warp: &mut Warp, fragment: &mut Fragment, limit:
                     }
                     warp.effects += 1;
                     core.at.1 = pc;
+                    super::hooks::hear(core, warp, group.lanes);
                     // SAFETY: as above.
                     unsafe { handler(core, warp, &frame, op, group.lanes)? };
                     pc += 1;

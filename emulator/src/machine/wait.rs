@@ -60,8 +60,7 @@ pub fn wait(warp: &mut Warp, mut fragment: Fragment) {
             && other.node == fragment.node
     });
     if let Some(other) = joined {
-        other.mask |= fragment.mask;
-        other.state = State::Ready;
+        other.join(&fragment);
     } else {
         warp.fragments.push(fragment);
     }

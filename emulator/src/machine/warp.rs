@@ -27,6 +27,16 @@ pub struct Fragment {
     pub since: u64,
 }
 
+impl Fragment {
+    /// Lanes come to where these are, and all go on together. Whoever has had a turn still has had it: else lanes that part
+    /// and meet again in a loop would never give way to others.
+    pub fn join(&mut self, other: &Fragment) {
+        self.mask |= other.mask;
+        self.tired |= other.tired;
+        self.state = State::Ready;
+    }
+}
+
 /// What a fragment waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -234,8 +244,7 @@ impl Warp {
     pub fn add(&mut self, fragment: Fragment) {
         for other in &mut self.fragments {
             if other.pc == fragment.pc && other.node == fragment.node && !matches!(other.state, State::Barrier(..)) {
-                other.mask |= fragment.mask;
-                other.state = State::Ready;
+                other.join(&fragment);
                 return;
             }
         }

@@ -14,6 +14,15 @@ use super::tag::{Scope, TICK_LIMIT, Tag};
 /// Of the lanes of a warp that have met: up to which tick each knows each other.
 type Met = [[u32; 32]; 32];
 
+/// Those whose accesses a record stands for.
+#[derive(Clone, Copy)]
+pub struct Readers<'a> {
+    /// Their warps.
+    pub warps: Warps,
+    /// When each of these made its last access, if that is kept.
+    pub ticks: Option<&'a [u32; 32]>,
+}
+
 /// The clocks of a block.
 #[derive(Debug)]
 pub struct BlockClock {
@@ -244,6 +253,28 @@ impl BlockClock {
         self.all_meet(warp as usize);
     }
 
+    /// Lanes of a warp take part in a shuffle or a vote. That orders nothing that they did; but what one of them was told, the
+    /// others may have from it now: one lane asks for all, and hands on the answer.
+    #[inline(always)]
+    pub fn hear(&mut self, warp: u32, lanes: Lanes) {
+        let index = warp as usize;
+        if (self.partly[index].mask | self.pending[index].mask) & lanes.mask != 0 {
+            self.tell(index, lanes);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, warp: usize, lanes: Lanes) {
+        for partly in [&mut self.pending[warp], &mut self.partly[warp]] {
+            if partly.mask & lanes.mask != 0 {
+                partly.mask |= lanes.mask;
+            }
+        }
+        if (Lanes { mask: self.partly[warp].mask, ..lanes }).are_all() {
+            self.share(warp);
+        }
+    }
+
     /// `membar`, `fence`: for the block alone, or for the device.
     pub fn fence(&mut self, warp: u32, lanes: Lanes, device: bool) {
         let index = warp as usize;
@@ -312,22 +343,22 @@ impl BlockClock {
     }
 
     /// Whether what a record of this block stands for comes before what a lane does now, which is `alone` or the first of
-    /// those of `mask`. `warps` says more of a record that reaches to the block.
-    pub fn is_ordered(&self, warp: u32, lane: u32, alone: bool, mask: u32, tag: Tag, warps: Warps) -> bool {
+    /// those of `mask`. `readers` say more of a record that reaches to the block.
+    pub fn is_ordered(&self, warp: u32, lane: u32, alone: bool, mask: u32, tag: Tag, readers: Readers<'_>) -> bool {
         let (tick, index) = (tag.tick(), warp as usize);
         if tick < self.horizon[index] || tick > self.tick {
             return true;
         }
-        if self.is_ordered_by(&self.known[index], warp, lane, alone, tag, warps) {
+        if self.is_ordered_by(&self.known[index], warp, lane, alone, tag, readers) {
             return true;
         }
         let Some(own) = self.partly[index].of(mask).and_then(|what| what.own.as_ref()) else { return false };
         let mut known = self.known[index].clone();
         known.join(own);
-        self.is_ordered_by(&known, warp, lane, alone, tag, warps)
+        self.is_ordered_by(&known, warp, lane, alone, tag, readers)
     }
 
-    fn is_ordered_by(&self, known: &Known, warp: u32, lane: u32, alone: bool, tag: Tag, warps: Warps) -> bool {
+    fn is_ordered_by(&self, known: &Known, warp: u32, lane: u32, alone: bool, tag: Tag, readers: Readers<'_>) -> bool {
         let (tick, met) = (tag.tick(), self.lanes[warp as usize].as_ref());
         match tag.scope() {
             Scope::Thread if alone && tag.thread() == warp * 32 + lane => true,
@@ -344,8 +375,8 @@ impl BlockClock {
             Scope::Block => {
                 // Of one's own warp: only whether another lane was the last.
                 let mate = tag.warp() == warp && tag.thread() != warp * 32 + lane;
-                (!mate || self.is_ordered_by(known, warp, lane, alone, tag.of_last(), warps))
-                    && warps.are_known(tag, known, Some(warp))
+                (!mate || self.is_ordered_by(known, warp, lane, alone, tag.of_last(), readers))
+                    && readers.warps.are_known(readers.ticks, tag, known, Some(warp))
             }
             Scope::Grid => false,
         }

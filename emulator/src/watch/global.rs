@@ -11,7 +11,7 @@ use super::clock::{BlockClock, block_bit};
 use super::groups::{FOUR, Group, groups, neighbours, run};
 use super::order::{Releases, Strong};
 use super::page::{PAGE, Pages, Taken, Words};
-use super::quick::{Quick, Step, has_vectors};
+use super::quick::{Neighbours, Quick, Step, has_vectors};
 use super::race::{Access, Conflict, Judge, Kind, READ, Record, Stored, WRITE, certain};
 use super::tag::{SCOPE_SHIFT, Scope, Strength, Tag};
 use crate::memory::Shadow;
@@ -151,7 +151,8 @@ impl GlobalRaces {
             return false;
         }
         let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
-        if !quick.neighbours(lane, access.bytes, written, &mut read.tags[range.clone()], warps) {
+        if let Neighbours::Unclear = quick.neighbours(lane, access.bytes, written, &mut read.tags[range.clone()], warps)
+        {
             return false;
         }
         let into = if writes { write } else { read };
@@ -189,9 +190,10 @@ impl GlobalRaces {
         let side = if writes { WRITE } else { READ };
         let into = &mut words.plain[side];
         match step {
-            Step::Keep => return None,
             Step::Put(tag) => (into.tags[index], into.blocks[index]) = (tag, clock.block),
-            Step::Widen(tag, warps) => into.set(index, Record { tag: Tag(tag), block: clock.block, warps }),
+            Step::Widen(tag, warps) => {
+                into.set(index, Record { tag: Tag(tag), block: clock.block, warps, timed: false });
+            }
             Step::Unclear => return self.slowly(quick, group, words, index, stored),
         }
         None
@@ -203,7 +205,7 @@ impl GlobalRaces {
         let Quick { clock, access, .. } = *quick;
         let mut cell = words.cell(index);
         let (releases, parallel) = (self.released.load(Relaxed), self.pages.parallel());
-        let judge = Judge { clock, access, group, releases, shared: false, parallel };
+        let judge = Judge { clock, access, group, ticks: &[0; 32], releases, shared: false, parallel };
         let found = judge.judge(&mut cell, stored);
         let side = if access.kind == Kind::Read { READ } else { WRITE };
         if access.strength == Strength::Weak {

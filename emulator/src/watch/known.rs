@@ -124,7 +124,7 @@ pub struct Knowledge {
 }
 
 /// What is known of a record that reaches to its block: of whose accesses it was made, and when the first of them was.
-/// The last of them is the record's own.
+/// The last of them is the record's own. (Of reads of shared memory, it is also kept when each warp made its last.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Warps {
     /// The warps, a bit for each.
@@ -144,15 +144,16 @@ impl Warps {
         Warps { mask: (bits >> 32) as u32, since: bits as u32 }
     }
 
-    /// Whether who knows as much as `known` may know all of it. Of the last access it is known for sure; of the others only
-    /// that they came between [`Warps::since`] and the last, and the doubt is in their favour.
-    pub fn are_known(self, last: Tag, known: &Known, except: Option<u32>) -> bool {
+    /// Whether who knows as much as `known` knows all of it. `ticks` are those of each warp's last access, if they are kept;
+    /// else it is known of the last access alone, and of the others only that they came between [`Warps::since`] and the
+    /// last: the doubt is in their favour.
+    pub fn are_known(self, ticks: Option<&[u32; 32]>, last: Tag, known: &Known, except: Option<u32>) -> bool {
         let fine = |warp: u32| {
             if warp == last.warp() {
                 return known.covers(last.of_last());
             }
             let lanes = if known.lanes[warp as usize] != 0 { known.ticks[warp as usize] } else { 0 };
-            self.since < known.warps[warp as usize].max(lanes)
+            ticks.map_or(self.since, |ticks| ticks[warp as usize]) < known.warps[warp as usize].max(lanes)
         };
         (0..32).filter(|warp| self.mask >> warp & 1 != 0 && Some(*warp) != except).all(fine)
     }
@@ -188,7 +189,7 @@ impl Foreign {
     /// Whether what a record of a block stands for is known. `warps` says more of one that reaches to the block.
     pub fn covers(&self, block: u32, tag: Tag, warps: Warps) -> bool {
         self.blocks.get(&block).is_some_and(|known| match tag.scope() {
-            Scope::Block => warps.are_known(tag, known, None),
+            Scope::Block => warps.are_known(None, tag, known, None),
             _ => known.covers(tag),
         })
     }

@@ -42,7 +42,7 @@ pub(super) struct Kept {
 
 impl Records {
     fn get(&self, index: usize) -> Record {
-        Record { tag: Tag(self.tags[index]), block: self.blocks[index], warps: self.warps_of(index) }
+        Record { tag: Tag(self.tags[index]), block: self.blocks[index], warps: self.warps_of(index), timed: false }
     }
 
     pub fn set(&mut self, index: usize, record: Record) {

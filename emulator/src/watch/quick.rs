@@ -14,7 +14,6 @@ pub(super) struct Quick<'a> {
     known: &'a Known,
     /// Records below are of ticks that lie before this access, whoever made them.
     pub settled: u64,
-    now: u32,
     warp: u32,
     /// The record of lane 0, as if it were alone at its word.
     base: u64,
@@ -29,14 +28,25 @@ pub(super) struct Quick<'a> {
 
 /// What a quick judgement comes to.
 pub(super) enum Step {
-    /// Nothing is to be recorded.
-    Keep,
     /// No race; the new record.
     Put(u64),
     /// No race; a record that reaches to the block.
     Widen(u64, Warps),
     /// Not to be told quickly.
     Unclear,
+}
+
+/// What a quick judgement of neighbouring words comes to.
+#[derive(Clone, Copy)]
+pub(super) enum Neighbours {
+    /// Not to be told quickly.
+    Unclear,
+    /// No race, and all is recorded.
+    Done,
+    /// So it is; of words that several warps have read, this one among them now.
+    Several,
+    /// Likewise, and the first of them is this warp, which read them last at this tick.
+    Two(u32, u32),
 }
 
 const WHOLE: u8 = 0xf;
@@ -51,7 +61,6 @@ impl<'a> Quick<'a> {
             known: clock.known(warp),
             // Ticks begin at 1, so that words that nobody has touched are settled too.
             settled: u64::from(clock.horizon(warp).max(1)) << TICK_SHIFT,
-            now,
             warp,
             base: Tag::new(now, access.pc, warp * 32, Scope::Thread, Strength::Weak, false, WHOLE).0 | constant,
             constant,
@@ -81,6 +90,12 @@ impl<'a> Quick<'a> {
         !group.several && (record.0 ^ (self.base + (u64::from(group.lane) << THREAD_SHIFT))) & WHOSE == 0
     }
 
+    /// Whether others of the warp may know of one's own record.
+    #[inline(always)]
+    fn told(&self, own: Tag) -> bool {
+        self.partly || own.tick() < self.known.warps[self.warp as usize]
+    }
+
     /// The record of a group.
     #[inline(always)]
     fn tag(&self, group: &Group) -> u64 {
@@ -101,7 +116,7 @@ impl<'a> Quick<'a> {
         }
         let whole = read.bytes() & group.bytes == WHOLE && !read.mixed();
         match read.scope() {
-            Scope::Thread if self.is_own(read, group) => Step::Put(new | u64::from(read.bytes())),
+            Scope::Thread if self.is_own(read, group) => Step::Put(read.followed_by(Tag(new), self.told(read)).0),
             Scope::Thread | Scope::Warp if self.partly && read.warp() == self.warp => Step::Unclear,
             Scope::Thread | Scope::Warp if read.tick() < self.known.warps[read.warp() as usize] => Step::Put(new),
             _ if !whole => Step::Unclear,
@@ -112,9 +127,6 @@ impl<'a> Quick<'a> {
             }
             Scope::Block => {
                 let Warps { mask, since } = warps();
-                if new & CONSTANT == read.0 & CONSTANT && read.tick() == self.now && mask >> self.warp & 1 != 0 {
-                    return Step::Keep;
-                }
                 Step::Widen(widened(new, Scope::Block), Warps { mask: mask | 1 << self.warp, since })
             }
             Scope::Grid => Step::Unclear,
@@ -142,8 +154,9 @@ impl<'a> Quick<'a> {
         if !self.possible || read.0 & CONSTANT != 0 || !self.is_ordered(read, group) || !self.is_ordered(write, group) {
             return Step::Unclear;
         }
-        let earlier = if write.0 >= self.settled && self.is_own(write, group) { write.bytes() } else { 0 };
-        Step::Put(self.tag(group) | u64::from(earlier))
+        let new = self.tag(group);
+        let own = write.0 >= self.settled && self.is_own(write, group);
+        Step::Put(if own { write.followed_by(Tag(new), self.told(write)).0 } else { new })
     }
 
     /// The record of a word of those that neighbouring lanes touch, from `lane` on: `BYTES` bytes each.
@@ -157,16 +170,23 @@ impl<'a> Quick<'a> {
 
     /// A load or store by neighbouring lanes, from `lane` on, of neighbouring words, whose records these are. It is
     /// recorded if all are settled, or were made by the very lanes that touch them now; or by a load, if several warps
-    /// have loaded all of them. Whether that is so.
+    /// have loaded all of them.
     #[inline(always)]
-    pub fn neighbours(&self, lane: u32, bytes: u32, write: &mut [u64], read: &mut [u64], warps: &mut [u64]) -> bool {
+    pub fn neighbours(
+        &self,
+        lane: u32,
+        bytes: u32,
+        write: &mut [u64],
+        read: &mut [u64],
+        warps: &mut [u64],
+    ) -> Neighbours {
         match bytes {
             1 => self.any_neighbours::<1>(lane, write, read, warps),
             2 => self.any_neighbours::<2>(lane, write, read, warps),
             4 => self.any_neighbours::<4>(lane, write, read, warps),
             8 => self.any_neighbours::<8>(lane, write, read, warps),
             16 => self.any_neighbours::<16>(lane, write, read, warps),
-            _ => false,
+            _ => Neighbours::Unclear,
         }
     }
 
@@ -177,7 +197,7 @@ impl<'a> Quick<'a> {
         write: &mut [u64],
         read: &mut [u64],
         warps: &mut [u64],
-    ) -> bool {
+    ) -> Neighbours {
         let mut unclear = !self.possible;
         // What is read past the caches must never have been written, nor be.
         let (unwritten, unread) = (self.constant != 0, self.writes);
@@ -188,20 +208,24 @@ impl<'a> Quick<'a> {
             recent |= u64::from((*read >= self.settled) & ((*read ^ own) & (WHOSE | MIXED) != 0));
             unclear |= unwritten & (*write != 0) | unread & (*read & CONSTANT != 0);
         }
-        if unclear || recent != 0 && (BYTES < 4 || self.writes || !self.several(write, read, warps)) {
-            return false;
+        let mut done = Neighbours::Done;
+        if recent != 0 && !unclear {
+            done = if BYTES < 4 || self.writes { Neighbours::Unclear } else { self.several(write, read, warps) };
+        }
+        if unclear || matches!(done, Neighbours::Unclear) {
+            return Neighbours::Unclear;
         }
         let block = if recent != 0 { (Scope::Block as u64) << SCOPE_SHIFT } else { 0 };
         for (word, tag) in if self.writes { write } else { read }.iter_mut().enumerate() {
             *tag = self.of_neighbours::<BYTES>(lane, word) | block | *tag & CONSTANT;
         }
-        true
+        done
     }
 
-    /// Whether all of these words have been loaded by several warps, or all by one other at one time. Then this warp is
-    /// added to their number.
+    /// If all of these words have been loaded by several warps, or all by one other at one time, this warp is added to their
+    /// number.
     #[inline(always)]
-    fn several(&self, write: &[u64], read: &[u64], warps: &mut [u64]) -> bool {
+    fn several(&self, write: &[u64], read: &[u64], warps: &mut [u64]) -> Neighbours {
         const BLOCK: u64 = (Scope::Block as u64) << SCOPE_SHIFT;
         const SCOPE: u64 = 3 << SCOPE_SHIFT;
         const KIND: u64 = SCOPE | MIXED | WHOLE as u64;
@@ -218,14 +242,14 @@ impl<'a> Quick<'a> {
         let me = 1u64 << (32 + self.warp);
         if many && !written {
             warps.iter_mut().for_each(|warps| *warps |= me);
-            return true;
+            return Neighbours::Several;
         }
         let other = first.warp();
         if !one || written || other == self.warp || first.tick() < self.known.warps[other as usize] {
-            return false;
+            return Neighbours::Unclear;
         }
         warps.fill(Warps { mask: 1 << self.warp | 1 << other, since: first.tick() }.pack());
-        true
+        Neighbours::Two(other, first.tick())
     }
 }
 

@@ -7,7 +7,7 @@
 //! atomic on what another thread has read plainly; and a plain read of what atomics change when an atomic on it follows
 //! (the loop around a compare-and-swap begins so): such a conflict is [`Conflict::tentative`].
 
-use super::clock::{BlockClock, Warps, block_bit};
+use super::clock::{BlockClock, Readers, Warps, block_bit};
 use super::groups::Group;
 use super::tag::{CONSTANT, Scope, Strength, TICK_SHIFT, Tag};
 
@@ -79,6 +79,8 @@ pub(super) struct Record {
     pub block: u32,
     /// More about it, if it reaches to its block; if it reaches to the grid, its blocks, as [`block_bit`]s.
     pub warps: Warps,
+    /// Whether it is one of which [`Judge::ticks`] say when each warp was there last.
+    pub timed: bool,
 }
 
 /// Index of the records of reads, and of writes.
@@ -110,6 +112,8 @@ pub(super) struct Judge<'a, 'b> {
     pub clock: &'a BlockClock,
     pub access: &'a Access<'b>,
     pub group: Group,
+    /// Of several warps that have read the word, when each did so last.
+    pub ticks: &'a [u32; 32],
     /// How many releases there have been in the launch.
     pub releases: u32,
     /// Whether this is shared memory.
@@ -120,7 +124,7 @@ pub(super) struct Judge<'a, 'b> {
 
 impl Judge<'_, '_> {
     /// Whether all that a record stands for comes before this access.
-    fn is_ordered(&self, Record { tag, block, warps }: Record) -> bool {
+    fn is_ordered(&self, Record { tag, block, warps, timed }: Record) -> bool {
         if tag.is_empty() {
             true
         } else if tag.scope() == Scope::Grid || block != self.clock.block {
@@ -128,7 +132,8 @@ impl Judge<'_, '_> {
         } else {
             // Of several lanes that read the same bytes, at most one is the thread of the record.
             let alone = !self.group.several || self.group.mixed;
-            self.clock.is_ordered(self.access.warp, self.group.lane, alone, self.lanes(), tag, warps)
+            let readers = Readers { warps, ticks: timed.then_some(self.ticks) };
+            self.clock.is_ordered(self.access.warp, self.group.lane, alone, self.lanes(), tag, readers)
         }
     }
 
@@ -175,10 +180,10 @@ impl Judge<'_, '_> {
         if suffices(mine) && suffices(theirs) || self.access.kind == Kind::Update && !wrote {
             return false;
         }
-        // Is this thread among those that the record stands for, and may it have been alone at these bytes?
+        // Is this thread among those that the record stands for, and may it have been alone at these bytes? Or was the rest
+        // of its warp already told of what another thread did to them?
         let within = match tag.scope() {
-            Scope::Thread => false,
-            Scope::Warp => same_warp,
+            Scope::Thread | Scope::Warp => same_warp,
             Scope::Block => !other_block,
             Scope::Grid => true,
         };
@@ -191,17 +196,16 @@ impl Judge<'_, '_> {
     fn joined(&self, record: Record) -> Record {
         let Record { tag: old, block, .. } = record;
         let new = self.access.tag(self.clock.tick(), &self.group);
-        let mine = |tag, warps| Record { tag, block: self.clock.block, warps };
+        let mine = |tag, warps| Record { tag, block: self.clock.block, warps, timed: false };
         let (thread, same_block) = (self.access.warp * 32 + self.group.lane, block == self.clock.block);
         // What all know already need not be kept.
         let recent = same_block && !old.is_empty() && old.tick() >= self.clock.horizon(self.access.warp);
         if recent && old.scope() == Scope::Thread && old.thread() == thread && !self.group.several {
-            let bytes = old.bytes() | new.bytes();
             let strength = old.strength().min(new.strength());
-            return mine(
-                Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, bytes),
-                Warps::default(),
-            );
+            let tag = Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, new.bytes());
+            let (warp, clock) = (self.access.warp, self.clock);
+            let told = clock.has_met_partly(warp) || old.tick() < clock.known(warp).warps[warp as usize];
+            return mine(old.followed_by(tag, told), Warps::default());
         }
         if self.is_ordered(record) {
             return mine(new, Warps::default());

@@ -2,14 +2,17 @@
 
 use super::clock::{BlockClock, Warps};
 use super::groups::{FOUR, Group, four, groups, neighbours};
-use super::quick::{Quick, Step, has_vectors};
+use super::quick::{Neighbours, Quick, Step, has_vectors};
 use super::race::{Access, Cell, Conflict, Judge, Kind, READ, Record, Stored, WRITE, certain};
-use super::tag::{Strength, Tag};
+use super::tag::{Scope, Strength, Tag};
 
 /// Who touched each word last.
 #[derive(Debug)]
 pub struct SharedRaces {
     plain: [Records; 2],
+    /// Of words that several warps have read plainly: when each warp did so last, for each word. Empty for those that never
+    /// read such a word.
+    ticks: [Vec<u32>; 32],
     /// Of strong accesses, once there has been one.
     strong: Option<Box<[Records; 2]>>,
     /// Whether nothing is judged quickly.
@@ -31,7 +34,7 @@ impl Records {
     }
 
     fn get(&self, index: usize, block: u32) -> Record {
-        Record { tag: Tag(self.tags[index]), block, warps: Warps::unpack(self.warps[index]) }
+        Record { tag: Tag(self.tags[index]), block, warps: Warps::unpack(self.warps[index]), timed: false }
     }
 
     fn set(&mut self, index: usize, tag: u64, warps: Warps) {
@@ -46,6 +49,7 @@ impl SharedRaces {
         let words = bytes.div_ceil(4) as usize;
         SharedRaces {
             plain: [Records::new(words), Records::new(words)],
+            ticks: Default::default(),
             strong: None,
             #[cfg(test)]
             slow: false,
@@ -100,7 +104,33 @@ impl SharedRaces {
         let range = first as usize..first as usize + count;
         let [read, write] = &mut self.plain;
         let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
-        quick.neighbours(lane, quick.access.bytes, written, &mut read.tags[range], warps)
+        let done = quick.neighbours(lane, quick.access.bytes, written, &mut read.tags[range.clone()], warps);
+        match done {
+            Neighbours::Unclear => return false,
+            Neighbours::Done => return true,
+            Neighbours::Several => {}
+            Neighbours::Two(other, tick) => self.ticks_of(other)[range.clone()].fill(tick),
+        }
+        self.ticks_of(quick.access.warp)[range].fill(quick.clock.tick());
+        true
+    }
+
+    /// When a warp last read each word that several have.
+    #[inline(always)]
+    fn ticks_of(&mut self, warp: u32) -> &mut [u32] {
+        let ticks = &mut self.ticks[warp as usize];
+        if ticks.is_empty() {
+            *ticks = vec![0; self.plain[READ].tags.len()];
+        }
+        ticks
+    }
+
+    /// A warp has read a word that several have. Of the record before, there may have been one.
+    fn note_reader(&mut self, index: usize, before: Tag, clock: &BlockClock, warp: u32) {
+        if before.scope() < Scope::Block {
+            self.ticks_of(before.warp())[index] = before.tick();
+        }
+        self.ticks_of(warp)[index] = clock.tick();
     }
 
     /// Looks at four words at a time: the lanes for which that was enough.
@@ -145,9 +175,11 @@ impl SharedRaces {
             };
             let into = if writes { write } else { read };
             match step {
-                Step::Keep => {}
                 Step::Put(tag) => into.tags[index] = tag,
-                Step::Widen(tag, warps) => into.set(index, tag, warps),
+                Step::Widen(tag, warps) => {
+                    into.set(index, tag, warps);
+                    self.note_reader(index, r, quick.clock, access.warp);
+                }
                 Step::Unclear => {
                     let found = self.slowly(quick, group, stored);
                     return certain(access, found, &mut kept);
@@ -164,15 +196,25 @@ impl SharedRaces {
         let Quick { clock, access, .. } = *quick;
         let index = group.word as usize;
         let mut cell = self.cell(index, clock.block);
-        let judge = Judge { clock, access, group, releases: 0, shared: true, parallel: false };
+        let ticks = std::array::from_fn(|warp| self.ticks[warp].get(index).copied().unwrap_or(0));
+        let before = cell.plain[READ].tag;
+        let judge = Judge { clock, access, group, ticks: &ticks, releases: 0, shared: true, parallel: false };
         let found = judge.judge(&mut cell, stored);
         self.put(index, &cell, access);
+        let reads = access.kind == Kind::Read && access.strength == Strength::Weak;
+        if reads && cell.plain[READ].tag != before && cell.plain[READ].tag.scope() == Scope::Block {
+            self.note_reader(index, before, clock, access.warp);
+        }
         found
     }
 
     fn cell(&self, index: usize, block: u32) -> Cell {
         let of = |records: &[Records; 2]| [records[READ].get(index, block), records[WRITE].get(index, block)];
-        Cell { plain: of(&self.plain), strong: self.strong.as_deref().map_or([Record::default(); 2], of) }
+        let [read, write] = of(&self.plain);
+        Cell {
+            plain: [Record { timed: true, ..read }, write],
+            strong: self.strong.as_deref().map_or([Record::default(); 2], of),
+        }
     }
 
     /// Takes over the record that an access may have changed.

@@ -2,7 +2,8 @@
 //!
 //! A record names a thread while one thread touched the word. When several did that nothing orders, it widens to their
 //! warp, their block or the grid. Some records are "mixed": their threads touched different bytes, so that it is not
-//! known who touched which; such a record never accuses a thread that is itself among those it stands for.
+//! known who touched which; such a record never accuses a thread that is itself among those it stands for. A mixed record
+//! of one thread has bytes that its warp already knows of: it accuses the rest of the warp only of touching all of them.
 
 /// How far a record reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +129,18 @@ impl Tag {
     #[inline(always)]
     pub fn bytes(self) -> u8 {
         self.0 as u8 & 0xf
+    }
+
+    /// This access and a later one of the same thread in one record. If the thread's own warp was `told` of this one, it
+    /// must not accuse the warp, though others still: then it is not known which bytes are which.
+    #[inline(always)]
+    pub fn followed_by(self, later: Tag, told: bool) -> Tag {
+        let more = self.bytes() & !later.bytes();
+        if more == 0 {
+            return later;
+        }
+        let mixed = self.mixed() || told;
+        Tag(later.0 | u64::from(more) | if mixed { MIXED } else { 0 })
     }
 
     /// Of the last access alone.

@@ -36,6 +36,17 @@ fn one_thread_copies_for_itself() {
 }
 
 #[test]
+fn stages_with_several_consumers() {
+    let n = 5usize;
+    // Whole numbers: no sum is rounded.
+    let x: Vec<f32> = (0..64 * n).map(|i| (i * 37 % 101) as f32).collect();
+    let mut job = Job::new();
+    let (of_x, y) = (job.buffer(&x), job.output::<f32>(96));
+    job.launch("consumers", 1, 128, args![of_x, y, n as i32]);
+    everywhere("arrivals.cu", &job, |outcome| equal("y", &outcome.values::<f32>(y), &[x.iter().sum::<f32>(); 96]));
+}
+
+#[test]
 fn threads_that_leave_a_barrier_for_good() {
     let mut job = Job::new();
     let (count, out, squares) = (job.output::<i32>(1), job.output::<i32>(4 * 96), job.output::<i32>(32));

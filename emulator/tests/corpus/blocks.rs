@@ -97,11 +97,14 @@ fn histograms() {
     let mut want = vec![0u32; 256];
     x.iter().for_each(|&v| want[usize::from(v)] += 1);
     let mut job = Job::new();
-    let (of_x, shared, matched) = (job.buffer(&x), job.buffer(&[0u32; 256]), job.buffer(&[0u32; 256]));
+    let of_x = job.buffer(&x);
+    let [shared, matched, of_warps] = [0; 3].map(|_| job.buffer(&[0u32; 256]));
     job.launch("histogram_shared", 4, 96, args![x.len() as i32, of_x, shared]);
     job.launch("histogram_matched", 47, 64, args![x.len() as i32, of_x, matched]);
+    job.launch("histogram_of_warps", 3, 128, args![x.len() as i32, of_x, of_warps]);
     everywhere("histogram.cu", &job, |outcome| {
         equal("shared", &outcome.values::<u32>(shared), &want);
+        equal("of warps", &outcome.values::<u32>(of_warps), &want);
         equal("matched", &outcome.values::<u32>(matched), &want);
     });
 }

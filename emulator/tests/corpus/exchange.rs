@@ -16,7 +16,13 @@ fn largest_value_by_exchange() {
     let (of_x, y) = (job.buffer(&x), job.output::<f32>(4));
     job.launch("largest_of_block", 4, 64, args![n as i32, of_x, y]);
     let want: Vec<f32> = x.chunks(64).map(|part| part.iter().copied().fold(f32::MIN, f32::max)).collect();
-    everywhere("exchange.cu", &job, |outcome| equal("largest", &outcome.values::<f32>(y), &want));
+    let all = job.buffer(&[-9.0f32]);
+    job.launch("largest_of_all", 4, 62, args![of_x, all]);
+    let largest = x[..248].iter().copied().fold(f32::MIN, f32::max);
+    everywhere("exchange.cu", &job, |outcome| {
+        equal("largest", &outcome.values::<f32>(y), &want);
+        equal("of all", &outcome.values::<f32>(all), &[largest]);
+    });
 }
 
 /// The jobs whose threads count or wait, and what they must leave in their last buffer.

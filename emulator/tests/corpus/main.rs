@@ -16,6 +16,7 @@ mod exchange;
 mod language;
 mod network;
 mod products;
+mod turns;
 
 use check::ptx;
 use support::compile::{ARCHITECTURES, kernels, toolkit};

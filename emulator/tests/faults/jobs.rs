@@ -61,6 +61,7 @@ pub fn histogram() -> Job {
     let (x, counts) = (job.buffer(&x), job.buffer(&[0u32; 256]));
     job.launch("histogram_shared", 3, 96, args![1001i32, x, counts]);
     job.launch("histogram_matched", 16, 64, args![1001i32, x, counts]);
+    job.launch("histogram_of_warps", 2, 128, args![1001i32, x, counts]);
     job
 }
 
@@ -221,6 +222,18 @@ pub fn arrivals() -> Job {
     job.launch("tiles", 1, 64, args![x, y, 512i32]);
     let (parts, sum) = (job.buffer(&units(3 * 64)), job.output::<f32>(1));
     job.launch("alone", 1, 32, args![parts, sum, 3i32]);
+    let (x, y) = (job.buffer(&units(5 * 64)), job.output::<f32>(96));
+    job.launch("consumers", 1, 128, args![x, y, 5i32]);
+    job
+}
+
+pub fn turns() -> Job {
+    let mut job = Job::new();
+    let (turn, x, sum) = (job.buffer(&[0i32]), job.buffer(&units(4 * 64)), job.output::<f32>(64));
+    job.launch("add_in_turn", 4, 64, args![turn, x, sum]);
+    let (x, y, state) = (job.buffer(&words(300)), job.output::<i32>(300), job.buffer(&[0i32; 5]));
+    let (of_tile, up_to_tile) = (job.output::<i32>(5), job.output::<i32>(5));
+    job.launch("look_back", 5, 64, args![300i32, x, y, state, of_tile, up_to_tile]);
     job
 }
 

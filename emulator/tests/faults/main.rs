@@ -163,6 +163,9 @@ fn all_faults_are_noticed_fourth_part() {
 #[test]
 fn the_table_is_long_enough() {
     assert!(FAULTS.len() >= 40, "{} faults", FAULTS.len());
+    for document in [include_str!("../../README.md"), include_str!("../../ARCHITECTURE.md")] {
+        assert!(document.contains(&format!("{} ", FAULTS.len())), "the documents say how many faults there are");
+    }
     let mut names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
     names.sort_unstable();
     names.dedup();

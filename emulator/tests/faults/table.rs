@@ -121,6 +121,9 @@ pub const FAULTS: &[Fault] = faults! {
         ["__match_any_sync(active" => "__match_any_sync(active >> 1"] histogram
         Found(&[MaskMismatch], &["__match_any_sync"]);
 
+    "counts of warps added up too early": "histogram.cu" "histogram_of_warps" ["    __syncthreads();\n    for" => "    for"] histogram
+        Found(TOO_EARLY, &["of_warp[0][bin]", "words[i] = 0"]);
+
     "tile read before it is full": "transpose.cu" "transpose" ["__syncthreads();" => ""] transpose
         Found(TOO_EARLY, &["= tile[threadIdx.x][threadIdx.y + r]"]);
     "columns not guarded": "transpose.cu" "transpose" ["if (row + r < rows && column < columns)" => "if (row + r < rows)"] transpose
@@ -264,6 +267,22 @@ pub const FAULTS: &[Fault] = faults! {
         Found(TOO_EARLY_COPY, &["total += part[j]", "cuda::memcpy_async(part"]);
     "buffer used before it is filled": "arrivals.cu" "hand_over" ["filled[i % 2].arrive_and_wait();" => "(void)filled[i % 2].arrive();"] arrivals
         Found(TOO_EARLY, &["buffer[i % 2][lane] =", "2 * buffer[i % 2]"]);
+    "stage given back before one warp's last look": "arrivals.cu" "consumers"
+        ["(void)empty[i % 2].arrive();\n            }" => "(void)empty[i % 2].arrive();\n            }\n            sum += warp == 1 ? now[lane] : 0;"] arrivals
+        Found(&[Race], &["? now[lane] : 0", "now[lane] = x", "now[lane + 32] = x"]);
+    "stage given back by one lane before its warp has read": "arrivals.cu" "consumers"
+        ["}\n            __syncwarp();" => "}"] arrivals
+        Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
+    "one consumer too few waited for": "arrivals.cu" "consumers" ["init(&empty[threadIdx.x], 3)" => "init(&empty[threadIdx.x], 2)"] arrivals
+        Found(&[Race, Undefined], &["sum += now[", "now[lane] = x", "empty[i % 2].arrive()"]);
+    "turn passed on before all have added": "turns.cu" "add_in_turn" ["__syncthreads();\n    if (asks)" => "if (asks)"] turns
+        Found(TOO_EARLY, &["? 0.0f : sum[threadIdx.x]", "sum[threadIdx.x] = before"]);
+    "turn passed on by a store that releases nothing": "turns.cu" "add_in_turn" ["st.global.release" => "st.global.relaxed"] turns
+        Found(&[Race], &["? 0.0f : sum[threadIdx.x]", "sum[threadIdx.x] = before"]);
+    "turn that never comes": "turns.cu" "add_in_turn" ["(int)blockIdx.x + 1" => "(int)blockIdx.x"] turns
+        Found(NEVER_ENDS, &["do {", "if (asks)", "ld.global.acquire", "__syncthreads_or"]);
+    "state of a tile never told": "turns.cu" "look_back" ["state[tile] = tile == 0 ? SUM_UP_TO_TILE : SUM_OF_TILE;" => ""] turns
+        Found(NEVER_ENDS, &["do {", "known = mine", "while (__any_sync"]);
     "stage used before its copies have landed": "stages.cu" "staged" ["pipeline.consumer_wait();" => ""] stages
         Found(TOO_EARLY_COPY, &["= buffer[compute % stages][127 - i]"]);
 };

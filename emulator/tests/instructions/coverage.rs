@@ -98,3 +98,10 @@ fn every_modifier_has_a_case() {
     }
     assert!(missing.is_empty(), "no case has {}", missing.join(", "));
 }
+
+#[test]
+fn the_readme_says_how_many_there_are() {
+    let about = (crate::all_cases().len() + 50) / 100 * 100;
+    let words = format!("About {},{:03} small PTX programs", about / 1000, about % 1000);
+    assert!(include_str!("../../README.md").contains(&words), "not what the README says: {words}");
+}

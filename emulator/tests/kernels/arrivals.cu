@@ -123,3 +123,42 @@ extern "C" __global__ void alone(const float *x, float *sum, int n) {
         *sum = total;
     }
 }
+
+// One warp fills two stages, three warps add up all of each.
+extern "C" __global__ void consumers(const float *x, float *y, int n) {
+    __shared__ float stage[2][64];
+    __shared__ barrier filled[2], empty[2];
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (threadIdx.x < 2) {
+        init(&filled[threadIdx.x], 1);
+        init(&empty[threadIdx.x], 3);
+    }
+    __syncthreads();
+    float sum = 0;
+    for (int i = 0; i < n; i++) {
+        float *now = stage[i % 2];
+        if (warp == 0) {
+            if (i >= 2) {
+                empty[i % 2].wait_parity(i / 2 + 1 & 1);
+            }
+            now[lane] = x[64 * i + lane];
+            now[lane + 32] = x[64 * i + lane + 32];
+            __syncwarp();
+            if (lane == 0) {
+                (void)filled[i % 2].arrive();
+            }
+        } else {
+            filled[i % 2].wait_parity(i / 2 & 1);
+            for (int k = 0; k < 64; k++) {
+                sum += now[(k + lane * warp) % 64];
+            }
+            __syncwarp();
+            if (lane == 0) {
+                (void)empty[i % 2].arrive();
+            }
+        }
+    }
+    if (warp > 0) {
+        y[threadIdx.x - 32] = sum;
+    }
+}

@@ -93,3 +93,13 @@ extern "C" __global__ void wait_by_hints(int *flag, int *data, int *y) {
         }
     }
 }
+
+// The largest of all, compared as a float and exchanged as an integer.
+extern "C" __global__ void largest_of_all(const float *x, float *largest) {
+    float old = *largest, seen;
+    do {
+        seen = old;
+        float larger = fmaxf(seen, x[blockIdx.x * blockDim.x + threadIdx.x]);
+        old = __int_as_float(atomicCAS(reinterpret_cast<int *>(largest), __float_as_int(seen), __float_as_int(larger)));
+    } while (old != seen);
+}

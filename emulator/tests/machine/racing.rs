@@ -112,6 +112,28 @@ fn blocks_that_wait_for_each_other_make_progress() {
 }
 
 #[test]
+fn blocks_that_ask_in_loops_of_every_shape() {
+    // Block 0 comes first in this order, and asks for what block 1 tells: by some lanes of a warp, while the others wait for
+    // them at a vote, or by one warp, while the others wait for it at a barrier.
+    let lanes = "L: mov.u32 %r4, 1; @%p2 bra V; ld.volatile.global.u32 %r4, [flag];\n V: setp.eq.u32 %p3, %r4, 0;
+        vote.sync.any.pred %p3, %p3, -1; @%p3 bra L;";
+    let two = "L: mov.u32 %r4, 1; @%p2 bra M; ld.volatile.global.u32 %r4, [flag]; bra V;\n M: ld.volatile.global.u32 %r4, [flag];
+        V: setp.eq.u32 %p3, %r4, 0; vote.sync.any.pred %p3, %p3, -1; @%p3 bra L;";
+    let barrier = "L: mov.u32 %r4, 1; @!%p2 ld.volatile.global.u32 %r4, [flag]; setp.eq.u32 %p3, %r4, 0;
+        barrier.cta.red.or.pred %p3, 0, %p3; @%p3 bra L;";
+    for (wait, threads) in [(lanes, 32), (two, 32), (barrier, 64)] {
+        let body = format!(
+            "setp.gt.u32 %p2, %r0, 3; setp.ne.u32 %p1, %r1, 0; @%p1 bra S; {wait} bra E; S: st.volatile.global.u32 [flag], 1;
+            E: st.global.u32 [%rd1], 5;"
+        );
+        let settings = Settings { max_warp_instructions: 100_000, ..settings() };
+        let (report, values) = run_with(".global .u32 flag;", &body, 2, threads, &settings);
+        assert!(report.findings.is_empty(), "{wait}: {}", report.findings[0]);
+        assert_eq!(values, vec![5; 2 * threads as usize], "{wait}");
+    }
+}
+
+#[test]
 fn blocks_that_wait_for_ever_are_ended() {
     let body = "\n L: ld.volatile.global.u32 %r4, [flag];\n setp.eq.u32 %p2, %r4, 0;\n @%p2 bra L;";
     let settings = Settings { max_warp_instructions: 1 << 20, ..settings() };
@@ -240,6 +262,50 @@ fn a_stage_that_is_given_back_before_the_last_look() {
     for (late, found) in [("", false), ("ld.shared.u32 %r6, [%r4];", true)] {
         in_every_order("", &body.replace("LATE", late), 1, 64, found);
     }
+}
+
+#[test]
+fn a_stage_that_one_of_two_gives_back_too_early() {
+    // Warps 1 and 2 read the stage and give it back; warp 1 looks once more. Warp 3 only counts. Warp 0 fills it again.
+    let body = ".shared .align 4 .b8 s[128]; and.b32 %r4, %r0, 31; shl.b32 %r4, %r4, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5; shr.u32 %r6, %r0, 5;
+        setp.eq.u32 %p1, %r6, 1; setp.eq.u32 %p2, %r6, 2; setp.eq.u32 %p3, %r6, 3; st.shared.u32 [%r4], %r4; bar.sync 0;
+        @%p1 bra A; @%p2 bra B; @%p3 bra C; bar.sync 1, 128; st.shared.u32 [%r4], %r0; bra E;
+        A: ld.shared.u32 %r7, [%r4]; bar.arrive 1, 128; LATE bra E;
+        B: ld.shared.u32 %r7, [%r4]; bar.sync 2, 64; ld.shared.u32 %r7, [%r4]; bar.arrive 1, 128; bra E;
+        C: bar.sync 2, 64; bar.arrive 1, 128; E:";
+    for (late, found) in [("", false), ("ld.shared.u32 %r7, [%r4];", true)] {
+        in_every_order("", &body.replace("LATE", late), 1, 128, found);
+    }
+}
+
+#[test]
+fn what_a_lane_was_told_goes_with_a_shuffle() {
+    // Lane 0 is told; the others have it from a shuffle, or from a vote on whether to ask again.
+    let outside = ".global .u32 flag; .global .u32 data[32];";
+    let body = "mov.u64 %rd2, data; mul.wide.u32 %rd3, %r0, 4; add.u64 %rd2, %rd2, %rd3; setp.ne.u32 %p1, %r0, 0; mov.u32 %r5, 1;
+        setp.ne.u32 %p2, %r1, 0; @%p2 bra W; st.global.u32 [%rd2], %r0; bar.sync 0; @!%p1 st.release.gpu.global.u32 [flag], 1; bra E;
+        W: @!%p1 LOAD HEAR @%p3 bra W; AFTER ld.global.u32 %r6, [%rd2]; E:";
+    let acquire = "ld.acquire.gpu.global.u32 %r5, [flag];";
+    let volatile = "ld.volatile.global.u32 %r5, [flag];";
+    let shuffle = "shfl.sync.idx.b32 %r5, %r5, 0, 31, -1; setp.eq.u32 %p3, %r5, 0;";
+    let vote = "setp.eq.u32 %p3, %r5, 0; vote.sync.any.pred %p3, %p3, -1;";
+    for (load, hear, after, found) in [
+        (acquire, shuffle, "", false),
+        (acquire, vote, "", false),
+        (volatile, vote, "membar.gl;", false),
+        // Nobody has fenced; nobody has heard anything.
+        (volatile, vote, "", true),
+        (acquire, "setp.eq.u32 %p3, %r5, 0;", "", true),
+    ] {
+        let body = [("LOAD", load), ("HEAR", hear), ("AFTER", after)]
+            .iter()
+            .fold(body.to_owned(), |body, (name, text)| body.replace(name, text));
+        in_every_order(outside, &body, 2, 32, found);
+    }
+    // A shuffle tells nothing of what the lanes themselves have done.
+    let own = ".shared .align 4 .b8 s[128]; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r6, %r4, %r5; st.shared.u32 [%r6], %r0;
+        shfl.sync.idx.b32 %r7, %r4, 0, 31, -1; xor.b32 %r4, %r4, 4; add.u32 %r6, %r4, %r5; ld.shared.u32 %r7, [%r6];";
+    in_every_order("", own, 1, 32, true);
 }
 
 #[test]

@@ -126,6 +126,32 @@ fn none_of_several_readers_is_forgotten() {
 }
 
 #[test]
+fn a_reader_that_comes_back_is_not_forgotten() {
+    // Warps 1 and 2 tell warp 0 that they are done. Warp 1 reads once more, and yet another warp reads after it.
+    for (bytes, stride, mask) in [(4, 4, ALL), (4, 8, ALL), (4, 4, 0xff), (16, 16, ALL), (2, 2, ALL), (4, 0, 1 << 7)] {
+        for (late, third) in [(false, true), (true, false), (true, true)] {
+            let mut s = Stage { clock: BlockClock::new(0, 4), shared: SharedRaces::new(4096) };
+            let read = |s: &mut Stage, warp| assert_eq!(s.access(warp, Kind::Read, mask, bytes, |i| stride * i), None);
+            read(&mut s, 2);
+            read(&mut s, 1);
+            s.clock.arrive(1, Lanes::ALL, 1, false);
+            if late {
+                read(&mut s, 1);
+            }
+            if third {
+                read(&mut s, 2);
+            }
+            s.clock.arrive(2, Lanes::ALL, 1, false);
+            s.clock.arrive(0, Lanes::ALL, 1, true);
+            s.clock.complete(1, true);
+            s.clock.leave(0, 1);
+            let found = s.access(0, Kind::Write, mask, bytes, |i| stride * i);
+            assert_eq!(found.is_some(), late, "{bytes} bytes, {mask:#x}, another after it: {third}");
+        }
+    }
+}
+
+#[test]
 fn words_read_long_ago_do_not_hide_who_reads_now() {
     // Two warps read all; after a barrier half of it again. Then all is read by a third and a fourth, which writes.
     let mut s = Stage { clock: BlockClock::new(0, 4), shared: SharedRaces::new(4096) };
@@ -242,6 +268,28 @@ fn halves_of_a_word_belong_to_different_lanes() {
     assert_eq!(s.access(0, Kind::Read, ALL, 1, |i| i), None);
     assert_eq!(s.access(1, Kind::Read, ALL, 1, |i| i), None);
     assert!(s.access(1, Kind::Write, 1, 1, |_| 5).is_some());
+}
+
+#[test]
+fn parts_of_a_word_that_one_lane_had_whole() {
+    // Lane 0 has the word, its warp meets, and then its lanes have halves; or they do not meet.
+    for (first, then) in [(Kind::Write, Kind::Write), (Kind::Write, Kind::Read), (Kind::Read, Kind::Write)] {
+        for meets in [Some(ALL), Some(3), None] {
+            let mut s = Stage::new();
+            s.access(0, first, 1, 4, |_| 0);
+            if let Some(mask) = meets {
+                s.clock.meet(0, mask, ALL);
+            }
+            assert_eq!(s.access(0, first, 1, 2, |_| 0), None);
+            assert_eq!(s.access(0, then, 2, 2, |_| 2).is_some(), meets.is_none(), "{first:?} {then:?} {meets:?}");
+            // The other warp has met nobody: of either half, and of the whole.
+            assert!(s.access(1, then, 1, 2, |_| 2).is_some() && s.access(1, then, 1, 2, |_| 0).is_some());
+            // Whoever has the whole word has the half that the first lane had just now, too.
+            assert!(s.access(0, then, 4, 4, |_| 0).is_some());
+            s.clock.meet(0, ALL, ALL);
+            assert_eq!(s.access(0, Kind::Write, 4, 4, |_| 0), None);
+        }
+    }
 }
 
 #[test]
