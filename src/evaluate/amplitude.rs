@@ -6,7 +6,7 @@
 use super::chart::Axis;
 use super::measure::Measured;
 use super::panels;
-use super::section::{Comparison, Figure, Group, Layout, Section};
+use super::section::{Between, Comparison, Distance, Figure, Group, Layout, Section};
 use super::text::capital;
 
 /// Width of a bin, in standard deviations.
@@ -16,6 +16,8 @@ pub const LIMIT: f64 = 20.0;
 /// "Small" values, in standard deviations: where µ-law levels are narrow and a nucleus cuts first.
 pub const SMALL: f64 = 0.1;
 
+/// Fine bins in a wide one.
+const WIDE: usize = 10;
 const N_BIN: usize = (2.0 * LIMIT / BIN_WIDTH) as usize;
 
 /// One channel's values in standard deviations of the real channel.
@@ -46,6 +48,22 @@ impl Amplitude {
             }
         }
         self.n += z.len() as u64;
+    }
+
+    /// Counts in bins of a tenth of a standard deviation: enough for what is drawn again.
+    pub fn wide(&self) -> Vec<u64> {
+        self.counts.chunks(WIDE).map(|counts| counts.iter().sum()).collect()
+    }
+
+    /// The distribution with the counts of all these, in the middle of their bins; it has no moments.
+    pub fn of_wide<'a>(parts: impl Iterator<Item = &'a [u64]>) -> Self {
+        let mut all = Self::default();
+        for counts in parts {
+            let middles = all.counts.iter_mut().skip(WIDE / 2).step_by(WIDE);
+            middles.zip(counts).for_each(|(sum, count)| *sum += count);
+            all.n += counts.iter().sum::<u64>();
+        }
+        all
     }
 
     fn raw_moment(&self, power: usize) -> f64 {
@@ -126,11 +144,20 @@ impl Amplitude {
     }
 }
 
+/// The distances of amplitudes.
+pub fn distances() -> Vec<Distance> {
+    let of = |key, name, unit, between: fn(&Amplitude, &Amplitude) -> f64| {
+        let between: Between = Box::new(move |a, b, i| between(&a.amplitudes[i], &b.amplitudes[i]));
+        Distance { key, name, unit, between }
+    };
+    vec![
+        of("wasserstein", "Amplitudes: Wasserstein distance", "SD", Amplitude::wasserstein),
+        of("kolmogorov_smirnov", "Amplitudes: Kolmogorov–Smirnov", "", Amplitude::kolmogorov_smirnov),
+    ]
+}
+
 /// The section on amplitudes.
 pub fn section(c: &Comparison) -> Section {
-    let distance = |between: fn(&Amplitude, &Amplitude) -> f64| {
-        move |a: &Measured, b: &Measured, i: usize| between(&a.amplitudes[i], &b.amplitudes[i])
-    };
     let property = |of: fn(&Amplitude) -> f64| move |m: &Measured, i: usize| of(&m.amplitudes[i]);
     Section {
         id: "amplitude",
@@ -140,15 +167,7 @@ pub fn section(c: &Comparison) -> Section {
              the standard deviation of the real channel."
                 .into(),
         ],
-        measures: vec![
-            c.measure("wasserstein", "Amplitudes: Wasserstein distance", "SD", distance(Amplitude::wasserstein)),
-            c.measure(
-                "kolmogorov_smirnov",
-                "Amplitudes: Kolmogorov–Smirnov",
-                "",
-                distance(Amplitude::kolmogorov_smirnov),
-            ),
-        ],
+        measures: c.measures(distances()),
         quantities: vec![
             c.quantity("sd", "Standard deviation", "real SD", property(Amplitude::sd)),
             c.quantity("kurtosis", "Excess kurtosis", "", property(Amplitude::kurtosis)),

@@ -5,7 +5,7 @@
 
 use super::chart::Axis;
 use super::panels;
-use super::section::{Comparison, Figure, Layout, Section};
+use super::section::{Between, Comparison, Distance, Figure, Layout, Section};
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 use std::sync::Arc;
@@ -144,11 +144,15 @@ pub fn distance(a: &[f64], b: &[f64]) -> f64 {
     a[1..n].iter().zip(&b[1..n]).map(|(a, b)| (a - b).abs()).sum::<f64>() / (n - 1).max(1) as f64
 }
 
+/// The distance of autocorrelations.
+pub fn distances() -> Vec<Distance> {
+    let (key, name, unit) = ("mean_difference", "Autocorrelation: mean |difference|", "");
+    let between: Between = Box::new(|a, b, i| distance(&a.autocorrelations[i], &b.autocorrelations[i]));
+    vec![Distance { key, name, unit, between }]
+}
+
 /// The section on autocorrelation.
 pub fn section(c: &Comparison) -> Section {
-    let measure = c.measure("mean_difference", "Autocorrelation: mean |difference|", "", |a, b, i| {
-        distance(&a.autocorrelations[i], &b.autocorrelations[i])
-    });
     Section {
         id: "autocorrelation",
         title: "Autocorrelation".into(),
@@ -157,7 +161,7 @@ pub fn section(c: &Comparison) -> Section {
              It is the other side of the spectrum, in time: rhythms show as ripples, slow fluctuations as a slow decay."
                 .into(),
         ],
-        measures: vec![measure],
+        measures: c.measures(distances()),
         figures: vec![figure(c)],
         methods: vec![METHODS.into()],
         ..Section::default()

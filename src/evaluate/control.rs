@@ -5,7 +5,7 @@
 
 use super::measure::{Measured, Source};
 use super::process::{Autoregression, Levels};
-use super::section::{Comparison, Figure, Group, Layout, Section};
+use super::section::{Comparison, Draws, Figure, Group, Layout, Section};
 use super::text::significant;
 use super::{amplitude, autocorrelation, spectrum};
 use crate::device::Sampler;
@@ -69,8 +69,20 @@ impl Control {
         let sides = ("the process", "sampled");
         let stretches = generated.clone();
         let references = Vec::new();
-        let comparison =
-            Comparison { sides, channels, sfreq, scale, real, halves, generated, stretches, references, excerpts };
+        let draws = Draws::default();
+        let comparison = Comparison {
+            draws,
+            sides,
+            channels,
+            sfreq,
+            scale,
+            real,
+            halves,
+            generated,
+            stretches,
+            references,
+            excerpts,
+        };
         Ok(Self { comparison, scheme: *scheme, top_p })
     }
 

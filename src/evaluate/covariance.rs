@@ -1,7 +1,7 @@
 //! Covariance between channels: what they have in common at the same moment.
 
 use super::measure::Measured;
-use super::section::{Comparison, Figure, Layout, Section, Table};
+use super::section::{Between, Comparison, Distance, Figure, Layout, Section, Table};
 use super::svg::{Svg, escape};
 use super::text::significant;
 use super::topography::colour;
@@ -59,6 +59,14 @@ fn over_others(a: &[f64], b: &[f64], channel: usize, of: impl Fn(f64, f64) -> f6
     others.map(|(_, (&a, &b))| of(a, b)).sum::<f64>() / (a.len() - 1).max(1) as f64
 }
 
+/// The distance of correlations between channels.
+pub fn distances() -> Vec<Distance> {
+    let (key, name, unit) = ("correlation", "Covariance: mean |difference of correlation|", "");
+    let between: Between =
+        Box::new(|a, b, i| over_others(&a.correlations[i], &b.correlations[i], i, |a, b| (a - b).abs()));
+    vec![Distance { key, name, unit, between }]
+}
+
 /// The section on covariance.
 pub fn section(c: &Comparison) -> Section {
     let mut section = Section { id: "covariance", title: "Covariance between channels".into(), ..Section::default() };
@@ -73,9 +81,7 @@ pub fn section(c: &Comparison) -> Section {
          not a failure of its training."
             .into(),
     ];
-    section.measures = vec![c.measure("correlation", "Covariance: mean |difference of correlation|", "", |a, b, i| {
-        over_others(&a.correlations[i], &b.correlations[i], i, |a, b| (a - b).abs())
-    })];
+    section.measures = c.measures(distances());
     section.quantities = vec![c.quantity("correlation_size", "Mean |correlation| with other channels", "", |m, i| {
         over_others(&m.correlations[i], &m.correlations[i], i, |a, _| a.abs())
     })];

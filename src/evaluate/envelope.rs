@@ -8,7 +8,7 @@ use super::autocorrelation::{CorrelationSum, Correlator, distance};
 use super::chart::Axis;
 use super::measure::Measured;
 use super::panels;
-use super::section::{Comparison, Figure, Layout, Section};
+use super::section::{Between, Comparison, Distance, Figure, Layout, Section};
 use std::f64::consts::TAU;
 
 /// Rhythms: key, key of the quantity, name, names in tables, centre and width (standard deviation of the filter), Hz.
@@ -127,6 +127,17 @@ impl Enveloper {
     }
 }
 
+/// The distances of the envelopes of the first `n_band` bands.
+pub fn distances(n_band: usize) -> Vec<Distance> {
+    let of = |(index, band): (usize, &Band)| {
+        let between: Between = Box::new(move |a, b, i| {
+            distance(&a.envelopes[index][i].autocorrelation, &b.envelopes[index][i].autocorrelation)
+        });
+        Distance { key: band.key, name: band.measure, unit: "", between }
+    };
+    BANDS.iter().enumerate().take(n_band).map(of).collect()
+}
+
 /// The section on envelopes.
 pub fn section(c: &Comparison) -> Section {
     let n = c.real.envelopes.len();
@@ -141,10 +152,8 @@ pub fn section(c: &Comparison) -> Section {
          an envelope that varies by 0.52 of its mean; bursts make it vary more, and last longer."
             .into(),
     ];
+    section.measures = c.measures(distances(n));
     for (index, band) in BANDS.iter().enumerate().take(n) {
-        section.measures.push(c.measure(band.key, band.measure, "", |a, b, i| {
-            distance(&a.envelopes[index][i].autocorrelation, &b.envelopes[index][i].autocorrelation)
-        }));
         section.quantities.push(c.quantity(band.variation, band.quantity, "", |m, i| m.envelopes[index][i].variation));
     }
     section.figures = vec![figure(c, n)];

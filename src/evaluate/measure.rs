@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::recording::{Block, Info, Recording};
 use crate::statistics::welch::{SEGMENT_SECONDS, Welch, WelchSum, segment_len};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// A recording, or several parts of one that follow each other with gaps between: what one colour of the report is.
 pub struct Source {
@@ -231,6 +232,35 @@ impl Source {
         let n = self.n_timestep();
         let [whole] = self.measure_parts(scale, [(0, n)], progress)?;
         Ok(whole)
+    }
+
+    /// Measures stretches that follow each other, one after the other, and keeps of each what `keep` makes of it.
+    pub fn measure_in_turn<T>(
+        &mut self,
+        scale: &Scale,
+        parts: &[Range<usize>],
+        keep: impl Fn(Measured) -> T,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<T>> {
+        let (sfreq, label, origin) = (self.info().sfreq, self.label.clone(), self.info().source.clone());
+        let mut meter = Meter::new(sfreq, scale);
+        let mut kept = Vec::new();
+        self.blocks(|start, block, last| {
+            while let Some(part) = parts.get(kept.len()) {
+                let inside = |t: usize| t.saturating_sub(start).min(block.n_timestep);
+                meter.push(block, inside(part.start), inside(part.end));
+                if part.end > start + block.n_timestep {
+                    break;
+                }
+                let done = std::mem::replace(&mut meter, Meter::new(sfreq, scale));
+                kept.push(keep(done.finish(&label, &origin)?));
+            }
+            if last {
+                meter.gap();
+            }
+            progress(block.n_timestep)
+        })?;
+        Ok(kept)
     }
 
     /// Measures several stretches, given in timesteps over all pieces, in one pass.

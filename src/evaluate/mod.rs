@@ -9,6 +9,7 @@ pub mod amplitude;
 pub mod arrays;
 pub mod autocorrelation;
 pub mod battery;
+pub mod bootstrap;
 pub mod chart;
 pub mod control;
 pub mod covariance;

@@ -1,12 +1,13 @@
 //! From recordings to the report: what is compared, what is said about it, what is written.
 
 use super::battery::Wanted;
+use super::bootstrap::{self, Blocks};
 use super::chart::{Axis, Chart};
 use super::control::Control;
 use super::measure::{Measured, Source};
 use super::next_step::{self, Scores};
 use super::page::{self, Head};
-use super::section::{Comparison, Figure, Layout, Measure, Quantity, Section, series};
+use super::section::{Comparison, Distance, Draws, Figure, Layout, Measure, Quantity, Section, series};
 use super::surrogate::{Surrogate, surrogate};
 use super::svg::escape;
 use super::text::{brief, duration, listed, significant, unique_slug};
@@ -67,9 +68,20 @@ impl Report {
         let scale = real.scale(&mut *progress)?;
         let [whole, a, b] =
             real.measure_parts(&scale, [(0, n), (0, stretch), (n / 2, n / 2 + stretch)], &mut *progress)?;
+        let distances = distances(&whole);
+        let reference = Blocks::of(&mut real, &scale, 0..stretch, progress)?;
+        // Draws of what is held against the reference, the `recording`th of them.
+        let drawn = |source: &mut Source, range, recording, progress: &mut dyn FnMut(usize) -> Result<()>| {
+            let Some(reference) = &reference else { return Ok(None) };
+            let blocks = Blocks::of(source, &scale, range, progress)?;
+            let draws = blocks.map(|blocks| reference.draws(&blocks, &distances, seed, recording));
+            Ok(draws.map(|draws| distances.iter().map(|d| d.key).zip(draws).collect()))
+        };
+        let mut draws = Draws { ceiling: drawn(&mut real, n / 2..n / 2 + stretch, 1, progress)?, ..Draws::default() };
         let mut excerpts = vec![excerpt(&mut real)?];
         let (mut measured, mut stretches) = (Vec::new(), Vec::new());
-        for source in &mut generated {
+        for (index, source) in generated.iter_mut().enumerate() {
+            draws.generated.push(drawn(source, 0..stretch, 2 + index, progress)?);
             let n = source.n_timestep();
             let [whole, part] = source.measure_parts(&scale, [(0, n), (0, stretch)], &mut *progress)?;
             measured.push(whole);
@@ -78,8 +90,9 @@ impl Report {
         }
         // Of the second stretch, held against the first: what chance does to the ceiling it does to them, too.
         let mut references = Vec::new();
-        for kind in [Surrogate::Phases, Surrogate::Channels] {
+        for (index, kind) in [Surrogate::Phases, Surrogate::Channels].into_iter().enumerate() {
             let mut made = surrogate(&mut real, n / 2..n / 2 + stretch, kind, seed, progress)?;
+            draws.references.push(drawn(&mut made, 0..stretch, 2 + generated.len() + index, progress)?);
             references.push(made.measure(&scale, &mut *progress)?);
         }
         let more = wanted.sections(&mut real, &mut generated, &scale, progress)?;
@@ -94,6 +107,7 @@ impl Report {
             generated: measured,
             stretches,
             references,
+            draws,
             excerpts,
         };
         let control = Control::new(&comparison, &scheme, &top_p, seed)?;
@@ -377,11 +391,24 @@ fn part_names(labels: &[String]) -> Vec<String> {
 impl Inputs {
     /// Timesteps that [`Report::new`] will read.
     pub fn work(&self) -> usize {
-        let once = 2 * self.real.n_timestep() + self.generated.iter().map(Source::n_timestep).sum::<usize>();
-        let shortest = self.generated.iter().map(Source::n_timestep).min().unwrap_or(0);
-        let references = 2 * (self.real.n_timestep() + shortest.min(self.real.n_timestep() / 2));
+        let (n, generated) = (self.real.n_timestep(), self.generated.iter().map(Source::n_timestep));
+        let stretch = generated.clone().min().unwrap_or(0).min(n / 2);
+        // Blocks take a pass of their own: over the real recording two, one for each half.
+        let again = usize::from(bootstrap::blocks(stretch, self.real.info().sfreq).is_some());
+        let once = (2 + 2 * again) * n + (1 + again) * generated.sum::<usize>();
+        let references = 2 * (n + (1 + again) * stretch);
         once + references + self.wanted.work(&self.real, &self.generated)
     }
+}
+
+/// Every distance between channels that a comparison has.
+fn distances(real: &Measured) -> Vec<Distance> {
+    let mut all = spectrum::distances(real);
+    all.extend(amplitude::distances());
+    all.extend(autocorrelation::distances());
+    all.extend(envelope::distances(real.envelopes.len()));
+    all.extend(covariance::distances());
+    all
 }
 
 /// The part of a measure's name that fits beside a figure.

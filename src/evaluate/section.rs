@@ -2,10 +2,12 @@
 //!
 //! A statistic is one file with one function that makes a [`Section`] of a [`Comparison`]; the report places it.
 
+use super::bootstrap::centred;
 use super::measure::{Measured, Scale};
 use crate::recording::{Block, Channel, ChannelKind};
 use crate::statistics::quantile::quantile;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Real against generated: everything the sections are made of.
 pub struct Comparison {
@@ -28,6 +30,8 @@ pub struct Comparison {
     pub stretches: Vec<Measured>,
     /// The second half with something destroyed on purpose (see `surrogate`).
     pub references: Vec<Measured>,
+    /// What distances come out at when blocks of the stretches are drawn again.
+    pub draws: Draws,
     /// A few seconds from the middle of the real and of each generated recording.
     pub excerpts: Vec<Block>,
 }
@@ -81,6 +85,57 @@ pub struct Measure {
     /// anything common to channels.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<Spread>,
+    /// How sure the medians are; none where the stretches are too short to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intervals: Option<Intervals>,
+}
+
+/// What holds 95 % of the draws of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Interval {
+    /// 2.5 % of the draws are below.
+    pub low: f64,
+    /// 2.5 % of the draws are above.
+    pub high: f64,
+}
+
+/// The intervals of a measure's medians, in its own order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Intervals {
+    /// Of the ceiling.
+    pub ceiling: Option<Interval>,
+    /// Of the generated recordings.
+    pub generated: Vec<Option<Interval>>,
+    /// Of the references.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<Option<Interval>>,
+}
+
+/// A distance between two recordings' channels of the same index.
+pub struct Distance {
+    /// Key in the JSON, of no other distance.
+    pub key: &'static str,
+    /// Name in tables.
+    pub name: &'static str,
+    /// Unit of the numbers.
+    pub unit: &'static str,
+    /// What it is of the two recordings' channels of an index.
+    pub between: Between,
+}
+
+/// A number of two recordings' channels of an index.
+pub type Between = Box<dyn Fn(&Measured, &Measured, usize) -> f64 + Send + Sync>;
+
+/// Draws of every distance by its key, the median over channels each: of the ceiling, and of what is held against the first
+/// half, in their order; none where a stretch was too short.
+#[derive(Default)]
+pub struct Draws {
+    /// Of one half against the other.
+    pub ceiling: Option<BTreeMap<&'static str, Vec<f64>>>,
+    /// Of the generated recordings.
+    pub generated: Vec<Option<BTreeMap<&'static str, Vec<f64>>>>,
+    /// Of the references.
+    pub references: Vec<Option<BTreeMap<&'static str, Vec<f64>>>>,
 }
 
 /// A property of each recording, channel by channel.
@@ -221,18 +276,29 @@ impl Comparison {
         (0..n).map(|i| all[(2 * i + 1) * all.len() / (2 * n)]).collect()
     }
 
-    /// A distance, by what it is between two recordings' channels of the same index.
-    pub fn measure(
-        &self,
-        key: &'static str,
-        name: &'static str,
-        unit: &'static str,
-        between: impl Fn(&Measured, &Measured, usize) -> f64,
-    ) -> Measure {
+    /// The measures of some distances.
+    pub fn measures(&self, distances: Vec<Distance>) -> Vec<Measure> {
+        distances.into_iter().map(|distance| self.measure(distance)).collect()
+    }
+
+    fn measure(&self, Distance { key, name, unit, between }: Distance) -> Measure {
         let all = |a: &Measured, b: &Measured| Spread::of((0..self.channels.len()).map(|i| between(a, b, i)).collect());
         let from_first = |others: &[Measured]| others.iter().map(|other| all(&self.halves[0], other)).collect();
-        let (generated, references) = (from_first(&self.stretches), from_first(&self.references));
-        Measure { key, name, unit, ceiling: all(&self.halves[0], &self.halves[1]), generated, references }
+        let (generated, references): (Vec<Spread>, Vec<Spread>) =
+            (from_first(&self.stretches), from_first(&self.references));
+        let ceiling = all(&self.halves[0], &self.halves[1]);
+        let interval = |spread: &Spread, draws: &Option<BTreeMap<&'static str, Vec<f64>>>| {
+            centred(spread.median, draws.as_ref()?.get(key)?.clone())
+        };
+        let each = |spreads: &[Spread], draws: &[Option<_>]| {
+            spreads.iter().zip(draws).map(|(spread, draws)| interval(spread, draws)).collect()
+        };
+        let intervals = self.draws.ceiling.is_some().then(|| Intervals {
+            ceiling: interval(&ceiling, &self.draws.ceiling),
+            generated: each(&generated, &self.draws.generated),
+            references: each(&references, &self.draws.references),
+        });
+        Measure { key, name, unit, ceiling, generated, references, intervals }
     }
 
     /// A property, by what it is of one recording's channel.

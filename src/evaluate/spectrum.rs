@@ -3,7 +3,7 @@
 use super::chart::{Axis, Chart};
 use super::measure::Measured;
 use super::panels;
-use super::section::{Comparison, Figure, Group, Layout, Measure, Quantity, Section, series};
+use super::section::{Between, Comparison, Distance, Figure, Group, Layout, Measure, Quantity, Section, series};
 use super::svg::escape;
 use super::text::{brief, capital, significant};
 use super::topography;
@@ -83,18 +83,27 @@ fn slope_and_peak(frequencies: &[f64], density: &[f64]) -> (f64, f64) {
     (-slope, peak.map_or(0.0, |i| frequencies[i]))
 }
 
+/// The distances of spectra.
+pub fn distances(real: &Measured) -> Vec<Distance> {
+    let band = bins(&real.frequencies, BAND);
+    let of = |key, name, unit, between: fn(&[f64], &[f64]) -> f64| {
+        let band = band.clone();
+        let between: Between =
+            Box::new(move |a, b, i| between(&a.spectra[i][band.clone()], &b.spectra[i][band.clone()]));
+        Distance { key, name, unit, between }
+    };
+    vec![
+        of("log_distance", "Spectrum: mean |log₁₀ ratio|", "decades", log_distance),
+        of("jensen_shannon", "Spectrum: shape (Jensen–Shannon)", "bits", jensen_shannon),
+    ]
+}
+
 /// The section on spectra.
 pub fn section(c: &Comparison) -> Section {
-    let band = bins(&c.real.frequencies, BAND);
-    let within = |m: &Measured, i: usize| m.spectra[i][band.clone()].to_vec();
-    let log = c.measure("log_distance", "Spectrum: mean |log₁₀ ratio|", "decades", |a, b, i| {
-        log_distance(&within(a, i), &within(b, i))
-    });
-    let shape = c.measure("jensen_shannon", "Spectrum: shape (Jensen–Shannon)", "bits", |a, b, i| {
-        jensen_shannon(&within(a, i), &within(b, i))
-    });
-    let mut figures: Vec<Figure> = vec![spectra(c), examples(c, &log)];
-    figures.extend(topography::figure(c, &log));
+    let measures = c.measures(distances(&c.real));
+    let log = &measures[0];
+    let mut figures: Vec<Figure> = vec![spectra(c), examples(c, log)];
+    figures.extend(topography::figure(c, log));
     Section {
         id: "spectrum",
         title: "Power spectra".into(),
@@ -103,7 +112,7 @@ pub fn section(c: &Comparison) -> Section {
              the wrong rhythms; one that is off everywhere has the wrong scale."
                 .into(),
         ],
-        measures: vec![log, shape],
+        measures,
         quantities: band_powers(c),
         figures,
         methods: vec![methods(c)],

@@ -446,7 +446,7 @@ mod tests {
         refused(&format!("[data]\ntokens = 'x'\nrecording = 'y'\n{model}"), "[data] needs one of");
         refused(&format!("[data]\ntokens = 'x'\n{model}levels = 16\n"), "model a: its tokenizer needs a recording");
         refused(&format!("[data]\ntokens = 'x'\n[tokenize]\nlevels = 16\n{model}"), "leave [tokenize] away");
-        refused(&format!("{DATA}{model}{}", model.replace('a', "A")), "has no nAme");
+        refused(&format!("{DATA}{model}{}", model.replace('a', "A")), "has no name");
         refused(&format!("{DATA}{model}[[model]]\nname = 'A'\nkind = 'gpt'\n"), "two models are called A");
         refused(&format!("{DATA}[[model]]\nname = '../a'\nkind = 'gpt'\n"), "cannot be the name");
         refused(&format!("{DATA}{model}lr = 1979-05-27\n"), "model a lr: neither");

@@ -294,7 +294,9 @@ impl Table {
 }
 
 const METHODS: &str = "<b>The table.</b> Distances are medians over channels (over states, of hidden states) of those that the \
-    sections below define, over stretches of one length; their intervals are the sections’. Cross-entropy is that of the \
+    sections below define, over stretches of one length; their intervals are those of the distances of blocks of at least 10 s, at \
+    most 24 of a stretch, drawn with replacement on both sides (200 draws, moved so that their mean is the distance; none of \
+    stretches under a minute). Cross-entropy is that of the \
     test part, ± 1.96 standard errors over windows. Evoked responses are correlations with the real ones over all conditions, and of \
     what is specific to each condition. Decoding is the accuracy, on real trials, of linear discriminant analysis that \
     has learnt from generated trials alone (of the real recording: from its other trials), with Wilson’s interval. Intervals of \

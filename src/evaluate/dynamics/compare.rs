@@ -270,16 +270,21 @@ pub enum Distance {
 impl Distance {
     /// State by state; no numbers where an entry is missing.
     pub fn between(self, a: &Entry, b: &Entry) -> Vec<f64> {
+        match a.missing.is_some() || b.missing.is_some() {
+            true => vec![f64::NAN; a.states.len().max(b.states.len())],
+            false => self.between_states(&a.states, &b.states),
+        }
+    }
+
+    /// The same of states alone.
+    pub fn between_states(self, a: &[StateSummary], b: &[StateSummary]) -> Vec<f64> {
         let visits = |s: &StateSummary| if s.lifetimes.is_empty() { vec![0.0] } else { s.lifetimes.clone() };
         let of = |(a, b): (&StateSummary, &StateSummary)| match self {
             Self::Occupancy => (a.fractional_occupancy - b.fractional_occupancy).abs(),
             Self::Lifetime => wasserstein(&visits(a), &visits(b)),
             Self::Switching => (a.switching_rate - b.switching_rate).abs(),
         };
-        match a.missing.is_some() || b.missing.is_some() {
-            true => vec![f64::NAN; a.states.len().max(b.states.len())],
-            false => a.states.iter().zip(&b.states).map(of).collect(),
-        }
+        a.iter().zip(b).map(of).collect()
     }
 }
 

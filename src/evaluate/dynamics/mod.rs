@@ -15,6 +15,7 @@ pub mod embedding;
 pub mod figures;
 pub mod fit;
 pub mod hmm;
+pub mod intervals;
 pub mod matching;
 pub mod section;
 pub mod summary;

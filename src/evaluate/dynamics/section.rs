@@ -3,6 +3,7 @@
 use super::Options;
 use super::compare::{Distance, Dynamics, Entry, Inferred, compare};
 use super::figures;
+use super::intervals::intervals;
 use super::summary::StateSummary;
 use crate::error::Result;
 use crate::evaluate::arrays;
@@ -43,7 +44,7 @@ pub fn section(
         columns,
         over: "states",
         text: text(&found),
-        measures: measures(&found),
+        measures: measures(&found, options),
         numbers: numbers(&found, options),
         figures: drawn,
         tables: vec![table(&found)],
@@ -61,11 +62,12 @@ pub fn names(options: &Options) -> (&'static str, &'static str) {
     }
 }
 
-fn measures(found: &Dynamics) -> Vec<Measure> {
+fn measures(found: &Dynamics, options: &Options) -> Vec<Measure> {
     let of = |key, name, unit, entries: &[Entry], distance: Distance| {
         let from_first = |entry: &Entry| Spread::of(distance.between(&entries[0], entry));
         let generated = entries[2..].iter().map(from_first).collect();
-        Measure { key, name, unit, ceiling: from_first(&entries[1]), generated, references: Vec::new() }
+        let intervals = intervals(entries, distance, found.sfreq, options);
+        Measure { key, name, unit, ceiling: from_first(&entries[1]), generated, references: Vec::new(), intervals }
     };
     let (applied, separate) = (&found.applied, &found.separate);
     vec![
@@ -209,7 +211,8 @@ fn methods(found: &Dynamics, options: &Options) -> String {
          fractional occupancy is the share of timesteps in a state, mean lifetime the mean length of its visits (those cut \
          off at the ends included), mean interval the mean time between the end of a visit and the beginning of the next, \
          switching rate the number of visits begun in a second. Distances are state by state, over stretches of one length, \
-         to the first stretch of the real recording; lifetimes by the Wasserstein-1 distance, a state that is never visited \
+         to the first stretch of the real recording; their intervals are of blocks of the courses drawn with replacement, visits going with \
+         the block that they begin in; lifetimes by the Wasserstein-1 distance, a state that is never visited \
          counting as one of lifetime 0. States of models fitted separately are matched by the assignment (Kuhn 1955) with \
          the largest sum of correlations between their covariances, turned into the coordinates of the first stretch’s \
          components, each less the mean over states. The random phases are common to all channels (Prichard and Theiler \
