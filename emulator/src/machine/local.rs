@@ -137,8 +137,7 @@ impl SharedMemory {
         let length = ranges.iter().map(|range| range.end).max().unwrap_or(0);
         let mut memory = SharedMemory {
             bytes: vec![u64::MAX; length.div_ceil(16) as usize * 2],
-            // Some bytes to spare: the fast check of a wide access looks at them before it finds the memory too small.
-            words: vec![0; length.div_ceil(4) as usize + 8],
+            words: vec![0; length.div_ceil(4) as usize],
             length,
         };
         for range in ranges {

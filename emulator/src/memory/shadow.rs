@@ -73,6 +73,11 @@ impl Shadow {
     /// The words lie below [`Self::length`].
     #[inline(always)]
     pub unsafe fn common(&self, offset: u64, count: usize) -> u8 {
+        debug_assert!(
+            (offset >> 2) + count as u64 <= self.length.div_ceil(4),
+            "{count} words at {offset} of {}",
+            self.length
+        );
         // SAFETY: by the caller's promise.
         (0..count).fold(u8::MAX, |all, i| all & unsafe { self.word(offset + 4 * i as u64) })
     }
@@ -83,6 +88,11 @@ impl Shadow {
     /// The words lie below [`Self::length`].
     #[inline(always)]
     pub unsafe fn set_fine(&self, offset: u64, count: usize) {
+        debug_assert!(
+            (offset >> 2) + count as u64 <= self.length.div_ceil(4),
+            "{count} words at {offset} of {}",
+            self.length
+        );
         // SAFETY: by the caller's promise.
         (0..count).for_each(|i| unsafe { self.set_word(offset + 4 * i as u64, FINE) });
     }

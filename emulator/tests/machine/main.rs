@@ -3,6 +3,7 @@
 mod arrivals;
 mod racing;
 mod values;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -24,10 +25,22 @@ fn settings() -> Settings {
 
 /// Runs a body, in which %r0 is the thread, %r3 its number in the grid, %rd0 the output and %rd1 its own word there.
 fn run_with(outside: &str, body: &str, grid: u32, block: u32, settings: &Settings) -> (LaunchReport, Vec<u32>) {
-    let text = format!("{HEAD}{outside}\n.visible .entry k(.param .u64 out) {{ {REGISTERS}\n{body}\n ret; }}");
+    run_in(&GlobalMemory::new(1 << 24).unwrap(), outside, body, grid, block, settings)
+}
+
+/// Likewise, in a memory that there is.
+fn run_in(
+    memory: &GlobalMemory,
+    outside: &str,
+    body: &str,
+    grid: u32,
+    block: u32,
+    settings: &Settings,
+) -> (LaunchReport, Vec<u32>) {
+    let head = HEAD.replace("80", &settings.target.number().to_string());
+    let text = format!("{head}{outside}\n.visible .entry k(.param .u64 out) {{ {REGISTERS}\n{body}\n ret; }}");
     let module = Arc::new(Module::load(&text, settings.target).unwrap_or_else(|error| panic!("{error}\n{text}")));
-    let memory = GlobalMemory::new(1 << 24).unwrap();
-    let loaded = LoadedModule::new(module.clone(), &memory).unwrap();
+    let loaded = LoadedModule::new(module.clone(), memory).unwrap();
     let words = u64::from(grid * block);
     let out = memory.allocate(4 * words).unwrap();
     memory.fill(out, &[0], 4 * words).unwrap();
@@ -35,7 +48,7 @@ fn run_with(outside: &str, body: &str, grid: u32, block: u32, settings: &Setting
     let parameters = out.to_le_bytes();
     let (grid, block) = ([grid, 1, 1], [block, 1, 1]);
     let launch = Launch { kernel, grid, block, dynamic_shared: 0, parameters: &parameters, cooperative: false };
-    let report = machine::run(&loaded, &launch, &memory, settings);
+    let report = machine::run(&loaded, &launch, memory, settings);
     let mut bytes = vec![0; 4 * words as usize];
     memory.read(out, &mut bytes).unwrap();
     (report, bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect())
@@ -97,74 +110,17 @@ fn functions_recurse_and_are_called_by_address() {
     assert_eq!(values(outside, body, 1, 32), want);
 }
 
+/// Accesses that are wider than all there is: of all lanes and of some, side by side and at one place.
 #[test]
-fn a_barrier_that_some_lanes_go_past() {
-    let body = "setp.ge.u32 %p1, %r0, 16;\n @%p1 bra S;\n bar.sync 0; //!\n S: st.global.u32 [%rd1], %r0;";
-    assert_eq!(found(body, 32).0, FindingKind::BarrierDivergence);
-    // Lanes that have left before are no fault.
-    let body = "setp.ge.u32 %p1, %r0, 16; @%p1 bra E; bar.sync 0; st.global.u32 [%rd1], %r0; E:";
-    values("", body, 1, 64);
-    // Two barriers in the two branches of warps, and in those of lanes.
-    for bound in [32, 8] {
-        let body = format!(
-            "setp.ge.u32 %p1, %r0, {bound}; @%p1 bra S; bar.sync 0; bra E; S: bar.sync 0; E: st.global.u32 [%rd1], %r0;"
-        );
-        assert_eq!(found(&body, 64).0, FindingKind::BarrierDivergence);
+fn accesses_that_are_larger_than_the_memory() {
+    for access in ["ld.shared.v4.u32 {%r5,%r6,%r7,%r8}, [%r4];", "st.shared.v4.u32 [%r4], {%r0,%r0,%r0,%r0};"] {
+        for (stride, block) in [(0, 32), (0, 7), (16, 32), (4096, 32)] {
+            let body = format!(
+                ".shared .align 16 .b8 s[4]; mul.lo.u32 %r4, %r0, {stride}; mov.u32 %r5, s; st.shared.u32 [%r5], 1; {access} //!"
+            );
+            assert_eq!(found(&body, block).0, FindingKind::OutOfBounds, "{access} {stride} {block}");
+        }
     }
-}
-
-#[test]
-fn what_never_comes_is_a_deadlock() {
-    let (kind, text) = found("setp.ge.u32 %p1, %r0, 32;\n @%p1 bra E;\n bar.sync 1, 64; //!\n E:", 64);
-    assert_eq!(kind, FindingKind::Deadlock);
-    assert!(text.contains("lanes 0xffffffff of warp 0"), "{text}");
-    let body = "setp.eq.u32 %p1, %r0, 0; @%p1 bra S; bar.sync 0; bra E; S: shfl.sync.idx.b32 %r4, %r0, 0, 31, -1; E: st.global.u32 [%rd1], %r4;";
-    assert!(matches!(found(body, 32).0, FindingKind::MaskMismatch | FindingKind::BarrierDivergence));
-}
-
-#[test]
-fn masks_of_sync_instructions() {
-    let (kind, text) = found("shfl.sync.idx.b32 %r4, %r0, 0, 31, 0xFFFF; //!", 32);
-    assert_eq!(kind, FindingKind::MaskMismatch);
-    assert!(text.contains("lane 16"), "{text}");
-    // The lane that the value comes from does not exist.
-    assert_eq!(found("shfl.sync.down.b32 %r4, %r0, 8, 31, -1; //!", 20).0, FindingKind::MaskMismatch);
-    // Groups with masks of their own, each complete.
-    let body = "and.b32 %r4, %r0, 1; setp.eq.u32 %p1, %r4, 0; selp.b32 %r5, 0x55555555, 0xAAAAAAAA, %p1;
-        redux.sync.add.u32 %r6, %r0, %r5; st.global.u32 [%rd1], %r6;";
-    assert_eq!(values("", body, 1, 32), (0..32).map(|t| if t % 2 == 0 { 240 } else { 256 }).collect::<Vec<u32>>());
-    // bar.warp.sync joins lanes in different places.
-    let body = "setp.ge.u32 %p1, %r0, 16; @%p1 bra S; bar.warp.sync -1; bra E; S: bar.warp.sync -1; E: st.global.u32 [%rd1], 1;";
-    assert_eq!(values("", body, 1, 32), [1; 32]);
-}
-
-#[test]
-fn votes_count_those_who_vote() {
-    // %p2 holds for all, %p3 for the upper half only; each half votes by itself.
-    let body = "setp.ge.u32 %p2, %r0, 0; setp.ge.u32 %p3, %r0, 16; @%p3 bra U;
-        vote.sync.ballot.b32 %r4, %p2, 0xFFFF; vote.sync.any.pred %p4, %p3, 0xFFFF; match.any.sync.b32 %r5, %r2, 0xFFFF; bra M;
-        U: vote.sync.ballot.b32 %r4, %p2, 0xFFFF0000; vote.sync.all.pred %p4, %p3, 0xFFFF0000; match.any.sync.b32 %r5, %r2, 0xFFFF0000;
-        M: selp.b32 %r6, 1, 0, %p4; xor.b32 %r5, %r5, %r4; add.u32 %r4, %r4, %r5; add.u32 %r4, %r4, %r6; st.global.u32 [%rd1], %r4;";
-    let want: Vec<u32> = (0..32).map(|t| if t < 16 { 0xFFFF } else { 0xFFFF_0001 }).collect();
-    assert_eq!(values("", body, 1, 32), want);
-    // Of each half the first is elected.
-    let body =
-        "setp.ge.u32 %p3, %r0, 16; @%p3 bra U; elect.sync %r4|%p2, 0xFFFF; bra M; U: elect.sync %r4|%p2, 0xFFFF0000;
-        M: selp.b32 %r5, 100, 0, %p2; add.u32 %r4, %r4, %r5; st.global.u32 [%rd1], %r4;";
-    let want: Vec<u32> = (0..32).map(|t| t / 16 * 16 + if t % 16 == 0 { 100 } else { 0 }).collect();
-    assert_eq!(values("", body, 1, 32), want);
-}
-
-#[test]
-fn barriers_that_count() {
-    // Lanes of one warp arrive in two places; %p2 holds for those who arrive first, when they do.
-    let body = "setp.ge.u32 %p2, %r0, 0; setp.ge.u32 %p1, %r0, 16; @%p1 bra U; barrier.red.popc.u32 %r4, 0, %p2; bra M;
-        U: setp.lt.u32 %p2, %r0, 20; barrier.red.popc.u32 %r4, 0, %p2; M: st.global.u32 [%rd1], %r4;";
-    assert_eq!(values("", body, 1, 64), [16 + 4; 64]);
-    // Who joins a barrier for another number of threads than those who wait at it.
-    let body = "setp.ge.u32 %p1, %r0, 32;\n @%p1 bra U; bar.sync 1, 64; bra E; U: bar.sync 1, 96; E:";
-    let (_, text) = found(body, 96);
-    assert!(text.contains("threads while others wait at it for"), "{text}");
 }
 
 #[test]
@@ -252,27 +208,6 @@ fn copies_land_when_they_are_waited_for() {
     let want: Vec<u32> = (1..33).collect();
     assert_eq!(values("", &format!("{copy} cp.async.wait_group 0; {read}"), 1, 32), want);
     assert_eq!(values("", &format!("{copy} cp.async.wait_all; {read}"), 1, 32), want);
-}
-
-#[test]
-fn loops_that_wait_make_progress() {
-    // Lanes, warps and blocks take turns at one word; then each adds to the next one.
-    let outside = ".global .u32 turn; .global .u32 sum;";
-    let body = "L: atom.global.add.u32 %r4, [turn], 0; setp.ne.u32 %p1, %r4, %r3; @%p1 bra L;
-        ld.volatile.global.u32 %r5, [sum]; add.u32 %r5, %r5, %r3; st.volatile.global.u32 [sum], %r5; st.global.u32 [%rd1], %r5;
-        membar.gl; atom.global.add.u32 %r4, [turn], 1;";
-    for seed in [0, 5] {
-        let (report, values) =
-            run_with(outside, body, 3, 64, &Settings { seed, max_warp_instructions: 0, ..settings() });
-        assert!(report.findings.is_empty(), "{}", report.findings[0]);
-        assert_eq!(values, (0..192).map(|t| t * (t + 1) / 2).collect::<Vec<u32>>());
-    }
-}
-
-#[test]
-fn a_loop_without_end_is_ended() {
-    let (report, _) = run_with("", "L: add.u32 %r4, %r0, 1; bra L;", 1, 32, &settings());
-    assert_eq!(report.fault.unwrap().kind, FaultKind::Runaway);
 }
 
 #[test]
