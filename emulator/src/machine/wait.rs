@@ -51,19 +51,10 @@ pub unsafe fn group(warp: &Warp, frame: &Frame, op: &Op, active: u32) -> Outcome
     Ok(Group { lanes: active, ready: false })
 }
 
-/// A fragment begins to wait; if others wait at the same place it joins them.
+/// A fragment begins to wait. (Others that wait at the same place it has joined when it came there: see [`Warp::add`].)
 pub fn wait(warp: &mut Warp, mut fragment: Fragment) {
     fragment.since = warp.steps;
-    let joined = warp.fragments.iter_mut().find(|other| {
-        matches!((other.state, fragment.state), (State::Lanes(_), State::Lanes(_)))
-            && other.pc == fragment.pc
-            && other.node == fragment.node
-    });
-    if let Some(other) = joined {
-        other.join(&fragment);
-    } else {
-        warp.fragments.push(fragment);
-    }
+    warp.fragments.push(fragment);
 }
 
 /// Operations that lanes execute which only leave: a jump and the exit itself.

@@ -94,8 +94,9 @@ extern "C" __global__ void wait_by_hints(int *flag, int *data, int *y) {
     }
 }
 
-// The largest of all, compared as a float and exchanged as an integer.
-extern "C" __global__ void largest_of_all(const float *x, float *largest) {
+// The largest of all, compared as a float and exchanged as an integer; it is the last of what is known of them.
+extern "C" __global__ void largest_of_all(const float *x, float *known) {
+    float *largest = known + 4;
     float old = *largest, seen;
     do {
         seen = old;
