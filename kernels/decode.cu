@@ -1,4 +1,5 @@
-// Generation with a cache of keys and values: one launch reads the prompts of all sequences and draws all their tokens.
+// Generation with a cache of keys and values: one launch reads the prompts of all sequences and draws all their tokens, or the part
+// of that which timesteps `begin .. end` are: the next launch finds the rest in the cache and in the tokens.
 //
 // A block of threads owns a few sequences from the first token to the last, through all layers, so nothing is ever
 // exchanged between blocks. What it works on at a time are columns: a column is one timestep of one sequence. While the prompt
@@ -283,8 +284,8 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const uint4* weight, const float* bi
                                          const float* head_bias, u32 head_len, const float* token, const float* position,
                                          const float* channel, const float* subject, const float* condition,
                                          const u8* prompt, const u16* conditions, const u32* channels, const u32* subjects,
-                                         const u64* keys, u32 n, u32 per_block, u32 n_prompt, u32 n_new, u64 timestep,
-                                         u64 seed, float scale, u32 top_k, u64 top_p, u32 greedy, u16* cache, u8* tokens,
+                                         const u64* keys, u32 n, u32 per_block, u32 n_prompt, u32 n_new, u32 begin,
+                                         u32 end, u64 timestep, u64 seed, float scale, u32 top_k, u64 top_p, u32 greedy, u16* cache, u8* tokens,
                                          float* logits, u32* failed) {
     const u32 first = blockIdx.x * per_block, own = min(per_block, n - first), read = n_prompt - 1;
     const u32 fed = n_prompt + n_new - 1;
@@ -303,8 +304,8 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const uint4* weight, const float* bi
 #pragma unroll 1
     for (u32 sequence = 0; sequence < own; ++sequence) {
 #pragma unroll 1
-        for (u32 at = 0; at < read; at += COLUMNS) {
-            const Columns columns = {int(min(read - at, u32(COLUMNS))), true, sequence, at};
+        for (u32 at = begin; at < min(read, end); at += COLUMNS) {
+            const Columns columns = {int(min(min(read, end) - at, u32(COLUMNS))), true, sequence, at};
             for (int column = warp; column < columns.count; column += WARPS) {
                 start(column, sequence, at + column, prompt[(size_t)(first + sequence) * n_prompt + at + column]);
             }
@@ -314,9 +315,14 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const uint4* weight, const float* bi
 
     // From here on a sequence is a column, and the warp of its number embeds and draws its tokens.
     const size_t mine = first + warp;
-    u32 id = warp < own ? prompt[mine * n_prompt + read] : 0, wrong = 0, random = 0;
+    const u32 begin_step = max(begin, read) - read;
+    u32 id = 0, wrong = 0, random = 0;
+    if (warp < own) {
+        id = begin_step ? tokens[mine * n_new + begin_step - 1] : prompt[mine * n_prompt + read];
+        wrong = begin_step ? failed[mine] : 0;
+    }
 #pragma unroll 1
-    for (u32 step = 0; step < n_new; ++step) {
+    for (u32 step = begin_step; read + step < end; ++step) {
         if (warp < own) start(warp, warp, read + step, id);
         pass<1>(network, {int(own), false, 0, read + step});
         __syncthreads();
@@ -331,8 +337,10 @@ KERNEL __launch_bounds__(THREADS, 1) decode(const uint4* weight, const float* bi
         __syncthreads();
         if (warp < own) {
             const float* const row = floats(LOGITS_AT + warp * Q_ROW);
-            // A lane keeps the word of one of the next 32 steps.
-            if (step % 32 == 0 && !greedy) random = sampling_word(seed, keys[mine], timestep + step + lane);
+            // A lane keeps the word of one of 32 steps.
+            if ((step % 32 == 0 || step == begin_step) && !greedy) {
+                random = sampling_word(seed, keys[mine], timestep + step / 32 * 32 + lane);
+            }
             id = draw(row, sampler, __shfl_sync(ALL_LANES, random, step % 32));
             if (id == NOT_FINITE) {
                 wrong = wrong ? wrong : step + 1;

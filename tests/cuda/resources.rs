@@ -5,10 +5,12 @@
 
 use crate::gpu;
 use gpt2meg::device::cuda::kernel::{SOURCES, Source};
+use gpt2meg::device::cuda::nvrtc::Code;
 use gpt2meg::device::cuda::{Shape, compile};
 use ptx_emulator::sass::Mix;
-use ptx_emulator::toolkit::Resources;
+use ptx_emulator::toolkit::{Assembly, Resources};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Architectures, and the shared memory that a block may have.
@@ -21,15 +23,22 @@ const ARCHITECTURES: [(&str, u32); 6] = [
     ("120a", 99 << 10),
 ];
 
-/// What a file of kernels is compiled for: the paper's group model where its kernels are for any shape, otherwise the
-/// single-subject model.
-fn shape(source: &Source) -> Shape {
-    let d_model = if source.name.starts_with("general_") { 240 } else { 96 };
-    Shape { d_model, n_head: 12, n_time: 256, n_level: 256 }
+/// What a file of kernels is compiled for: the paper's single-subject and group models, as far as they take its kernels; attention,
+/// whose registers grow with the number of heads, for the most that there may be, too.
+fn shapes(source: &Source) -> Vec<Shape> {
+    let shape = |d_model, n_head| Shape { d_model, n_head, n_time: 256, n_level: 256 };
+    let (single, group, widest) = (shape(96, 12), shape(240, 12), shape(128, 16));
+    match source.name {
+        "decode.cu" | "embed.cu" | "weights.cu" | "working.cu" => vec![single, group],
+        "attention.cu" | "attention_backward.cu" => vec![single, widest],
+        name if name.starts_with("general_") => vec![group],
+        _ => vec![single],
+    }
 }
 
 /// The columns with their widths.
-const COLUMNS: [(&str, usize); 12] = [
+const COLUMNS: [(&str, usize); 13] = [
+    ("d_model", 8),
     ("registers", 10),
     ("stored", 7),
     ("loaded", 7),
@@ -44,8 +53,9 @@ const COLUMNS: [(&str, usize); 12] = [
     ("local", 6),
 ];
 
-fn row(name: &str, architecture: &str, needs: &Resources, mix: &Mix) -> String {
+fn row(name: &str, architecture: &str, shape: &Shape, needs: &Resources, mix: &Mix) -> String {
     let numbers = [
+        shape.d_model as u32,
         needs.registers,
         needs.spill_store_bytes,
         needs.spill_load_bytes,
@@ -66,22 +76,25 @@ fn row(name: &str, architecture: &str, needs: &Resources, mix: &Mix) -> String {
 #[test]
 fn resources_are_as_recorded() {
     let Some(toolkit) = gpu::toolkit() else { return };
-    let jobs: Vec<_> =
-        SOURCES.iter().flat_map(|source| ARCHITECTURES.map(|architecture| (source, architecture))).collect();
+    let jobs: Vec<_> = SOURCES
+        .iter()
+        .flat_map(|source| shapes(source).into_iter().map(move |shape| (source, shape)))
+        .flat_map(|job| ARCHITECTURES.map(|architecture| (job, architecture)))
+        .collect();
     let rows: Vec<Vec<String>> = jobs
         .into_par_iter()
-        .map(|(source, (architecture, shared_limit))| {
-            let ptx = compile(source, &shape(source), architecture, shared_limit).unwrap().to_src();
+        .map(|((source, shape), (architecture, shared_limit))| {
+            let ptx = compile(source, &shape, Code::Ptx, architecture, shared_limit).unwrap();
+            let ptx = String::from_utf8(ptx).unwrap();
             let assembly = toolkit.assemble(&ptx, &format!("sm_{architecture}")).unwrap();
             let mixes = toolkit.disassemble(&assembly).unwrap();
-            assembly.kernels.iter().map(|(name, needs)| row(name, architecture, needs, &mixes[name])).collect()
+            assembly.kernels.iter().map(|(name, needs)| row(name, architecture, &shape, needs, &mixes[name])).collect()
         })
         .collect();
     let mut rows = rows.concat();
     rows.sort();
     let mut text = String::from(
-        "# Written by `GPT2MEG_RECORD=1 cargo test --test cuda resources`: 12 heads, 256 timesteps, 256 levels, d_model 96;\n\
-         # for the general kernels, from `attend` to `product_logits`, 240.\n\
+        "# Written by `GPT2MEG_RECORD=1 cargo test --test cuda resources`: 256 timesteps, 256 levels, 12 heads (of d_model 128: 16).\n\
          # Registers of a thread, bytes of them spilled to memory and back, static shared bytes of a block; instructions of the\n\
          # machine code, each once: all, and those of a kind. ptxas 12.9.86, nvdisasm 13.5.37.\n",
     );
@@ -96,4 +109,18 @@ fn resources_are_as_recorded() {
     let recorded = std::fs::read_to_string(path).unwrap_or_default();
     let differ: Vec<_> = text.lines().filter(|line| !recorded.lines().any(|old| old == *line)).collect();
     assert!(recorded == text, "not as recorded in kernels/resources.txt:\n{}", differ.join("\n"));
+}
+
+/// A card that NVRTC knows gets machine code from it, and not PTX: that is the machine code which is recorded.
+#[test]
+fn machine_code_is_what_ptxas_makes() {
+    let Some(toolkit) = gpu::toolkit() else { return };
+    for (source, (architecture, shared_limit)) in SOURCES.iter().zip(ARCHITECTURES).take(2) {
+        let made = |code| compile(source, &shapes(source)[0], code, architecture, shared_limit).unwrap();
+        let ptx = String::from_utf8(made(Code::Ptx)).unwrap();
+        let expected = toolkit.assemble(&ptx, &format!("sm_{architecture}")).unwrap();
+        let machine = Assembly { cubin: made(Code::Machine), kernels: BTreeMap::new() };
+        let mixes = toolkit.disassemble(&machine).unwrap();
+        assert!(mixes == toolkit.disassemble(&expected).unwrap(), "{} for sm_{architecture}", source.name);
+    }
 }

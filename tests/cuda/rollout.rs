@@ -262,7 +262,9 @@ fn try_batch(model: &Model, batch: &Batch, runs: &[Run]) {
         if number > 0 {
             continue;
         }
-        for cut in [(n, 1), (3, 2), (n, 8)].map(|(per_launch, per_block)| Cut { per_launch, per_block }) {
+        let prompt = batch.n_prompt;
+        for (per_launch, per_block, timesteps) in [(n, 1, prompt), (3, 2, usize::MAX), (n, 8, prompt.div_ceil(2) + 1)] {
+            let cut = Cut { per_launch, per_block, timesteps };
             let again = gpu.run(model, batch, Some(cut)).unwrap();
             assert!(again == (tokens.clone(), logits.clone()), "{what}: {cut:?} changes bits");
         }
@@ -345,7 +347,7 @@ fn a_step_costs_what_it_must() {
     }
     let [one, two] = [1, 2].map(|n_new| {
         let batch = Batch::new(&model.config, n, n_prompt, n_new, NUCLEUS);
-        gpu.run(&model, &batch, Some(Cut { per_launch: n, per_block: n })).unwrap();
+        gpu.run(&model, &batch, Some(Cut { per_launch: n, per_block: n, timesteps: usize::MAX })).unwrap();
         gpu.counters.clone()
     });
     let n_key = n_prompt + 1;
@@ -381,9 +383,14 @@ fn sequences_are_cut_evenly_and_as_memory_allows() {
     let mut cut = |n: usize, config: &ModelConfig| Cut::new(gpu, &shape, config, &Rollout { n, ..batch.rollout() });
     // Up to eight sequences a block; one more than that takes two rounds of blocks with five each.
     for (n, per_block) in [(1, 1), (blocks, 1), (blocks + 1, 2), (8 * blocks, 8), (8 * blocks + 1, 5)] {
-        assert_eq!(cut(n, &model.config).unwrap(), Cut { per_launch: n, per_block }, "{n} sequences");
+        let Cut { timesteps, .. } = cut(n, &model.config).unwrap();
+        assert_eq!(cut(n, &model.config).unwrap(), Cut { per_launch: n, per_block, timesteps }, "{n} sequences");
+        assert!(timesteps > 8, "a small model's are one launch");
     }
     let layers = |n_layer| ModelConfig { n_layer, ..model.config.clone() };
+    // Two sequences, each layer 12 · 16² + 2 · 16 · 8 products for a timestep; four thousand million a launch.
+    assert_eq!(cut(blocks + 1, &layers(10_000)).unwrap().timesteps, 60);
+    assert_eq!(cut(1, &layers(1 << 21)).unwrap().timesteps, 1);
     // A cache of half a gigabyte: fewer go together than are asked for.
     let few = cut(1 << 20, &layers(1 << 20)).unwrap().per_launch;
     assert!(few > 0 && few < 1 << 20, "{few}");

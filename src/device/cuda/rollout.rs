@@ -137,13 +137,27 @@ impl Draw {
     }
 }
 
-/// How many sequences go together. No bit of a result depends on it.
+/// How many sequences and timesteps go together. No bit of a result depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
     /// Sequences of a launch: their caches are in memory together.
     pub per_launch: usize,
     /// Sequences of a block of threads.
     pub per_block: usize,
+    /// Timesteps of a launch, of those that are read or fed back.
+    pub timesteps: usize,
+}
+
+/// Multiplications and additions of a block of threads in one launch, at most: a tenth of a second's on a large card and a second's
+/// on a small one, by estimate. A signal is heeded between launches, and a card that also drives a display ends longer ones.
+const MOST_OF_LAUNCH: f64 = 4e9;
+
+/// Timesteps that a block with so many sequences may take in one launch.
+fn timesteps_of_launch(shape: &Shape, config: &ModelConfig, per_block: usize) -> usize {
+    let e = shape.d_model as f64;
+    // With the longest context that there is.
+    let of_timestep = config.n_layer as f64 * (12.0 * e * e + 2.0 * e * shape.n_time as f64);
+    ((MOST_OF_LAUNCH / (of_timestep * per_block as f64)) as usize).max(1)
 }
 
 impl Cut {
@@ -169,7 +183,7 @@ impl Cut {
         // Where it takes several rounds of blocks, all are equally long.
         let rounds = per_launch.div_ceil(slots * blocks);
         let per_block = per_launch.div_ceil(rounds * blocks);
-        Ok(Self { per_launch, per_block })
+        Ok(Self { per_launch, per_block, timesteps: timesteps_of_launch(shape, config, per_block) })
     }
 }
 
@@ -255,7 +269,7 @@ pub unsafe fn rollout(
         let key = upload(gpu, &rollout.key[part.clone()])?;
         let Tables { token, position, channel: channel_table, subject: subject_table, condition: condition_table } =
             params.tables;
-        let kernel = Decode {
+        let whole = Decode {
             weight: gpu.address(&working.weight).cast(),
             bias: gpu.address(&working.bias),
             layers: config.n_layer as u32,
@@ -276,6 +290,8 @@ pub unsafe fn rollout(
             per_block: cut.per_block as u32,
             n_prompt: n_prompt as u32,
             n_new: n_new as u32,
+            begin: 0,
+            end: 0,
             timestep: rollout.timestep,
             seed: rollout.seed,
             scale,
@@ -288,9 +304,19 @@ pub unsafe fn rollout(
             failed: gpu.address(&wrong),
         };
         let grid = Grid { blocks: (part.len().div_ceil(cut.per_block) as u32, 1), threads: THREADS, shared_bytes };
-        // SAFETY: indices have been checked against the configuration, memory was made for these sizes, and the network's
-        // parameters are the caller's.
-        unsafe { gpu.launch(&shape, &kernel, grid) }?;
+        for begin in (0..n_fed).step_by(cut.timesteps) {
+            if begin > 0 {
+                gpu.sync()?;
+                if interrupt::requested().is_some() {
+                    return Ok(());
+                }
+            }
+            let kernel =
+                Decode { begin: begin as u32, end: n_fed.min(begin.saturating_add(cut.timesteps)) as u32, ..whole };
+            // SAFETY: indices have been checked against the configuration, memory was made for these sizes, and the network's
+            // parameters are the caller's.
+            unsafe { gpu.launch(&shape, &kernel, grid) }?;
+        }
 
         let mut steps = vec![0; part.len()];
         download(gpu, &wrong, &mut steps)?;
