@@ -1,7 +1,7 @@
 //! The attention half-block.
 
 use crate::bench::{
-    Bench, Bits, Case, Data, Gradients, HALF_BLOCK, Kind, before, cases, difference, half_block_gradients, judge,
+    Bench, Bits, Case, Data, Gradients, HALF_BLOCK, Kind, RUNS, before, cases, difference, half_block_gradients, judge,
     judge_slots, oracle_half_block, part, values,
 };
 use crate::oracle::number::Matrix;
@@ -96,5 +96,32 @@ fn attention_is_the_oracles() {
 fn general_attention_is_the_oracles() {
     for (number, case) in cases(false).iter().enumerate() {
         try_case(number, case);
+    }
+}
+
+/// The kernel of the input's gradient is for two blocks a multiprocessor, where there are tiles of 128 rows for them.
+#[test]
+fn the_inputs_gradient_keeps_multiprocessors_busy() {
+    let case = Case { n: 3, t: 255, ..cases(true)[1] };
+    let run = &RUNS[0];
+    for (multiprocessors, blocks) in [(2, 4), (u32::MAX, 6)] {
+        let Some(mut bench) = Bench::new(run).filter(|bench| !bench.is_real()) else { return };
+        bench.gpu.limit_multiprocessors(multiprocessors);
+        let mut data = Data::new(1);
+        let parts = data.half_block(&case, 3 * case.e, case.e);
+        let part = part(&case, parts.iter().map(Vec::len).sum());
+        let (params, grads) = (bench.put(&parts.concat()), bench.put(&before(&part, &mut data)));
+        let [params, grads] = [&params, &grads].map(|buffer| {
+            let [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias] = bench.bind(buffer, &parts);
+            Params { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias }
+        });
+        let (passes, _rooms) = Passes::new(&mut bench, &case, &params);
+        let (x, dx) = (bench.put(&data.stream(&case)), bench.put(&data.stream(&case)));
+        passes.forward(&mut bench, &case, &params, &x, true);
+        passes.backward(&mut bench, &case, &part, [&params, &grads], &dx);
+        bench.gpu.sync().unwrap();
+        let reports = bench.check();
+        let of_input = reports.iter().find(|report| report.kernel == "attention_backward_input").unwrap();
+        assert_eq!(of_input.grid, [blocks, 1, 1]);
     }
 }

@@ -302,3 +302,41 @@ fn working_copies_are_never_stale() {
     assert_eq!(params.buffer, run.state.params.buffer, "the test is of a number used again");
     assert_eq!(results(&mut run), after_update, "after a new allocation");
 }
+
+/// What the driver will not capture is made launch by launch from then on, and not tried again at every step.
+#[test]
+fn a_step_that_cannot_be_captured_is_made_once() {
+    let config = small();
+    let Some(mut device) = emulated(&adversarial(), u32::MAX) else { return };
+    let run = Run::new(&mut device, &config, 2, &fresh(&config));
+    let context = cudarc::driver::CudaContext::new(0).unwrap();
+    let mut made = Vec::new();
+    for _ in 0..4 {
+        let mut n_made = 0;
+        let mut step = |device: &mut dyn Device| {
+            n_made += 1;
+            let call = run.model.call(0, 2);
+            run.model.loss(device, &call, &run.inputs, &run.work, run.scores, Some(&run.backward))?;
+            // Nobody may wait for what is being captured.
+            let _ = context.synchronize();
+            Ok(true)
+        };
+        assert!(run.device.repeated(&mut step).unwrap());
+        made.push(n_made);
+    }
+    assert_eq!(made, [1, 2, 1, 1]);
+    run.device.sync().unwrap();
+}
+
+/// A large upload is the first thing that another thread does with the device.
+#[test]
+fn a_device_may_move_to_another_thread() {
+    let Some(mut device) = emulated(&adversarial(), u32::MAX) else { return };
+    let data: Vec<f32> = (0..5 << 20).map(|i| i as f32).collect();
+    let tensor = device.alloc(Dtype::F32, data.len()).unwrap();
+    let back = std::thread::spawn(move || {
+        device.upload(tensor, bytemuck::cast_slice(&data)).unwrap();
+        get(&mut device, tensor) == data
+    });
+    assert!(back.join().unwrap());
+}

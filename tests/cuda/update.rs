@@ -3,7 +3,7 @@
 use crate::bench::{Bench, CASES, Data};
 use cudarc::driver::CudaSlice;
 use gpt2meg::device::cuda::GRAD_SLOTS;
-use gpt2meg::device::cuda::update::{State, update};
+use gpt2meg::device::cuda::update::{State, Sums, update};
 use gpt2meg::device::{AdamW, UpdateOutcome};
 
 struct Buffers {
@@ -14,13 +14,14 @@ struct Buffers {
 }
 
 fn step(bench: &mut Bench, buffers: &Buffers, n_decayed: usize, hyper: &AdamW, scores: &[f32]) -> UpdateOutcome {
+    let sums = &mut Sums::default();
     let on_gpu = bench.put(scores);
     let Buffers { params, grads, m, v } = buffers;
     let [params, grads, m, v] = [params, grads, m, v].map(|slice| (bench.gpu.address(slice), slice.len()));
     let state = State { len: params.1, n_decayed, params: params.0, grads: grads.0, m: m.0, v: v.0 };
     let scores = (bench.gpu.address(&on_gpu), scores.len());
     // SAFETY: everything has its size.
-    unsafe { update(&mut bench.gpu, &CASES[0].shape(256), &state, hyper, scores) }.unwrap()
+    unsafe { update(&mut bench.gpu, &CASES[0].shape(256), sums, &state, hyper, scores) }.unwrap()
 }
 
 fn try_size(n: usize, n_decayed: usize, max_norm: f32, weight_decay: f32) {

@@ -69,6 +69,8 @@ enum Progress {
     /// The next one can be captured.
     Warm,
     Captured(Captured),
+    /// The driver makes no graph of it: steps stay as they are.
+    Refused,
 }
 
 // SAFETY: a graph must not be used by two threads at once, and only the exclusive owner of the device uses it.
@@ -109,15 +111,22 @@ impl Captured {
 impl Cuda {
     /// Makes a step, as [`Device::repeated`] says.
     pub(super) fn make_step(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
+        let mut next = Progress::Warm;
         match std::mem::take(&mut self.steps.0) {
             Progress::Cold => {}
+            Progress::Refused => next = Progress::Refused,
             Progress::Warm => {
                 self.gpu.begin_capture()?;
                 let done = step(self);
-                if let (Ok(true), Some(captured)) = (done, self.gpu.end_capture()) {
-                    captured.launch()?;
-                    self.steps.0 = Progress::Captured(captured);
-                    return Ok(true);
+                match (done, self.gpu.end_capture()) {
+                    (Ok(true), Some(captured)) => {
+                        captured.launch()?;
+                        self.steps.0 = Progress::Captured(captured);
+                        return Ok(true);
+                    }
+                    // It would not succeed the next time either.
+                    (Ok(true), None) => next = Progress::Refused,
+                    _ => {}
                 }
                 // Nothing has been launched, so nothing has been made fresh.
                 self.copies.expire();
@@ -139,7 +148,7 @@ impl Cuda {
         }
         let done = step(self)?;
         if done {
-            self.steps.0 = Progress::Warm;
+            self.steps.0 = next;
         }
         Ok(done)
     }

@@ -12,6 +12,7 @@ use crate::device::{Dtype, Tensor};
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::CudaSlice;
+use std::ops::Range;
 
 /// Elements that live in a buffer.
 pub trait Element: bytemuck::Pod {
@@ -41,6 +42,8 @@ struct Buffer {
     written: u64,
     /// What a buffer of indices holds.
     host: Vec<u8>,
+    /// The largest index of stretches of bytes that have been looked through since it was written.
+    largest: Vec<(Range<usize>, usize)>,
 }
 
 /// All buffers of a device; a freed one leaves its number unused until the next allocation.
@@ -73,7 +76,8 @@ impl Memory {
         };
         self.clock += 1;
         let address = gpu.address(&bytes).address();
-        self.buffers[number] = Some(Buffer { bytes, address, dtype, len, written: self.clock, host });
+        self.buffers[number] =
+            Some(Buffer { bytes, address, dtype, len, written: self.clock, host, largest: Vec::new() });
         Ok(Tensor { buffer: number as u32, offset: 0, len, dtype })
     }
 
@@ -105,6 +109,7 @@ impl Memory {
         self.clock += 1;
         let buffer = self.buffers[tensor.buffer as usize].as_mut().expect("checked above");
         buffer.written = self.clock;
+        buffer.largest.clear();
         Ok(buffer)
     }
 
@@ -166,7 +171,7 @@ impl Memory {
 }
 
 /// The bytes of a tensor within its buffer, which must be so many.
-fn bytes_of(tensor: Tensor, n_byte: usize) -> Result<std::ops::Range<usize>> {
+fn bytes_of(tensor: Tensor, n_byte: usize) -> Result<Range<usize>> {
     let size = tensor.dtype.size();
     ensure!(
         tensor.len.checked_mul(size) == Some(n_byte) && tensor.offset <= isize::MAX as usize / size,
@@ -225,9 +230,16 @@ impl Stage<'_> {
     /// The indices in a tensor of exactly `len` elements: where they are on the device, and the largest.
     pub fn indices<T: Element + Into<u32>>(&mut self, tensor: Tensor, len: usize) -> Result<(Pointer<T>, usize)> {
         let pointer = self.read(tensor, len)?;
-        let host = &self.memory.buffer(tensor)?.host[bytes_of(tensor, len * size_of::<T>())?];
+        let range = bytes_of(tensor, len * size_of::<T>())?;
+        let buffer = self.memory.buffers[tensor.buffer as usize].as_mut().expect("it was just read");
+        // Several stages of a step ask for the same.
+        if let Some((_, largest)) = buffer.largest.iter().find(|(of, _)| *of == range) {
+            return Ok((pointer, *largest));
+        }
         let index = |bytes: &[u8]| bytemuck::pod_read_unaligned::<T>(bytes).into() as usize;
-        Ok((pointer, host.chunks_exact(size_of::<T>()).map(index).max().unwrap_or(0)))
+        let largest = buffer.host[range.clone()].chunks_exact(size_of::<T>()).map(index).max().unwrap_or(0);
+        buffer.largest.push((range, largest));
+        Ok((pointer, largest))
     }
 }
 

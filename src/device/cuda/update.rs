@@ -5,6 +5,7 @@ use super::kernel::update::{Adamw, JudgeNorm, SumSlots};
 use super::{Gpu, Grid, Shape, failed};
 use crate::device::{AdamW, UpdateOutcome};
 use crate::error::Result;
+use cudarc::driver::{CudaSlice, DriverError};
 
 /// The state of the optimiser on the GPU.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,31 @@ pub struct State {
     pub v: Pointer<f32>,
 }
 
+/// What an update sums up, kept from one to the next: the outcome's two numbers, then the squares of each piece.
+#[derive(Default)]
+pub struct Sums(Option<CudaSlice<f64>>);
+
+impl Sums {
+    /// Room for so many pieces, and for the outcome; whatever was there last.
+    fn room(&mut self, gpu: &Gpu, pieces: usize) -> Result<(Pointer<f64>, Pointer<f64>)> {
+        if self.0.as_ref().is_none_or(|room| room.len() < 2 + pieces) {
+            self.0 = Some(gpu.zeros(2 + pieces)?);
+        }
+        let outcome = gpu.address(self.0.as_ref().expect("made above"));
+        Ok((outcome.offset(2), outcome))
+    }
+
+    /// The last outcome, after everything has run.
+    fn outcome(&self, gpu: &Gpu) -> std::result::Result<[f64; 2], DriverError> {
+        let mut outcome = [0.0; 2];
+        if let Some(room) = &self.0 {
+            gpu.stream().memcpy_dtoh(&room.slice(..2), &mut outcome)?;
+            gpu.stream().synchronize()?;
+        }
+        Ok(outcome)
+    }
+}
+
 /// Sums the slots, clips by the norm, updates params and moments, and zeroes the gradients. If the norm or any of the scores
 /// is not finite, params and moments keep their bits.
 ///
@@ -31,14 +57,14 @@ pub struct State {
 pub unsafe fn update(
     gpu: &mut Gpu,
     shape: &Shape,
+    sums: &mut Sums,
     state: &State,
     hyper: &AdamW,
     (scores, scores_len): (Pointer<f32>, usize),
 ) -> Result<UpdateOutcome> {
     let State { len, n_decayed, params, grads, m, v } = *state;
     let pieces = len.div_ceil(1024);
-    let (squares, result) = (gpu.zeros::<f64>(pieces)?, gpu.zeros::<f64>(2)?);
-    let (squares, outcome) = (gpu.address(&squares), gpu.address(&result));
+    let (squares, outcome) = sums.room(gpu, pieces)?;
     let blocks = |blocks: usize| Grid { blocks: (blocks as u32, 1), threads: 256, shared_bytes: 0 };
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &SumSlots { grads, squares, len: len as u64 }, blocks(pieces)) }?;
@@ -67,6 +93,6 @@ pub unsafe fn update(
     };
     // SAFETY: the caller's.
     unsafe { gpu.launch(shape, &adamw, blocks(len.div_ceil(1024))) }?;
-    let outcome = gpu.stream().clone_dtoh(&result).map_err(|error| failed("read the gradient's norm", error))?;
-    Ok(UpdateOutcome { grad_norm: outcome[0], applied: outcome[1] >= 0.0 })
+    let [grad_norm, factor] = sums.outcome(gpu).map_err(|error| failed("read the gradient's norm", error))?;
+    Ok(UpdateOutcome { grad_norm, applied: factor >= 0.0 })
 }
