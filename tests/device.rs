@@ -132,6 +132,17 @@ mod emulated {
         };
         assert!(step("part") == step("whole"), "resumed, it is another model");
         assert_eq!(std::fs::read_dir(&kernels).unwrap().count(), n_kernel, "and nothing had to be compiled");
+        assert!(!text(&resumed).contains("was computed by"), "{}", text(&resumed));
+
+        // Elsewhere it goes on as well, but not to the same bits.
+        let moved = train(folder, "--out part --steps 4 --resume --device cpu").output().unwrap();
+        let said = text(&moved);
+        let both = [
+            "computed by CUDA (PTX emulator posing as sm_80), NVRTC 1",
+            "PTX for a driver of 12.9, kernels ",
+            "it is CPU",
+        ];
+        assert!(moved.status.success() && both.iter().all(|word| said.contains(word)), "{said}");
     }
 
     #[test]
@@ -186,6 +197,89 @@ mod emulated {
         let cuda = run("cuda");
         assert_eq!(cuda.status.code(), Some(UNAVAILABLE), "{}", text(&cuda));
         assert!(text(&cuda).contains("no CUDA compiler") && text(&cuda).lines().count() == 1, "{}", text(&cuda));
+    }
+
+    /// A folder in which a driver is by its own name, which is the emulator, and a toolkit whose compiler refuses one source; a
+    /// command there, with the machine's compiler behind that one.
+    struct Refusing {
+        world: tempfile::TempDir,
+        compiler: std::path::PathBuf,
+    }
+
+    impl Refusing {
+        fn new() -> Option<Self> {
+            let (compiler, world) = (compiler()?, world());
+            let here = world.path();
+            let driver = std::env::current_exe().unwrap().with_file_name("libptx_emulator.so");
+            std::os::unix::fs::symlink(driver, here.join("libcuda.so")).unwrap();
+            std::fs::create_dir_all(here.join("toolkit/lib64")).unwrap();
+            let mut cc = Command::new("cc");
+            cc.args(["-shared", "-fPIC", "-Wl,--no-as-needed", "-o"]).arg(here.join("toolkit/lib64/libnvrtc.so.12"));
+            cc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/refusing_nvrtc.c"));
+            cc.arg(Toolkit::find().unwrap().nvrtc()).arg(format!("-Wl,-rpath,{}", compiler.display()));
+            assert!(cc.status().unwrap().success());
+            Some(Self { world, compiler })
+        }
+
+        /// A command, the compiler refusing this source.
+        fn run(&self, refused: &str, line: &str) -> Output {
+            let here = self.world.path();
+            let libraries = std::env::join_paths([here, &self.compiler]).unwrap();
+            let mut command = command(here, line);
+            command.env("LD_LIBRARY_PATH", libraries).env("CUDA_HOME", here.join("toolkit"));
+            command.env("NVRTC_REFUSES", refused).output().unwrap()
+        }
+    }
+
+    #[test]
+    fn a_compiler_that_compiles_nothing_hides_none_behind_it() {
+        if has_driver() {
+            return;
+        }
+        let Some(refusing) = Refusing::new() else { return };
+        let whole = refusing.run("trial", &format!("train {SMALL} --device cuda --out run --steps 1"));
+        assert!(whole.status.success() && text(&whole).contains("on CUDA (PTX emulator"), "{}", text(&whole));
+        if is_installed() {
+            return;
+        }
+        // Alone it is named.
+        let here = refusing.world.path();
+        let mut alone = command(here, &format!("train {SMALL} --device cuda --out alone --steps 1"));
+        alone.env("LD_LIBRARY_PATH", here).env("CUDA_HOME", here.join("toolkit")).env("NVRTC_REFUSES", "trial");
+        let output = alone.env("PATH", here).env("HOME", here).env_remove("VIRTUAL_ENV").output().unwrap();
+        let said = text(&output);
+        assert!(output.status.code() == Some(UNAVAILABLE) && said.lines().count() == 1, "{said}");
+        assert!(
+            said.contains("toolkit/lib64/libnvrtc.so.12 of version 1") && said.contains("does not serve"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn what_a_gpu_turns_out_to_lack_the_cpu_does_where_the_choice_is_ours() {
+        if has_driver() {
+            return;
+        }
+        let Some(refusing) = Refusing::new() else { return };
+        let fallen_back = |refused: &str, line: &str| {
+            let output = refusing.run(refused, &format!("{line} --device auto"));
+            let said = text(&output);
+            let notes: Vec<&str> = said.lines().filter(|line| line.contains("GPU")).collect();
+            assert!(output.status.success() && notes.len() == 1, "{said}");
+            assert!(
+                notes[0].contains(&format!("refuses {refused}")) && notes[0].ends_with("The CPU computes instead.")
+            );
+            said
+        };
+        // What has been compiled is kept, so each command comes further than the one before.
+        let said = fallen_back("attention.cu", &format!("train {SMALL} --out auto --steps 2"));
+        assert!(said.contains("on CPU") && !said.contains("on CUDA"), "{said}");
+        fallen_back("mlp.cu", "score auto data");
+        fallen_back("decode.cu", "generate auto --data data --out made.npy --timesteps 20");
+        let named = refusing.run("update.cu", &format!("train {SMALL} --out cuda --steps 2 --device cuda"));
+        let said = text(&named);
+        assert!(named.status.code() == Some(UNAVAILABLE) && said.lines().count() == 1, "{said}");
+        assert!(said.contains("refuses update") && !refusing.world.path().join("cuda").exists(), "{said}");
     }
 
     #[test]

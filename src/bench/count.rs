@@ -9,6 +9,7 @@ use super::step::Step;
 use super::work::{Times, Work};
 use crate::device::cuda::emulated;
 use crate::device::cuda::kernel::{SOURCES, Source};
+use crate::device::cuda::nvrtc::Code;
 use crate::device::cuda::{self, Shape};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::ModelConfig;
@@ -259,7 +260,8 @@ impl Assembler {
             };
             for source in SOURCES.iter().copied().filter(|source| defines(source)) {
                 let Card { architecture, block_shared_bytes, .. } = self.card;
-                let ptx = cuda::compile(source, &self.shape, architecture, block_shared_bytes)?.to_src();
+                let ptx = cuda::compile(source, &self.shape, Code::Ptx, architecture, block_shared_bytes)?;
+                let ptx = String::from_utf8_lossy(&ptx);
                 let assembly = toolkit.assemble(&ptx, &format!("sm_{architecture}"));
                 let assembly = assembly.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
                 self.known.extend(assembly.kernels);

@@ -15,6 +15,7 @@ use crate::generate::partial::Partial;
 use crate::generate::prompt::{Place, Prompt, find_subject};
 use crate::generate::{Generator, Plan};
 use crate::interrupt;
+use crate::model::kind::Model;
 use crate::model::network::Generating;
 use crate::recording::{self, Info, events::table};
 use crate::tokens::dataset::Dataset;
@@ -183,8 +184,6 @@ impl Generate {
         }
 
         let mut device = globals.open_device_for(&checkpoint.meta.model)?;
-        let params = upload(&mut *device, &checkpoint)?;
-        drop(checkpoint.params);
         // A new partial file comes after everything that may be refused: it empties an older one under --force.
         let mut partial = match begun {
             Some(partial) => partial,
@@ -192,7 +191,17 @@ impl Generate {
         };
         let resumed = generator.timestep();
         let started = Instant::now();
-        let filled = fill(&mut *device, &params, &mut generator, &mut partial, n_timestep, sfreq, globals.quiet);
+        let mut parameters = checkpoint.params;
+        let mut filled = |device: &mut dyn Device, generator: &mut Generator| {
+            let params = upload(device, &checkpoint.meta.model, &mut parameters)?;
+            fill(device, &params, generator, &mut partial, n_timestep, sfreq, globals.quiet)
+        };
+        let filled = match filled(&mut *device, &mut generator) {
+            Err(error) if generator.timestep() == resumed => {
+                globals.instead_of(device, error).and_then(|mut cpu| filled(&mut *cpu, &mut generator))
+            }
+            done => done,
+        };
         if let Err(error) = filled {
             if partial.n_record() == 0 {
                 // There is nothing to go on with, and the next try should not have to be forced.
@@ -350,11 +359,14 @@ impl Generate {
     }
 }
 
-/// The checkpoint's parameters on the device.
-fn upload(device: &mut dyn Device, checkpoint: &Checkpoint) -> Result<Generating> {
-    let buffer = device.alloc(Dtype::F32, checkpoint.params.len())?;
-    device.upload(buffer, bytemuck::cast_slice(&checkpoint.params))?;
-    Generating::new(&checkpoint.meta.model, buffer)
+/// A model's parameters on the device; they are kept where another device may have to take over.
+fn upload(device: &mut dyn Device, model: &Model, params: &mut Vec<f32>) -> Result<Generating> {
+    let buffer = device.alloc(Dtype::F32, params.len())?;
+    device.upload(buffer, bytemuck::cast_slice(params))?;
+    if device.free_memory().is_none() {
+        *params = Vec::new();
+    }
+    Generating::new(model, buffer)
 }
 
 /// Generates until there are `n_timestep` timesteps, or a signal asks to stop; every finished chunk is in the file.

@@ -18,7 +18,7 @@ mod verify;
 use crate::console::{note, say, say_json};
 use crate::device::{self, Device, DeviceChoice};
 use crate::ensure;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::kind::Model;
 use clap::{Args, Parser, Subcommand};
 use std::path::Path;
@@ -73,6 +73,18 @@ impl Globals {
             }
             (choice, _) => self.open(choice),
         }
+    }
+
+    /// The CPU instead of a GPU that turns out to lack what it takes, where the choice is ours; otherwise that error.
+    fn instead_of(&self, device: Box<dyn Device>, error: Error) -> Result<Box<dyn Device>> {
+        let gpu = device.free_memory().is_some();
+        if !gpu || self.device != DeviceChoice::Auto || error.kind() != Kind::DeviceUnavailable {
+            return Err(error);
+        }
+        if !self.quiet {
+            note(device::cpu_instead(&error));
+        }
+        self.open(DeviceChoice::Cpu)
     }
 
     /// Refuses another device than the CPU, for an autoregression: it is no network.

@@ -1,6 +1,7 @@
 //! `gpt2meg score`.
 
 use super::{Exit, Globals, Overwrite, progress, say, say_json, shown};
+use crate::device::Device;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::interrupt;
@@ -144,11 +145,17 @@ impl Score {
         let scored = match &checkpoint.linear {
             Some(linear) => linear::score(linear, &dataset, &windows, done)?,
             None => {
+                let score = |device: &mut dyn Device| {
+                    let (params, levels) = upload(device, &meta.data.scheme, &checkpoint.params)?;
+                    let network = Network::new(device, &meta.model, usize::MAX, params, levels, None)?;
+                    let mut scorer = Scorer::new(device, &meta.model, &numbering)?;
+                    scorer.score(device, &network, &dataset, &windows, done)
+                };
                 let mut device = globals.open_device_for(&meta.model)?;
-                let (params, levels) = upload(&mut *device, &meta.data.scheme, &checkpoint.params)?;
-                let network = Network::new(&mut *device, &meta.model, usize::MAX, params, levels, None)?;
-                let mut scorer = Scorer::new(&mut *device, &meta.model, &numbering)?;
-                scorer.score(&mut *device, &network, &dataset, &windows, done)?
+                match score(&mut *device) {
+                    Err(error) if bar.position() == 0 => score(&mut *globals.instead_of(device, error)?)?,
+                    scored => scored?,
+                }
             }
         };
         bar.finish_and_clear();

@@ -96,9 +96,19 @@ impl Train {
         }
         // Everything that can be refused is, before a folder is made or an earlier run removed.
         let mut device = globals.open_device_for(&run.model)?;
-        let announcement = announcement(&run, &dataset, &mut *device)?;
-        let state = earlier.as_ref().map(|(_, folder)| checkpoint::load_state(folder.path())).transpose()?;
-        let prepared = Prepared::new(&mut *device, &run, &dataset, state.flatten())?;
+        let mut announcement = announcement(&run, &dataset, &mut *device)?;
+        let state = || -> Result<_> {
+            let state = earlier.as_ref().map(|(_, folder)| checkpoint::load_state(folder.path())).transpose()?;
+            Ok(state.flatten())
+        };
+        let prepared = match Prepared::new(&mut *device, &run, &dataset, state()?) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                device = globals.instead_of(device, error)?;
+                announcement = self::announcement(&run, &dataset, &mut *device)?;
+                Prepared::new(&mut *device, &run, &dataset, state()?)?
+            }
+        };
         let folder = match earlier {
             Some((_, folder)) => folder,
             None => self.vacated(globals)?,
@@ -113,9 +123,13 @@ impl Train {
         let Some(anchors) = anchors(&folder, &run, &dataset, tell)? else {
             return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
         };
+        let moved = prepared.moved().map(|(before, now)| {
+            format!("The checkpoint was computed by {before}. Now it is {now}: the bits may differ from an uninterrupted run's.")
+        });
         let mut session = prepared.open(&folder)?;
         if session.progress().step > 0 {
             tell(&format!("Going on from step {}.", session.progress().step));
+            moved.iter().for_each(|moved| tell(moved));
         }
         let mut display = Display::new(&run, session.progress().step, globals.quiet);
         let end = session.run(&mut |record| display.show(record));

@@ -233,13 +233,18 @@ pub fn open(choice: DeviceChoice, threads: Option<usize>, note: impl FnOnce(&str
         DeviceChoice::Auto => match cuda::open(0) {
             Ok(gpu) => Ok(Box::new(gpu)),
             Err(error) => {
-                note(&format!("The GPU is not used: {error}. The CPU computes instead."));
+                note(&cpu_instead(&error));
                 cpu()
             }
         },
         #[cfg(feature = "emulated")]
         DeviceChoice::Emulated => Ok(Box::new(cuda::emulated::open(threads)?)),
     }
+}
+
+/// What is said when the CPU takes over from a GPU that cannot be used.
+pub fn cpu_instead(error: &Error) -> String {
+    format!("The GPU is not used: {error}. The CPU computes instead.")
 }
 
 /// Which half-block a device keeps activations for.
@@ -351,9 +356,13 @@ pub struct Rollout<'a> {
 
 /// A machine that runs the stages. Usable as `&mut dyn Device`.
 pub trait Device: Send {
-    /// What it is, as far as that decides the bits of its results: for a processor, the instruction set it uses, but
-    /// not the number of threads.
+    /// What it is: for a processor, the instruction set it uses, but not the number of threads.
     fn name(&self) -> String;
+
+    /// All that decides the bits of its results, to be kept with them: for a GPU the compiler and the kernels, too.
+    fn identity(&self) -> String {
+        self.name()
+    }
 
     // ---- memory -----------------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ pub struct CheckpointMeta {
     pub progress: Progress,
     /// Version of gpt2meg that wrote it.
     pub version: String,
-    /// What computed it (see [`crate::device::Device::name`]): bits are the same for any number of threads, but not for
+    /// What computed it (see [`crate::device::Device::identity`]): bits are the same for any number of threads, but not for
     /// another instruction set.
     pub device: String,
 }

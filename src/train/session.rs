@@ -62,6 +62,7 @@ pub struct Prepared<'a> {
     dataset: &'a Dataset,
     trainer: Trainer<'a>,
     meta: CheckpointMeta,
+    before: Option<String>,
     windows: Windows,
     validation: Vec<Window>,
     params: Vec<f32>,
@@ -85,6 +86,7 @@ impl<'a> Prepared<'a> {
     ) -> Result<Self> {
         let windows = Windows::new(dataset, Split::Train, run.model.n_ctx())?;
         let validation = validation_windows(dataset, run)?;
+        let before = state.as_ref().map(|(checkpoint, _)| checkpoint.meta.device.clone());
         let saved_step = state.as_ref().map(|(checkpoint, _)| checkpoint.meta.progress.step);
         let (params, moments, progress) = match state {
             Some((checkpoint, moments)) => {
@@ -106,14 +108,20 @@ impl<'a> Prepared<'a> {
             training: run.training.clone(),
             progress,
             version: env!("CARGO_PKG_VERSION").to_string(),
-            device: trainer.device_name(),
+            device: trainer.device_identity(),
         };
-        Ok(Self { dataset, trainer, meta, windows, validation, params, moments, saved_step })
+        Ok(Self { dataset, trainer, meta, before, windows, validation, params, moments, saved_step })
+    }
+
+    /// What computed the checkpoint and what goes on, where these are not the same and the bits may differ therefore.
+    pub fn moved(&self) -> Option<(&str, &str)> {
+        let before = self.before.as_deref().filter(|before| *before != self.meta.device)?;
+        Some((before, &self.meta.device))
     }
 
     /// Opens the logs in the run's folder.
     pub fn open(self, folder: &'a RunFolder) -> Result<Session<'a>> {
-        let Self { dataset, trainer, meta, windows, validation, params, moments, saved_step } = self;
+        let Self { dataset, trainer, meta, windows, validation, params, moments, saved_step, .. } = self;
         // A step whose validation was interrupted has no line yet.
         let logged = meta.progress.step - u64::from(meta.progress.unvalidated.is_some());
         Ok(Session {

@@ -69,7 +69,7 @@ impl<'d> Trainer<'d> {
         let n = n_window * model.n_channel();
         let weight = 1.0 / (n * model.n_target()) as f32;
         let network = Network::new(device, model, n, params, levels, Some(Gradients { grads, weight }))?;
-        Ok(Self {
+        let mut trainer = Self {
             state: OptimizerState { params, grads, m, v, n_decayed: layout.n_decayed() },
             batch: Batch::new(device, model, n_window, numbering)?,
             ready: None,
@@ -79,7 +79,24 @@ impl<'d> Trainer<'d> {
             device,
             model: model.clone(),
             network,
-        })
+        };
+        if trainer.device.free_memory().is_some() {
+            trainer.rehearse(n)?;
+        }
+        Ok(trainer)
+    }
+
+    /// Makes a step of `n` sequences that changes nothing, for its score is no number: what a GPU lacks for a step, memory or a
+    /// kernel, it lacks now.
+    fn rehearse(&mut self, n: usize) -> Result<()> {
+        let (network, inputs, scores) = (&self.network, &self.batch.inputs, self.scores);
+        self.device.repeated(&mut |device| network.loss(device, inputs, n, scores, true))?;
+        self.rows.fill(f32::NAN);
+        self.device.upload(scores, bytemuck::cast_slice(&self.rows))?;
+        let (beta1, beta2, eps) = (0.9, 0.999, 1e-8);
+        let nothing = AdamW { lr: 0.0, beta1, beta2, eps, weight_decay: 0.0, max_norm: f32::INFINITY, step: 1 };
+        // That makes the gradients zero again.
+        self.device.update(&self.state, &nothing, scores).map(drop)
     }
 
     /// Forward, backward and update over `windows`; none if a signal asked to stop before the update, in which case the
@@ -123,9 +140,9 @@ impl<'d> Trainer<'d> {
         self.device.download(self.state.v, bytemuck::cast_slice_mut(&mut moments.v))
     }
 
-    /// The device's own name for itself.
-    pub fn device_name(&self) -> String {
-        self.device.name()
+    /// What decides the bits of what the device computes.
+    pub fn device_identity(&self) -> String {
+        self.device.identity()
     }
 }
 

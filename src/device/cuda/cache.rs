@@ -1,6 +1,6 @@
 //! Compiled kernels on disk, so that only the first start with a model's shape has to wait for the compiler.
 //!
-//! A file holds what it was compiled from, as text, then a checksum and the PTX. It is used only if all of that is right;
+//! A file holds what it was compiled from, as text, then a checksum, and what it was compiled to. It is used only if all of that is right;
 //! otherwise the kernel is compiled again. Files are written under another name and renamed, so processes may share the
 //! folder. That it cannot be written is no failure: kernels are then compiled at every start. Whenever one is added, those that
 //! nobody has read for half a year go, and of more than [`MOST_BYTES`] those that nobody has read for longest.
@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 
 /// Bytes that the folder may hold: some hundred shapes.
 const MOST_BYTES: u64 = 256 << 20;
+/// What the names of files end in.
+const END: &str = "kernels";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The folder of compiled kernels: `gpt2meg/kernels` in the user's cache folder, if there is one.
@@ -21,17 +23,17 @@ pub fn folder() -> Option<PathBuf> {
 }
 
 /// The kernel of this `key` (one line of text that says what it is compiled from), from `folder` or from the compiler.
-pub fn cached<E>(folder: Option<&Path>, key: &str, compile: impl FnOnce() -> Result<String, E>) -> Result<String, E> {
-    let path = folder.map(|folder| folder.join(format!("{:032x}.ptx", hash(key))));
-    if let Some(ptx) = path.as_ref().and_then(|path| read(path, key)) {
-        return Ok(ptx);
+pub fn cached<E>(folder: Option<&Path>, key: &str, compile: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+    let path = folder.map(|folder| folder.join(format!("{:032x}.{END}", hash(key))));
+    if let Some(made) = path.as_ref().and_then(|path| read(path, key)) {
+        return Ok(made);
     }
-    let ptx = compile()?;
+    let made = compile()?;
     if let Some(path) = path {
         // The user is not to be bothered with a cache.
-        let _ = write(&path, key, &ptx);
+        let _ = write(&path, key, &made);
     }
-    Ok(ptx)
+    Ok(made)
 }
 
 /// FNV-1a of 128 bits, for the file's name.
@@ -41,19 +43,19 @@ fn hash(text: &str) -> u128 {
     })
 }
 
-/// The first line of a file, before the PTX.
-fn header(key: &str, ptx: &str) -> String {
-    format!("// {key}; crc32c {:08x}\n", crc32c::crc32c(ptx.as_bytes()))
+/// The first line of a file.
+fn header(key: &str, made: &[u8]) -> String {
+    format!("// {key}; crc32c {:08x}\n", crc32c::crc32c(made))
 }
 
-fn read(path: &Path, key: &str) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let (first, ptx) = text.split_at(text.find('\n')? + 1);
-    let right = first == header(key, ptx);
+fn read(path: &Path, key: &str) -> Option<Vec<u8>> {
+    let bytes = std::fs::read(path).ok()?;
+    let (first, made) = bytes.split_at(bytes.iter().position(|&byte| byte == b'\n')? + 1);
+    let right = first == header(key, made).as_bytes();
     if right {
         used(path);
     }
-    right.then(|| ptx.to_owned())
+    right.then(|| made.to_vec())
 }
 
 /// Notes the day on which a file was read, in the time of its change. That this fails makes it go earlier, nothing else.
@@ -67,7 +69,7 @@ fn used(path: &Path) {
 /// Removes what nobody has read for half a year, and what is beyond `most` bytes, the latest read being kept.
 fn prune(folder: &Path, most: u64) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let kernels = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "ptx"));
+    let kernels = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == END));
     let mut kernels: Vec<(SystemTime, u64, PathBuf)> = kernels
         .filter_map(|path| path.metadata().ok().and_then(|of| Some((of.modified().ok()?, of.len(), path))))
         .collect();
@@ -82,12 +84,12 @@ fn prune(folder: &Path, most: u64) {
     }
 }
 
-fn write(path: &Path, key: &str, ptx: &str) -> std::io::Result<()> {
+fn write(path: &Path, key: &str, made: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(header(key, ptx).as_bytes())?;
-    file.write_all(ptx.as_bytes())?;
+    file.write_all(header(key, made).as_bytes())?;
+    file.write_all(made)?;
     file.persist(path)?;
     prune(folder, MOST_BYTES);
     Ok(())
@@ -100,11 +102,11 @@ mod tests {
     /// The kernel of a key, and whether it was compiled.
     fn get(folder: &Path, key: &str) -> (String, bool) {
         let mut compiled = false;
-        let ptx = cached(Some(folder), key, || {
+        let made = cached(Some(folder), key, || {
             compiled = true;
-            Ok::<_, ()>(format!("ptx of {key}\n"))
+            Ok::<_, ()>(format!("ptx of {key}\n").into_bytes())
         });
-        (ptx.unwrap(), compiled)
+        (String::from_utf8(made.unwrap()).unwrap(), compiled)
     }
 
     #[test]
@@ -145,8 +147,8 @@ mod tests {
     #[test]
     fn what_nobody_reads_goes() {
         let folder = tempfile::tempdir().unwrap();
-        let put = |key: &str, text: &str| cached::<()>(Some(folder.path()), key, || Ok(text.to_owned())).unwrap();
-        let path = |key: &str| folder.path().join(format!("{:032x}.ptx", hash(key)));
+        let put = |key: &str, text: &str| cached::<()>(Some(folder.path()), key, || Ok(text.into())).unwrap();
+        let path = |key: &str| folder.path().join(format!("{:032x}.{END}", hash(key)));
         let age = |key: &str, days: u32| {
             let file = std::fs::File::options().append(true).open(path(key)).unwrap();
             file.set_modified(SystemTime::now() - days * DAY).unwrap();

@@ -9,7 +9,7 @@ use super::kernel::embed::{EmbedBackward, EmbedForward};
 use super::memory::Memory;
 use super::resolve::{Indices, channels, network, part, tensors};
 use super::scratch::Scratch;
-use super::update::State;
+use super::update::{State, Sums};
 use super::{GRAD_SLOTS, Gpu, Shape, embed, rollout, update};
 use super::{attention::Params as AttentionPointers, head::Params as HeadPointers, mlp::Params as MlpPointers};
 use crate::device::{
@@ -31,6 +31,7 @@ pub struct Cuda {
     pub(super) steps: Steps,
     pub(super) copies: Copies,
     scratch: Scratch,
+    sums: Sums,
     memory: Memory,
     watch: Option<Watch>,
     pub(super) gpu: Gpu,
@@ -43,7 +44,8 @@ impl Cuda {
     /// This GPU as a device.
     pub fn new(gpu: Gpu) -> Self {
         let (memory, copies, scratch) = (Memory::default(), Copies::default(), Scratch::default());
-        Self { gpu, memory, copies, scratch, watch: None, steps: Steps::default() }
+        let (sums, steps) = (Sums::default(), Steps::default());
+        Self { gpu, memory, copies, scratch, sums, watch: None, steps }
     }
 
     /// The same with a watch over it.
@@ -77,6 +79,10 @@ const NO_LEVEL: usize = 256;
 impl Device for Cuda {
     fn name(&self) -> String {
         format!("CUDA ({})", self.gpu.card())
+    }
+
+    fn identity(&self) -> String {
+        format!("{}, {}", self.name(), self.gpu.made_by())
     }
 
     fn free_memory(&self) -> Option<usize> {
@@ -352,7 +358,7 @@ impl Device for Cuda {
         // The kernels know no shape.
         let shape = Shape { d_model: 8, n_head: 1, n_time: 1, n_level: 1 };
         // SAFETY: every length has been checked.
-        let outcome = unsafe { update::update(&mut self.gpu, &shape, &on_gpu, hyper, scores) };
+        let outcome = unsafe { update::update(&mut self.gpu, &shape, &mut self.sums, &on_gpu, hyper, scores) };
         self.waited(outcome)
     }
 

@@ -1,6 +1,6 @@
 //! What can be wrong with CUDA on a machine, in words, with what to do next.
 
-use super::nvrtc::Version;
+use super::nvrtc::{Nvrtc, Version};
 use crate::error::{Error, Kind, Result};
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult as Status;
@@ -20,7 +20,6 @@ pub(super) fn failed(doing: &str, error: DriverError) -> Error {
         | CUDA_ERROR_ILLEGAL_INSTRUCTION
         | CUDA_ERROR_MISALIGNED_ADDRESS
         | CUDA_ERROR_INVALID_VALUE
-        | CUDA_ERROR_INVALID_PTX
         | CUDA_ERROR_ASSERT
         | CUDA_ERROR_LAUNCH_FAILED => Error::new(Kind::Internal, what),
         CUDA_ERROR_OUT_OF_MEMORY => {
@@ -31,6 +30,15 @@ pub(super) fn failed(doing: &str, error: DriverError) -> Error {
         }
         _ => Error::new(Kind::DeviceUnavailable, what).hint("Use --device cpu, or see whether `nvidia-smi` works"),
     }
+}
+
+/// That the compiler has refused a source that others compile.
+pub(super) fn refused(nvrtc: &Nvrtc, source: &str, log: &str) -> Error {
+    let ((major, minor), path) = (nvrtc.version, nvrtc.path.display());
+    // A message is one line; of a log the first one with an error says most.
+    let line = log.lines().find(|line| line.contains("error")).or(log.lines().next()).unwrap_or_default().trim();
+    let what = format!("the CUDA compiler {path} of version {major}.{minor} refuses {source}: {line}");
+    Error::new(Kind::DeviceUnavailable, what).hint("Install another version of it, or use --device cpu")
 }
 
 /// That there is no driver.

@@ -5,6 +5,7 @@
 
 pub mod attention;
 mod cache;
+mod compiler;
 mod copies;
 mod device;
 mod either;
@@ -27,14 +28,15 @@ pub mod update;
 pub mod weights;
 pub mod working;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use compiler::{Compiler, Target};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute as FunctionAttribute};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DriverError};
 use cudarc::nvrtc::Ptx;
 use failure::failed;
 use graph::Launches;
-use kernel::{Kernel, Pointer, Source};
-use nvrtc::Nvrtc;
+use kernel::{Kernel, Pointer, SOURCES, Source};
+use nvrtc::{Code, Nvrtc};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
@@ -129,13 +131,11 @@ impl Grid {
 /// A GPU: its stream, and the kernels that have been compiled for it.
 pub struct Gpu {
     stream: Arc<CudaStream>,
-    /// Compute capability, as in `compute_90`.
-    architecture: u32,
     /// Bytes of shared memory that a block may ask for.
     shared_limit: u32,
     /// Streaming multiprocessors.
     multiprocessors: u32,
-    nvrtc: &'static Nvrtc,
+    compiler: Compiler,
     /// The folder of kernels that have been compiled before.
     cache: Option<PathBuf>,
     card: String,
@@ -173,19 +173,18 @@ impl Gpu {
         let (major, minor) = context.compute_capability().map_err(unavailable)?;
         let card = context.name().map_err(unavailable)?;
         failure::check_card(&card, (major as u32, minor as u32))?;
-        let nvrtc = nvrtc::open(Some(driver))?;
+        let trial = |nvrtc: &Nvrtc, code, architecture| try_code(&context, nvrtc, code, architecture);
+        let compiler = compiler::open(Target { driver, card: (10 * major + minor) as u32 }, &trial)?;
         // SAFETY: everything runs on one stream, in its order, so nobody need wait for events.
         unsafe { context.disable_event_tracking() };
         // The default stream cannot be captured.
         let stream = context.new_stream().map_err(unavailable)?;
         let attribute = |attribute| context.attribute(attribute).map(|value| value as u32).map_err(unavailable);
         Ok(Self {
-            // PTX of an older architecture runs on a newer card.
-            architecture: nvrtc.architecture_for((10 * major + minor) as u32).unwrap_or(80),
             shared_limit: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             stream,
-            nvrtc,
+            compiler,
             cache: cache::folder(),
             card,
             launches: Launches::default(),
@@ -196,6 +195,12 @@ impl Gpu {
     /// The driver's name of the card.
     pub fn card(&self) -> &str {
         &self.card
+    }
+
+    /// What made its kernels, of which sources.
+    pub fn made_by(&self) -> String {
+        let kernels = SOURCES.iter().fold(0, |all: u128, source| all.rotate_left(1) ^ source.hash);
+        format!("{}, kernels {:08x}", self.compiler, (kernels ^ (kernels >> 64)) as u32)
     }
 
     /// The stream that everything runs on.
@@ -320,11 +325,12 @@ impl Gpu {
         match self.modules.entry((source.name, *shape)) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),
             Entry::Vacant(entry) => {
-                let options = options(shape, &self.architecture.to_string(), self.shared_limit);
-                let (major, minor) = self.nvrtc.version;
+                let Compiler { nvrtc, code, architecture, .. } = self.compiler;
+                let options = options(shape, code, &architecture.to_string(), self.shared_limit);
+                let (major, minor) = nvrtc.version;
                 let key = format!("{} {:x}, NVRTC {major}.{minor}, {}", source.name, source.hash, options.join(" "));
-                let ptx = cache::cached(self.cache.as_deref(), &key, || compiled(self.nvrtc, source, &options))?;
-                let module = self.stream.context().load_module(Ptx::from_src(ptx));
+                let made = cache::cached(self.cache.as_deref(), &key, || compiled(nvrtc, code, source, &options))?;
+                let module = self.stream.context().load_module(Ptx::from_binary(made));
                 let module = module.map_err(|error| failed(&format!("load {}", source.name), error))?;
                 Ok(entry.insert(Module { module, functions: HashMap::new(), constants: HashMap::new() }))
             }
@@ -332,16 +338,20 @@ impl Gpu {
     }
 }
 
-/// Compiles a source for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory.
-pub fn compile(source: &Source, shape: &Shape, architecture: &str, shared_limit: u32) -> Result<Ptx> {
-    let options = options(shape, architecture, shared_limit);
-    compiled(nvrtc::open(None)?, source, &options).map(Ptx::from_src)
+/// What a source becomes for an architecture (`80`, `90a`) whose blocks may have `shared_limit` bytes of shared memory: PTX without
+/// the NUL at its end, or machine code.
+pub fn compile(source: &Source, shape: &Shape, code: Code, architecture: &str, shared_limit: u32) -> Result<Vec<u8>> {
+    let mut made = compiled(compiler::any()?, code, source, &options(shape, code, architecture, shared_limit))?;
+    if code == Code::Ptx {
+        made.pop_if(|last| *last == 0);
+    }
+    Ok(made)
 }
 
 /// The compiler's options.
-fn options(shape: &Shape, architecture: &str, shared_limit: u32) -> Vec<String> {
+fn options(shape: &Shape, code: Code, architecture: &str, shared_limit: u32) -> Vec<String> {
     vec![
-        format!("--gpu-architecture=compute_{architecture}"),
+        code.option(architecture),
         "--std=c++17".to_owned(),
         "-lineinfo".to_owned(),
         "-default-device".to_owned(),
@@ -354,7 +364,20 @@ fn options(shape: &Shape, architecture: &str, shared_limit: u32) -> Vec<String> 
     ]
 }
 
-fn compiled(nvrtc: &Nvrtc, source: &Source, options: &[String]) -> Result<String> {
-    let refused = |log| Error::new(Kind::Internal, format!("NVRTC refuses {} with {options:?}: {log}", source.name));
-    nvrtc.compile(source.name, source.text, options).map_err(refused)
+fn compiled(nvrtc: &Nvrtc, code: Code, source: &Source, options: &[String]) -> Result<Vec<u8>> {
+    nvrtc.compile(code, source.name, source.text, options).map_err(|log| failure::refused(nvrtc, source.name, &log))
+}
+
+/// Whether a compiler compiles, and the driver loads what it makes: a kernel that does nothing of note.
+fn try_code(
+    context: &Arc<CudaContext>,
+    nvrtc: &Nvrtc,
+    code: Code,
+    architecture: u32,
+) -> std::result::Result<(), String> {
+    const TEXT: &str = "extern \"C\" __global__ void trial(float* x) { *x = 1.0f; }";
+    let options = [code.option(&architecture.to_string()), "--std=c++17".to_owned(), "-default-device".to_owned()];
+    let made = nvrtc.compile(code, "trial", TEXT, &options)?;
+    let loaded = context.load_module(Ptx::from_binary(made)).and_then(|module| module.load_function("trial"));
+    loaded.map(drop).map_err(|error| error.to_string())
 }
