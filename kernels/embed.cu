@@ -41,6 +41,27 @@ KERNEL __launch_bounds__(256) embed_forward(const float* token, const float* pos
     }
 }
 
+// Gives add(bit, value) for each bit of a mask, the same in all lanes, ascending: the value of row t0 + bit of `d`, or nothing in lanes
+// without a column. Eight rows are asked for before the first is waited for.
+template <typename Add>
+DEVICE void for_each_row(u32 mask, const float* d, u32 t0, bool there, const Add& add) {
+    while (mask) {
+        const u32 rest = mask;
+        float values[8];
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+            values[k] = mask && there ? d[(t0 + __ffs(mask) - 1) * E] : 0.0f;
+            mask &= mask - 1;
+        }
+        u32 left = rest;
+#pragma unroll
+        for (int k = 0; k < 8; ++k) {
+            if (left) add(__ffs(left) - 1, values[k]);
+            left &= left - 1;
+        }
+    }
+}
+
 // The gradients of the tables: adds dx [N, T, E] f32 to the rows that each timestep read. Sequence i belongs to slot (first + i) mod
 // slots; a block of threads owns 32 columns and one slot, and takes the slot's sequences in ascending order. Grid (ceil(E / 32),
 // slots), 256 threads, shared memory 128·Q bytes. Slots lie slot_len floats apart.
@@ -72,26 +93,35 @@ KERNEL __launch_bounds__(256) embed_backward(float* token, float* position, floa
             const bool in = t0 + lane < T;
             const u32 id = in ? tokens[(size_t)sequence * (T + 1) + t0 + lane] : 0;
             const u32 y = in ? conditions[(size_t)sequence * T + t0 + lane] : 0;
-            for (u32 mine = __ballot_sync(ALL_LANES, in && id % 8 == warp); mine; mine &= mine - 1) {
-                const u32 i = __ffs(mine) - 1, row = __shfl_sync(ALL_LANES, id, i);
-                if (there) sums[32 * row + lane] += d[(t0 + i) * E];
-            }
-            for (u32 mine = __ballot_sync(ALL_LANES, y > 0 && y % 8 == warp); mine; mine &= mine - 1) {
-                const u32 i = __ffs(mine) - 1, row = __shfl_sync(ALL_LANES, y, i);
+            for_each_row(__ballot_sync(ALL_LANES, in && id % 8 == warp), d, t0, there, [&](u32 i, float value) {
+                const u32 row = __shfl_sync(ALL_LANES, id, i);
+                if (there) sums[32 * row + lane] += value;
+            });
+            for_each_row(__ballot_sync(ALL_LANES, y > 0 && y % 8 == warp), d, t0, there, [&](u32 i, float value) {
+                const u32 row = __shfl_sync(ALL_LANES, y, i);
                 if (row != run) {
                     if (run > 0 && there) condition[offset + (size_t)run * E] += run_sum;
                     run = row, run_sum = 0;
                 }
-                if (there) run_sum += d[(t0 + i) * E];
-            }
+                run_sum += value;
+            });
         }
         if (run > 0 && there) condition[offset + (size_t)run * E] += run_sum;
 
         float sum = 0;
-        for (u32 t = warp; t < T && there; t += 8) {
-            const float value = d[t * E];
-            position[offset + t * E] += value;
-            sum += value;
+        for (u32 t0 = warp; t0 < T && there; t0 += 32) {
+            // Loads of four timesteps before the first is written.
+            float value[4], before[4];
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const u32 t = t0 + 8 * k;
+                if (t < T) value[k] = d[t * E], before[k] = position[offset + t * E];
+            }
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                const u32 t = t0 + 8 * k;
+                if (t < T) position[offset + t * E] = before[k] + value[k], sum += value[k];
+            }
         }
         columns[warp][lane] = sum;
         __syncthreads();
