@@ -282,6 +282,35 @@ mod emulated {
         assert!(said.contains("refuses update") && !refusing.world.path().join("cuda").exists(), "{said}");
     }
 
+    /// On a card kernels are timed one by one, by events; here the emulator's clock runs, which says nothing, but is no zero.
+    #[test]
+    fn kernels_are_timed_on_a_card() {
+        if has_driver() {
+            return;
+        }
+        let Some(machine) = Refusing::new() else { return };
+        let shape = "--layers 2 --heads 4 --d-model 32 --context 16 --sequences 3 --repeats 1";
+        let output = machine.run("", &format!("bench kernels {shape} --device cuda --json --html page.html"));
+        assert!(output.status.success(), "{}", text(&output));
+        let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let launches = |kernel: &str| {
+            let found = facts["kernels"].as_array().unwrap().iter().find(|row| row["kernel"] == kernel).unwrap();
+            assert!(found["seconds"].as_f64().unwrap() > 0.0, "{found}");
+            found["launches"].as_u64().unwrap()
+        };
+        // Two layers, one step; copies are made anew after each update.
+        assert_eq!([launches("attention_forward"), launches("mlp_backward"), launches("adamw")], [2, 2, 1]);
+        assert!(launches("working_matrix") > 2);
+        let page = std::fs::read_to_string(machine.world.path().join("page.html")).unwrap();
+        assert!(page.contains("<td>attention_forward</td><td>2</td>"), "{page}");
+        // The captured step and generation run there, too.
+        for what in ["train", "generate --hop 4"] {
+            let output = machine.run("", &format!("bench {what} {shape} --device cuda"));
+            let said = String::from_utf8(output.stdout.clone()).unwrap();
+            assert!(output.status.success() && said.starts_with("CUDA (PTX emulator"), "{}", text(&output));
+        }
+    }
+
     #[test]
     fn without_a_compiler_there_is_one_clear_error() {
         if is_installed() {

@@ -64,11 +64,28 @@ pub fn stage_flop(stage: Stage, config: &ModelConfig, rows: usize, n_sequence: u
 
 /// Seconds below which no schedule can bring the kernels of all `places` together on a card, back to back.
 pub fn seconds(places: &[Place], config: &ModelConfig, n_sequence: usize, slots: usize, card: &Card) -> f64 {
-    let of = |place: &Place| {
-        let kernels = stage(place.stage, config, place.rows, n_sequence, slots);
-        place.times as f64 * kernels.iter().map(|(_, work)| work.times(card).binding().1).sum::<f64>()
-    };
-    places.iter().map(of).sum()
+    kernels(places, config, n_sequence, slots, card).into_iter().map(|(_, seconds)| seconds).sum()
+}
+
+/// The same of each kernel, by its name, over all `places`.
+pub fn kernels(
+    places: &[Place],
+    config: &ModelConfig,
+    n_sequence: usize,
+    slots: usize,
+    card: &Card,
+) -> Vec<(&'static str, f64)> {
+    let mut kernels: Vec<(&'static str, f64)> = Vec::new();
+    for place in places {
+        for (name, work) in stage(place.stage, config, place.rows, n_sequence, slots) {
+            let seconds = place.times as f64 * work.times(card).binding().1;
+            match kernels.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += seconds,
+                None => kernels.push((name, seconds)),
+            }
+        }
+    }
+    kernels
 }
 
 /// Generation's kernel over a window: the prompt is read, `hop` timesteps are drawn, of which the last is not fed back. Logits are

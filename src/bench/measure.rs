@@ -1,8 +1,10 @@
 //! Measured times of a step, its stages and a rollout.
 
+use super::card::Card;
+use super::least;
 use super::stage::Place;
 use super::step::Step;
-use crate::device::{Device, Rollout, Sampler};
+use crate::device::{Device, KernelTime, Rollout, Sampler};
 use crate::error::Result;
 use crate::interrupt;
 use crate::model::config::ModelConfig;
@@ -40,8 +42,9 @@ pub fn repeat(repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<Se
     Ok(Seconds { median, fast, slow })
 }
 
-/// The whole step.
+/// The whole step, as training repeats it: a device that captures steps has captured it.
 pub fn step(step: &mut Step, repeats: usize) -> Result<Seconds> {
+    step.run()?;
     repeat(repeats, || step.run().and_then(|()| step.device.sync()))
 }
 
@@ -53,6 +56,53 @@ pub fn places(step: &mut Step, n_layer: usize, repeats: usize) -> Result<Vec<(Pl
         Ok((place, seconds))
     };
     places.into_iter().map(timed).collect()
+}
+
+/// A kernel of a step, measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Kernel {
+    /// Its name.
+    pub kernel: &'static str,
+    /// Launches in a step.
+    pub launches: usize,
+    /// Seconds of them all, the median over steps.
+    pub seconds: f64,
+    /// Seconds below which no schedule could bring them on this card, where that is known.
+    pub least_seconds: Option<f64>,
+}
+
+/// Every kernel of the step, in the order of their first launches; none where the device has none.
+pub fn kernels(step: &mut Step, repeats: usize) -> Result<Option<Vec<Kernel>>> {
+    step.run()?;
+    let mut runs = Vec::new();
+    while runs.is_empty() || (runs.len() < repeats && interrupt::requested().is_none()) {
+        let Some(times) = step.kernels()? else { return Ok(None) };
+        runs.push(times);
+    }
+    let config = &step.model.config;
+    let (n, slots) = (step.n_sequence(), step.device.grad_slots());
+    let card = Card::named(&step.device.name());
+    let places = step.places(config.n_layer);
+    let least = card.map(|card| least::kernels(&places, config, n, slots, card)).unwrap_or_default();
+    Ok(Some(summed(&runs, &least)))
+}
+
+/// Launches of several runs by kernel, beside the least seconds of kernels that have any.
+fn summed(runs: &[Vec<KernelTime>], least: &[(&str, f64)]) -> Vec<Kernel> {
+    let mut names: Vec<&'static str> = Vec::new();
+    runs[0].iter().for_each(|(name, _)| _ = (!names.contains(name)).then(|| names.push(name)));
+    let kernel = |kernel| {
+        let of = |run: &Vec<KernelTime>| run.iter().filter(|(name, _)| *name == kernel).map(|(_, s)| s).sum::<f64>();
+        let mut seconds: Vec<f64> = runs.iter().map(of).collect();
+        seconds.sort_by(f64::total_cmp);
+        Kernel {
+            kernel,
+            launches: runs[0].iter().filter(|(name, _)| *name == kernel).count(),
+            seconds: quantile(&seconds, 0.5),
+            least_seconds: least.iter().find(|(name, _)| *name == kernel).map(|(_, seconds)| *seconds),
+        }
+    };
+    names.into_iter().map(kernel).collect()
 }
 
 /// A model with random weights that generates from random prompts.
@@ -104,5 +154,18 @@ impl Generation {
             sampler: Sampler { temperature: 1.0, top_k: 0, top_p: 0.8, greedy: false },
         };
         self.device.rollout(&self.config, &self.params, &rollout, &mut tokens, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn launches_add_up_by_kernel() {
+        let runs = [3.0, 1.0, 2.0].map(|s| vec![("b", s), ("a", 10.0), ("b", s)]);
+        let kernel = |kernel, launches, seconds, least_seconds| Kernel { kernel, launches, seconds, least_seconds };
+        let expected = [kernel("b", 2, 4.0, Some(1.0)), kernel("a", 1, 10.0, None)];
+        assert_eq!(summed(&runs, &[("c", 5.0), ("b", 1.0)]), expected);
     }
 }

@@ -8,7 +8,8 @@
 //! | [`least`] | the least work that a step's kernels could do |
 //! | [`stage`] | the stages of a step, one by one, and how often each is called |
 //! | [`step`] | a training step of a model with random weights |
-//! | [`measure`] | times of a step, its stages and a rollout, measured |
+//! | [`measure`] | times of a step, its stages and kernels, and of a rollout, measured |
+//! | [`page`] | tables for the terminal and for a browser |
 //! | `count`, `table` | the same kernels counted by the emulator, in builds that have it |
 //! | [`peak`] | multiplications and additions a second that the processor reaches in registers |
 
@@ -17,6 +18,7 @@ pub mod card;
 pub mod count;
 pub mod least;
 pub mod measure;
+pub mod page;
 pub mod peak;
 pub mod stage;
 pub mod step;

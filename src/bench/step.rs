@@ -1,6 +1,6 @@
 //! A training step of a model with random weights on random tokens: what benchmarks time and count.
 
-use crate::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Score, Tensor};
+use crate::device::{AdamW, Device, Dtype, Inputs, KernelTime, OptimizerState, Score, Tensor};
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::gpt2::{Backward, Gpt2, Workspace};
@@ -83,23 +83,52 @@ impl Step {
         self.update()
     }
 
-    /// Forward and backward; `self.device.sync()` waits for them.
+    /// Forward and backward, as training asks for them; `self.device.sync()` waits for them.
     pub fn gradients(&mut self) -> Result<()> {
+        let Self { device, model, work, inputs, scores, backward, n_sequence, .. } = self;
+        let calls = Calls { model, work, inputs, scores: *scores, backward, n_sequence: *n_sequence };
+        device.repeated(&mut |device| calls.make(device).map(|()| true)).map(drop)
+    }
+
+    /// Seconds of each kernel of a whole step, launch by launch, where there are kernels.
+    pub fn kernels(&mut self) -> Result<Option<Vec<KernelTime>>> {
+        let Self { device, model, work, inputs, scores, backward, state, n_sequence } = self;
+        let calls = Calls { model, work, inputs, scores: *scores, backward, n_sequence: *n_sequence };
+        device.timed(&mut |device| calls.make(device).and_then(|()| update(device, state, calls.scores)))
+    }
+
+    /// The update alone.
+    pub fn update(&mut self) -> Result<()> {
+        update(self.device.as_mut(), &self.state, self.scores)
+    }
+}
+
+/// The calls of a step.
+struct Calls<'a> {
+    model: &'a Gpt2,
+    work: &'a Workspace,
+    inputs: &'a Inputs,
+    scores: Tensor,
+    backward: &'a Backward,
+    n_sequence: usize,
+}
+
+impl Calls<'_> {
+    fn make(&self, device: &mut dyn Device) -> Result<()> {
         let (t, cut) = (self.model.config.n_ctx, self.work.n);
         for first in (0..self.n_sequence).step_by(cut) {
             let n = cut.min(self.n_sequence - first);
             let inputs = self.inputs.sequences(first, n, t);
             let scores = self.scores.slice(first * Score::LEN, n * Score::LEN);
             let call = self.model.call(first, n);
-            self.model.loss(self.device.as_mut(), &call, &inputs, &self.work, scores, Some(&self.backward))?;
+            self.model.loss(device, &call, &inputs, self.work, scores, Some(self.backward))?;
         }
         Ok(())
     }
+}
 
-    /// The update alone.
-    pub fn update(&mut self) -> Result<()> {
-        let (lr, beta1, beta2, eps) = (1e-4, 0.9, 0.999, 1e-8);
-        let hyper = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, max_norm: f32::INFINITY, step: 1 };
-        self.device.update(&self.state, &hyper, self.scores).map(drop)
-    }
+fn update(device: &mut dyn Device, state: &OptimizerState, scores: Tensor) -> Result<()> {
+    let (lr, beta1, beta2, eps) = (1e-4, 0.9, 0.999, 1e-8);
+    let hyper = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, max_norm: f32::INFINITY, step: 1 };
+    device.update(state, &hyper, scores).map(drop)
 }

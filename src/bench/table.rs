@@ -1,6 +1,7 @@
 //! Counts as a table, for the terminal and for a browser.
 
 use super::count::{Counts, Row};
+use super::page::{escape, head};
 use super::work::Resource;
 use std::fmt::Write;
 
@@ -114,13 +115,8 @@ pub fn lines(counts: &Counts) -> Vec<String> {
 
 /// A page for a browser.
 pub fn html(counts: &Counts, title: &str) -> String {
-    let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
-    let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\n<style>{STYLE}</style>\n\
-         <h1>{title}</h1>\n<p>{}</p>\n<p>{CAVEAT}</p>\n<table>\n<tr>",
-        escape(&total(counts)),
-        title = escape(title),
-    );
+    let mut page = head(title);
+    page += &format!("<p>{}</p>\n<p>{CAVEAT}</p>\n<table>\n<tr>", escape(&total(counts)));
     let mut put = |text: std::fmt::Arguments<'_>| page.write_fmt(text).expect("writing to a string");
     COLUMNS.iter().for_each(|column| put(format_args!("<th>{column}</th>")));
     put(format_args!("<th>time of each resource</th></tr>\n"));
@@ -149,9 +145,3 @@ pub fn html(counts: &Counts, title: &str) -> String {
     ));
     page
 }
-
-const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}\
-    th,td{padding:.2em .6em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}\
-    th:nth-child(1),td:nth-child(1),th:nth-child(4),td:nth-child(4){text-align:left}.bars{text-align:left;width:210px}\
-    .bars i{display:block;height:4px;margin:1px 0}.memory{background:#0072b2}.tensor{background:#d55e00}\
-    .special{background:#009e73}.issue{background:#cc79a7}.shared{background:#e69f00}";

@@ -4,6 +4,7 @@ use super::shape::Shape;
 use super::{Exit, Globals, say, say_json};
 use crate::bench::card::Card;
 use crate::bench::measure::{self, Generation, Seconds};
+use crate::bench::page::{self, Table};
 use crate::bench::stage::Place;
 use crate::bench::step::Step;
 #[cfg(feature = "emulated")]
@@ -14,7 +15,6 @@ use crate::ensure;
 use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::model::config::ModelConfig;
-#[cfg(feature = "emulated")]
 use crate::storage;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ enum What {
 struct Options {
     #[command(flatten)]
     shape: Shape,
-    /// Sequences, as many as channels of a window [default: 306 to generate and on the emulator, otherwise 64].
+    /// Sequences, as many as channels of a window [default: 306 to generate, on a GPU and on the emulator, otherwise 64].
     #[arg(long)]
     sequences: Option<usize>,
     /// How often to time it.
@@ -65,11 +65,9 @@ struct Options {
     #[cfg(feature = "emulated")]
     #[arg(long, value_enum, default_value_t = CardChoice::H100)]
     card: CardChoice,
-    /// With --device emulated: write the table as a page, too.
-    #[cfg(feature = "emulated")]
+    /// Write the result as a page, too.
     #[arg(long, value_name = "FILE")]
     html: Option<std::path::PathBuf>,
-    #[cfg(feature = "emulated")]
     #[command(flatten)]
     overwrite: super::Overwrite,
 }
@@ -87,6 +85,19 @@ impl Options {
             self.sequences.unwrap_or_default()
         );
         Ok(config)
+    }
+}
+
+impl Options {
+    /// Sequences of a step where none are asked for: a window of a whole head on a GPU.
+    fn n_sequence(&self, device: &dyn device::Device) -> usize {
+        self.sequences.unwrap_or(if device.free_memory().is_some() { 306 } else { 64 })
+    }
+
+    /// Writes the page, if one was asked for.
+    fn write_page(&self, globals: &Globals, page: impl FnOnce() -> String) -> Result<()> {
+        let Some(path) = &self.html else { return Ok(()) };
+        storage::atomic::write(path, globals.force, |file| file.write_at(0, page().as_bytes())).map(drop)
     }
 }
 
@@ -110,33 +121,27 @@ impl Options {
 
     /// What the emulator counted, and the page that was asked for. `whole`: no table of kernels.
     fn outcome(&self, counts: &count::Counts, what: &str, whole: bool, globals: &Globals) -> Result<Outcome> {
-        if let Some(path) = &self.html {
-            let page = table::html(counts, what);
-            storage::atomic::write(path, globals.force, |file| file.write_at(0, page.as_bytes()))?;
-        }
+        self.write_page(globals, || table::html(counts, what))?;
         let facts = serde_json::to_value(counts).expect("JSON of plain values");
         let mut lines = vec![what.to_owned()];
         lines.extend(if whole { table::summary(counts) } else { table::lines(counts) });
-        Ok(Outcome { facts, lines })
+        Ok(Outcome { facts, lines, tables: Vec::new() })
     }
 }
 
-/// What was measured: facts for programs, lines for people.
+/// What was measured: facts for programs, lines and tables for people.
 struct Outcome {
     facts: Value,
     lines: Vec<String>,
+    tables: Vec<Table>,
 }
 
 impl Bench {
     /// Whether a file that exists is to be replaced.
     pub(super) fn force(&self) -> bool {
-        #[cfg(feature = "emulated")]
-        return self.options().overwrite.force;
-        #[cfg(not(feature = "emulated"))]
-        false
+        self.options().overwrite.force
     }
 
-    #[cfg(feature = "emulated")]
     fn options(&self) -> &Options {
         let (What::Train(options) | What::Kernels(options) | What::Generate { options, .. }) = &self.what;
         options
@@ -144,6 +149,9 @@ impl Bench {
 
     /// Runs the command.
     pub fn run(self, globals: &Globals) -> Result<Exit> {
+        if let Some(path) = &self.options().html {
+            storage::atomic::refuse_target(path, globals.force)?;
+        }
         let outcome = match globals.device {
             #[cfg(feature = "emulated")]
             device::DeviceChoice::Emulated => self.counted(globals)?,
@@ -156,25 +164,26 @@ impl Bench {
             say_json(serde_json::to_string_pretty(&outcome.facts).expect("JSON of plain values"))?;
         } else {
             outcome.lines.iter().try_for_each(say)?;
+            outcome.tables.iter().flat_map(page::lines).try_for_each(say)?;
         }
         Ok(Exit::Done)
     }
 
     fn measured(&self, globals: &Globals) -> Result<Outcome> {
-        match &self.what {
+        let outcome = match &self.what {
             What::Train(options) => train(options, globals),
             What::Generate { options, hop } => generate(options, *hop, globals),
             What::Kernels(options) => kernels(options, globals),
-        }
+        }?;
+        let page = || page::page("gpt2meg bench", &outcome.lines, &outcome.tables);
+        self.options().write_page(globals, page)?;
+        Ok(outcome)
     }
 
     /// The emulator's seconds say nothing; its counts do.
     #[cfg(feature = "emulated")]
     fn counted(&self, globals: &Globals) -> Result<Outcome> {
         let options = self.options();
-        if let Some(path) = &options.html {
-            storage::atomic::refuse_target(path, globals.force)?;
-        }
         let (config, card) = (options.config()?, options.card());
         let n = options.sequences.unwrap_or(306);
         if let What::Generate { hop, .. } = &self.what {
@@ -212,7 +221,12 @@ fn bound(step: &Step, places: &[Place], config: &ModelConfig, took: f64) -> (Opt
     let (n, slots) = (step.n_sequence(), step.device.grad_slots());
     let Some(card) = Card::named(&step.device.name()) else { return (None, String::new()) };
     let least = least::seconds(places, config, n, slots, card);
-    (Some(least), format!("{:.0} % of the bound on an {}, {:.3} ms", 100.0 * least / took, card.name, least * 1e3))
+    (Some(least), reached(least, took, card))
+}
+
+/// The least seconds on a card as a share of what something took.
+fn reached(least: f64, took: f64, card: &Card) -> String {
+    format!("{:.0} % of the bound on an {}, {:.3} ms", 100.0 * least / took, card.name, least * 1e3)
 }
 
 fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
@@ -220,7 +234,8 @@ fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
     let device = globals.open_device()?;
     let name = device.name();
     let peak = register_rate(device.as_ref(), globals);
-    let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;
+    let n = options.n_sequence(device.as_ref());
+    let mut step = Step::new(device, &config, n)?;
     let seconds = measure::step(&mut step, options.repeats)?;
     let tokens = step.n_token() as f64 / seconds.median;
     let flop = tokens * least::training_flop(&config);
@@ -242,7 +257,7 @@ fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
         "flop_per_second": flop,
         "register_flop_per_second": peak,
     });
-    Ok(Outcome { facts, lines })
+    Ok(Outcome { facts, lines, tables: Vec::new() })
 }
 
 fn check_hop(hop: usize, config: &ModelConfig) -> Result<()> {
@@ -267,16 +282,21 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
     // Every timestep of a window but the last is read or fed back once.
     let fed = (config.n_ctx - 1) as f64;
     let flop = n as f64 * fed * least::forward_flop(&config, (fed + 1.0) / 2.0) / seconds.median;
-    let lines = vec![
+    let card = Card::named(&name);
+    let least = card.map(|card| least::decode(&config, n, hop).times(card).binding().1);
+    let mut lines = vec![
         format!("{name}: {n} sequences, context {}, hop {hop}", config.n_ctx),
         format!("  window      {}", milliseconds(&seconds)),
         format!("  rate        {timesteps:9.2} timesteps a second, {:.0} tokens", timesteps * n as f64),
         format!("  arithmetic  {}", arithmetic(flop, peak)),
     ];
+    lines
+        .extend(card.zip(least).map(|(card, least)| format!("  reached     {}", reached(least, seconds.median, card))));
     let facts = json!({
         "device": name,
         "model": config,
         "sequences": n,
+        "least_seconds": least,
         "hop": hop,
         "seconds": seconds,
         "timesteps_per_second": timesteps,
@@ -284,7 +304,7 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
         "flop_per_second": flop,
         "register_flop_per_second": peak,
     });
-    Ok(Outcome { facts, lines })
+    Ok(Outcome { facts, lines, tables: Vec::new() })
 }
 
 fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
@@ -292,7 +312,8 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     let device = globals.open_device()?;
     let name = device.name();
     let peak = register_rate(device.as_ref(), globals);
-    let mut step = Step::new(device, &config, options.sequences.unwrap_or(64))?;
+    let n = options.n_sequence(device.as_ref());
+    let mut step = Step::new(device, &config, n)?;
     let places = measure::places(&mut step, config.n_layer, options.repeats)?;
     let whole: f64 = places.iter().map(|(place, seconds)| place.times as f64 * seconds.median).sum();
 
@@ -316,14 +337,36 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     }
     let tokens = step.n_token() as f64 / whole;
     lines.push(format!("  sum {:.3} ms: {tokens:.0} timesteps of a channel a second", whole * 1e3));
+    let launched = measure::kernels(&mut step, options.repeats)?;
+    let tables = launched.iter().map(|kernels| table_of(kernels)).collect();
     let facts = json!({
         "device": name,
         "model": config,
         "sequences": step.n_sequence(),
         "stages": facts,
+        "kernels": launched,
         "seconds": whole,
         "tokens_per_second": tokens,
         "register_flop_per_second": peak,
     });
-    Ok(Outcome { facts, lines })
+    Ok(Outcome { facts, lines, tables })
+}
+
+/// Kernels of a whole step, working copies made anew included, which no stage's time has.
+fn table_of(kernels: &[measure::Kernel]) -> Table {
+    let all: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
+    let dash = || "–".to_owned();
+    let row = |kernel: &measure::Kernel| {
+        let least = kernel.least_seconds;
+        vec![
+            kernel.kernel.to_owned(),
+            kernel.launches.to_string(),
+            format!("{:.1}", kernel.seconds * 1e6),
+            format!("{:.1} %", 100.0 * kernel.seconds / all),
+            least.map_or_else(dash, |least| format!("{:.1}", least * 1e6)),
+            least.map_or_else(dash, |least| format!("{:.0} %", 100.0 * least / kernel.seconds)),
+        ]
+    };
+    let columns = vec!["kernel", "launches", "µs", "share", "bound µs", "of bound"];
+    Table { columns, rows: kernels.iter().map(row).collect() }
 }

@@ -354,6 +354,9 @@ pub struct Rollout<'a> {
     pub sampler: Sampler,
 }
 
+/// A kernel's name, and the seconds of one launch.
+pub type KernelTime = (&'static str, f64);
+
 /// A machine that runs the stages. Usable as `&mut dyn Device`.
 pub trait Device: Send {
     /// What it is: for a processor, the instruction set it uses, but not the number of threads.
@@ -387,6 +390,12 @@ pub trait Device: Send {
     /// whether it came to its end. Usually they are the same calls each time: a device may then ask for all that follows from
     /// them at once, and to find out that they are not, it may call `step` twice.
     fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool>;
+
+    /// Does `work`, and says how many seconds each kernel took that it launched, in their order; nothing, and without doing it, where
+    /// no kernels are launched.
+    fn timed(&mut self, _work: &mut dyn FnMut(&mut dyn Device) -> Result<()>) -> Result<Option<Vec<KernelTime>>> {
+        Ok(None)
+    }
 
     // ---- how a step is cut ------------------------------------------------------------------------------------------
 

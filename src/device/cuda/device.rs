@@ -13,8 +13,8 @@ use super::update::{State, Sums};
 use super::{GRAD_SLOTS, Gpu, Shape, embed, rollout, update};
 use super::{attention::Params as AttentionPointers, head::Params as HeadPointers, mlp::Params as MlpPointers};
 use crate::device::{
-    AdamW, AttentionParams, Call, Device, Dtype, EmbedParams, HalfBlock, HeadBackward, HeadParams, Inputs, MlpParams,
-    OptimizerState, Rollout, Score, Tensor, UpdateOutcome,
+    AdamW, AttentionParams, Call, Device, Dtype, EmbedParams, HalfBlock, HeadBackward, HeadParams, Inputs, KernelTime,
+    MlpParams, OptimizerState, Rollout, Score, Tensor, UpdateOutcome,
 };
 use crate::ensure;
 use crate::error::{Kind, Result};
@@ -118,6 +118,10 @@ impl Device for Cuda {
 
     fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
         self.make_step(step)
+    }
+
+    fn timed(&mut self, work: &mut dyn FnMut(&mut dyn Device) -> Result<()>) -> Result<Option<Vec<KernelTime>>> {
+        self.time_launches(work).map(Some)
     }
 
     fn max_sequences(&self) -> usize {

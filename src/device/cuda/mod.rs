@@ -24,6 +24,7 @@ mod resolve;
 pub mod rollout;
 mod scratch;
 mod staging;
+mod timing;
 pub mod update;
 pub mod weights;
 pub mod working;
@@ -140,6 +141,8 @@ pub struct Gpu {
     cache: Option<PathBuf>,
     card: String,
     launches: Launches,
+    /// Launches that have been made since they are timed.
+    timed: Option<Vec<timing::Timed>>,
     modules: HashMap<(&'static str, Shape), Module>,
 }
 
@@ -188,6 +191,7 @@ impl Gpu {
             cache: cache::folder(),
             card,
             launches: Launches::default(),
+            timed: None,
             modules: HashMap::new(),
         })
     }
@@ -274,6 +278,7 @@ impl Gpu {
         if !self.launches.note(function, &grid, &arguments) {
             return Ok(());
         }
+        let begin = self.mark()?;
         let mut arguments: Vec<_> = arguments.iter().map(|argument| argument.at.cast_mut()).collect();
         // SAFETY: the arguments have the kernel's types, for the struct was made from its signature; their pointers are the
         // caller's promise.
@@ -287,7 +292,8 @@ impl Gpu {
                 &mut arguments,
             )
         }
-        .map_err(|error| failed(&doing(), error))
+        .map_err(|error| failed(&doing(), error))?;
+        self.keep(K::NAME, begin)
     }
 
     /// A number that a source computes from its shape, such as the shared memory that its kernels need. Only the first call
