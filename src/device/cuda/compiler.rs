@@ -241,7 +241,7 @@ mod tests {
     fn machine_code_where_the_card_is_known_and_ptx_where_the_driver_is_newer() {
         use Code::{Machine, Ptx};
         let known = &[75, 80, 86, 89, 90][..];
-        let cases: [(Version, Version, u32, &[(Code, u32)]); 8] = [
+        let cases: [(Version, Version, u32, &[_]); 8] = [
             // Compiler, driver, card.
             ((12, 4), (12, 4), 90, &[(Machine, 90), (Ptx, 90)]),
             ((12, 4), (13, 0), 86, &[(Machine, 86), (Ptx, 86)]),
