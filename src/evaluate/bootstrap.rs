@@ -40,13 +40,14 @@ pub fn drawn(n_block: usize, seed: u64, recording: usize, draw: usize) -> Vec<us
     (0..n_block).map(|_| generator.random_range(0..n_block)).collect()
 }
 
-/// The interval that holds 95 % of the draws, after they have been moved so that their mean is the value: what is drawn again is
-/// noisier than what it is drawn from, and so farther away. None where a draw is no number.
+/// The interval of a distance that holds 95 % of its draws, after they have been moved so that their mean is the value: what is
+/// drawn again is noisier than what it is drawn from, and so farther away. None where a draw is no number.
 pub fn centred(value: f64, mut draws: Vec<f64>) -> Option<Interval> {
     let bias = draws.iter().sum::<f64>() / draws.len() as f64 - value;
     draws.iter_mut().for_each(|x| *x -= bias);
     draws.sort_unstable_by(f64::total_cmp);
-    let interval = Interval { low: quantile(&draws, 0.025), high: quantile(&draws, 0.975) };
+    // No distance is less than none.
+    let interval = Interval { low: quantile(&draws, 0.025).max(0.0), high: quantile(&draws, 0.975) };
     (interval.low.is_finite() && interval.high.is_finite()).then_some(interval)
 }
 
@@ -269,8 +270,9 @@ mod tests {
 
     #[test]
     fn intervals_are_moved_to_the_value() {
-        let interval = centred(5.0, (0..=200).map(f64::from).collect()).unwrap();
-        assert_eq!(interval, Interval { low: -90.0, high: 100.0 });
+        let draws = || (0..=200).map(f64::from).collect::<Vec<f64>>();
+        assert_eq!(centred(105.0, draws()), Some(Interval { low: 10.0, high: 200.0 }));
+        assert_eq!(centred(5.0, draws()), Some(Interval { low: 0.0, high: 100.0 }));
         assert_eq!(centred(5.0, vec![1.0, f64::NAN]), None);
     }
 }

@@ -328,9 +328,9 @@ impl Comparison {
     }
 }
 
-/// The CSS class of a recording's colour: 0 is the real one; colours repeat after six generated ones.
+/// The CSS class of a recording's colour: 0 is the real one; colours repeat after eight generated ones.
 pub fn series(index: usize) -> String {
-    format!("s{}", if index == 0 { 0 } else { (index - 1) % 6 + 1 })
+    format!("s{}", if index == 0 { 0 } else { (index - 1) % 8 + 1 })
 }
 
 #[cfg(test)]

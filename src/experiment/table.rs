@@ -6,7 +6,7 @@
 
 use crate::evaluate::section::{Section, Table as HtmlTable};
 use crate::evaluate::svg::escape;
-use crate::evaluate::text::{listed, significant};
+use crate::evaluate::text::{brief, listed, significant};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -98,6 +98,11 @@ const COLUMNS: [Column; 13] = [
     less("faulty_channels", "Channels at fault", "", From::Health),
 ];
 
+/// Real data in which something was destroyed, as the report calls them.
+const FLOORS: [&str; 4] = ["real, channels shifted", "real, phases randomised", SHUFFLED, "real, at random times"];
+/// With these conditions all trials together are what they were.
+const SHUFFLED: &str = "real, conditions shuffled";
+
 /// A model of the table: its name, the labels of its recordings in the report, the scores of each, and why some are
 /// missing.
 pub struct Entrant {
@@ -142,7 +147,7 @@ impl Table {
             row.note = (!entrant.failures.is_empty()).then(|| entrant.failures.join("; "));
             rows.push(row);
         }
-        for floor in ["real, channels shifted", "real, phases randomised", "real, conditions shuffled"] {
+        for floor in FLOORS {
             rows.push(Row::of(floor, RowKind::Floor, |column| of_floor(report, column, floor)));
         }
         let unigram = entrants.iter().filter(|e| e.same_levels).find_map(|e| e.scores.first()).and_then(unigram);
@@ -219,7 +224,7 @@ impl Table {
         for (index, row) in self.rows.iter().enumerate() {
             let cell = |(c, cell): (usize, &Option<Cell>)| {
                 let star = if self.best(c) == Some(index) { "*" } else { "" };
-                cell.map_or("–".into(), |cell| format!("{}{star}", significant(cell.value)))
+                cell.map_or("–".into(), |cell| format!("{}{star}", self.columns[c].written(cell.value)))
             };
             lines.push(std::iter::once(row.label.clone()).chain(row.cells.iter().enumerate().map(cell)).collect());
         }
@@ -259,7 +264,7 @@ impl Table {
             };
             let cell = |(c, cell): (usize, &Option<Cell>)| {
                 let other = self.columns[c].from == From::Scores && self.other_levels.contains(&index);
-                cell.map_or("–".into(), |cell| spelt(&cell, self.best(c) == Some(index), other))
+                cell.map_or("–".into(), |cell| spelt(&self.columns[c], &cell, self.best(c) == Some(index), other))
             };
             std::iter::once(name).chain(row.cells.iter().enumerate().map(cell)).collect()
         };
@@ -302,19 +307,26 @@ const METHODS: &str = "<b>The table.</b> Distances are medians over channels (ov
     has learnt from generated trials alone (of the real recording: from its other trials), with Wilson’s interval. Intervals of \
     two numbers that lie apart are a stricter demand than a difference that is unlikely by chance.";
 
+impl Column {
+    /// A number of this column for people.
+    fn written(&self, value: f64) -> String {
+        if self.from == From::Health { brief(value) } else { significant(value) }
+    }
+}
+
 /// A column's name without what only a page understands.
 fn plain(column: &Column) -> String {
     column.name.replace("&shy;", "")
 }
 
 /// A cell of the page.
-fn spelt(cell: &Cell, is_best: bool, other: bool) -> String {
-    let value = significant(cell.value);
+fn spelt(column: &Column, cell: &Cell, is_best: bool, other: bool) -> String {
+    let value = column.written(cell.value);
     let value = if is_best { format!("<b>{value}</b>") } else { value };
     let dagger = if other { "†" } else { "" };
     match cell.interval {
         Some((low, high)) => {
-            format!("{value}{dagger}<br><small>{} … {}</small>", significant(low), significant(high))
+            format!("{value}{dagger}<br><small>{}&nbsp;…<br>{}</small>", significant(low), significant(high))
         }
         None => format!("{value}{dagger}"),
     }
@@ -401,6 +413,7 @@ fn of_floor(report: &Value, column: &Column, label: &str) -> Option<Cell> {
                 None => of_model(report, column, label, &Value::Null),
             }
         }
+        From::Evoked("correlation_pooled") if label == SHUFFLED => None,
         From::Evoked(key) => evoked(report, key, label),
         From::Decoding => accuracy(report, label, 1.0),
         From::Health => of_model(report, column, label, &Value::Null),

@@ -50,6 +50,9 @@ fn report() -> Value {
             },
             "evoked": {"compared_with_real_first_half": [
                 {"label": "real, other trials", "correlation_pooled": estimate(0.9)},
+                {"label": "real, at random times", "correlation_pooled": estimate(0.03)},
+                // All trials together are the same under any conditions: no floor.
+                {"label": "real, conditions shuffled", "correlation_pooled": estimate(0.9)},
                 {"label": "b", "correlation_pooled": estimate(0.5), "correlation_condition_specific": null},
             ]},
         },
@@ -84,6 +87,8 @@ fn numbers_come_from_the_report_and_seeds_are_taken_together() {
     assert_eq!(values("b"), [Some(4.5), Some(0.9), Some(5.0), Some(0.5)]);
     assert_eq!(values("real, phases randomised"), [None, Some(0.11), Some(6.0), None]);
     assert_eq!(values("real, channels shifted"), [None, Some(0.12), Some(7.0), None]);
+    assert_eq!(values("real, at random times"), [None, None, None, Some(0.03)]);
+    assert!(!table.rows.iter().any(|row| row.label == "real, conditions shuffled"));
     assert_eq!(values("how often each level occurs"), [Some(5.0), None, None, None]);
     assert_eq!(row("c").cells, [None; 4]);
     let a = row("a").cells[1].unwrap();
