@@ -55,24 +55,35 @@ impl Releases {
 
     /// A strong access happens.
     pub fn strong(&mut self, clock: &mut BlockClock, access: Strong) {
-        if access.reads
-            && let Some(location) = self.locations.get(&access.address)
-        {
-            let mut knowledge = Knowledge { own: location.blocks.get(&clock.block).cloned(), foreign: None };
-            let own = location.device.blocks.get(&clock.block).cloned();
-            let foreign = access.device.then(|| location.device.clone());
-            knowledge.join(&Knowledge { own, foreign });
-            clock.acquire(access.warp, access.lanes, &knowledge, access.acquire || access.writes);
+        if access.reads {
+            self.acquire(clock, access);
         }
-        if !access.writes {
-            return;
+        if access.writes {
+            let told = self.release(clock, access);
+            // Of lanes that change a word by one instruction, each reads what those before it have left there.
+            if told && access.reads && access.lanes.mask.count_ones() > 1 {
+                self.acquire(clock, access);
+            }
         }
+    }
+
+    fn acquire(&self, clock: &mut BlockClock, access: Strong) {
+        let Some(location) = self.locations.get(&access.address) else { return };
+        let mut knowledge = Knowledge { own: location.blocks.get(&clock.block).cloned(), foreign: None };
+        let own = location.device.blocks.get(&clock.block).cloned();
+        let foreign = access.device.then(|| location.device.clone());
+        knowledge.join(&Knowledge { own, foreign });
+        clock.acquire(access.warp, access.lanes, &knowledge, access.acquire || access.writes);
+    }
+
+    /// Whether there was anything to tell.
+    fn release(&mut self, clock: &mut BlockClock, access: Strong) -> bool {
         let [block, device] = clock.released(access.warp, access.lanes, access.release, access.device);
         if !access.reads {
             self.locations.remove(&access.address);
         }
         if block.is_none() && device.is_none() {
-            return;
+            return false;
         }
         let location = self.locations.entry(access.address).or_default();
         if let Some(own) = block.and_then(|knowledge| knowledge.own) {
@@ -91,5 +102,6 @@ impl Releases {
                 all.add(*block, known);
             }
         }
+        true
     }
 }

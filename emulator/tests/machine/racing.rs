@@ -267,6 +267,19 @@ fn what_a_lane_was_told_goes_with_a_shuffle() {
 }
 
 #[test]
+fn the_last_of_a_warp_to_arrive_knows_of_the_others() {
+    // All threads write and count themselves; who comes last, whichever lane, opens the gate, and all read.
+    let body = ".shared .align 4 .b8 s[256]; .shared .align 4 .b32 left; .shared .align 4 .b32 gate; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r5, %r5, %r4;
+        setp.eq.u32 %p1, %r0, 0; @%p1 st.shared.u32 [left], 64; @%p1 st.shared.u32 [gate], 0; bar.sync 0;
+        st.shared.u32 [%r5], %r0; COUNT setp.eq.u32 %p2, %r6, 1; @%p2 st.release.cta.shared.u32 [gate], 1;
+        W: ld.acquire.cta.shared.u32 %r7, [gate]; setp.eq.u32 %p3, %r7, 0; @%p3 bra W; xor.b32 %r4, %r4, 4; mov.u32 %r5, s; add.u32 %r5, %r5, %r4; ld.shared.u32 %r7, [%r5];";
+    for (order, found) in [("acq_rel", false), ("acquire", true), ("relaxed", true)] {
+        let count = format!("atom.{order}.cta.shared.add.u32 %r6, [left], -1;");
+        in_every_order("", &body.replace("COUNT", &count), 1, 64, found);
+    }
+}
+
+#[test]
 fn a_compare_and_swap_that_fails_releases_nothing() {
     // Warp 0 writes, fences, and offers; warp 1 polls until it sees what warp 0 has put there, fences, and reads.
     let body = "setp.lt.u32 %p1, %r0, 32; @%p1 bra P; W: atom.global.add.u32 %r5, [flag], 0; setp.eq.u32 %p2, %r5, 0; @%p2 bra W;
