@@ -144,7 +144,13 @@ pub unsafe fn begin(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, op: &Op
         core.shared.shadow().clear_initialised(to[lane], bytes);
         // What is read too early is not what was there before.
         // SAFETY: located above.
-        unsafe { region.data.add(to[lane] as usize).write_bytes(0xFF, bytes as usize) };
+        unsafe {
+            let to = region.data.add(to[lane] as usize);
+            match bytes {
+                16 => to.cast::<u128>().write_unaligned(u128::MAX),
+                _ => to.write_bytes(0xFF, bytes as usize),
+            }
+        }
     }
     super::hooks::copies(core, warp, region.space, mask, &to, bytes)?;
     let copies = &mut core.copies[warp.index as usize];
@@ -206,8 +212,14 @@ fn land(core: &mut Core<'_>, warp: u32, copy: &Copy, lanes: u32) -> Outcome {
         // that is freed during a launch stays mapped.
         unsafe {
             let to = region.data.add(copy.to[lane] as usize);
-            to.copy_from(copy.from[lane] as *const u8, read);
-            to.add(read).write_bytes(0, bytes - read);
+            if read == 16 {
+                // What is most common, without a call of the library.
+                let all = (copy.from[lane] as *const u128).read_unaligned();
+                to.cast::<u128>().write_unaligned(all);
+            } else {
+                to.copy_from(copy.from[lane] as *const u8, read);
+                to.add(read).write_bytes(0, bytes - read);
+            }
         }
         written(core, &region, copy.to[lane].into(), bytes as u64);
     }

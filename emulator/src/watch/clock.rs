@@ -336,6 +336,12 @@ impl BlockClock {
         self.lanes[warp as usize].is_some() || self.partly[warp as usize].mask != 0
     }
 
+    /// Whether any lane of the warp knows anything of other blocks.
+    #[inline(always)]
+    pub fn knows_others(&self, warp: u32) -> bool {
+        self.foreign[warp as usize].is_some() || self.partly[warp as usize].what.foreign.is_some()
+    }
+
     /// What all lanes of the warp know.
     #[inline(always)]
     pub fn known(&self, warp: u32) -> &Known {

@@ -134,6 +134,7 @@ impl GlobalRaces {
         let [read, write] = &mut words.plain;
         let writes = access.kind != Kind::Read;
         let (mut foreign, mut known) = (false, !writes && access.bytes >= 4);
+        let mut elsewhere = known && access.bytes <= 16 && !clock.knows_others(access.warp);
         let releases = self.released.load(Relaxed);
         let tags = read.tags[range.clone()].iter().zip(&write.tags[range.clone()]);
         for ((r, w), (of_r, of_w)) in tags.zip(read.blocks[range.clone()].iter().zip(&write.blocks[range.clone()])) {
@@ -142,6 +143,16 @@ impl GlobalRaces {
             foreign |= (*w != 0) & ((*of_w != clock.block) | (*w & GRID == GRID));
             // Never written, and read by many blocks of late: nothing to add but this one.
             known &= (*w == 0) & quick.is_known_to_grid(Tag(*r), 0xf, releases);
+            // Never written, and read by another block.
+            elsewhere &= (*w == 0) & quick.is_read_elsewhere(Tag(*r), *of_r);
+        }
+        if elsewhere {
+            for (word, index) in range.enumerate() {
+                let both = block_bit(read.blocks[index]) | block_bit(clock.block);
+                let tag = quick.read_by_blocks(lane, word, access.bytes, Tag(read.tags[index]), releases);
+                (read.tags[index], read.blocks[index], read.warps[index]) = (tag, clock.block, both);
+            }
+            return true;
         }
         if known {
             read.warps[range].iter_mut().for_each(|blocks| *blocks |= block_bit(clock.block));

@@ -148,6 +148,26 @@ impl<'a> Quick<'a> {
         self.possible & same & (read.bytes() & bytes == bytes)
     }
 
+    /// Whether a record is of a plain read of a whole word by another block than this one, of which nothing is known.
+    #[inline(always)]
+    pub fn is_read_elsewhere(&self, read: Tag, block: u32) -> bool {
+        let plain = read.scope() < Scope::Grid && read.0 & (MIXED | u64::from(WHOLE)) == u64::from(WHOLE);
+        self.possible & !read.is_empty() & plain & (block != self.clock.block)
+    }
+
+    /// The record of a word of those that neighbouring lanes read, `bytes` bytes each, as another block has done before
+    /// (`other`) and nobody knows of.
+    #[inline(always)]
+    pub fn read_by_blocks(&self, lane: u32, word: usize, bytes: u32, other: Tag, releases: u32) -> u64 {
+        let own = match bytes {
+            4 => self.of_neighbours::<4>(lane, word),
+            8 => self.of_neighbours::<8>(lane, word),
+            _ => self.of_neighbours::<16>(lane, word),
+        };
+        let rest = own & ((1 << TICK_SHIFT) - 1) | (Scope::Grid as u64) << SCOPE_SHIFT | other.0 & CONSTANT;
+        rest | u64::from(releases) << TICK_SHIFT
+    }
+
     /// A store, likewise.
     #[inline(always)]
     pub fn write(&self, group: &Group, write: Tag, read: Tag) -> Step {

@@ -32,6 +32,13 @@ impl Blocks {
         self.memory.access(&self.clocks[block], &access, &|_, _| (1, 0))
     }
 
+    /// All lanes of the block read neighbouring places, `bytes` bytes each.
+    fn read_row(&mut self, block: usize, bytes: u32) -> Option<Conflict> {
+        let addresses = std::array::from_fn(|lane| (1 << 20) + u64::from(bytes) * lane as u64);
+        let access = Access { pc: block as u32, bytes, ..access(0, u32::MAX, &addresses, Kind::Read) };
+        self.memory.access(&self.clocks[block], &access, &|_, _| (1, 0))
+    }
+
     /// `atomicAdd` on a word, relaxed as CUDA's are.
     fn atomic(&mut self, block: usize, word: u64) -> Option<Conflict> {
         let address = (1 << 20) + 4 * word;
@@ -94,6 +101,30 @@ fn blocks_race_unless_they_only_read() {
     let mut b = Blocks::new(2);
     assert!(b.access(0, Kind::Read, 5).is_none() && b.access(1, Kind::Read, 5).is_none());
     assert!(b.access(1, Kind::Write, 5).is_some());
+}
+
+#[test]
+fn who_writes_a_row_must_have_heard_from_all_who_read_it() {
+    for bytes in [2, 4, 8, 16] {
+        for told in 0..8u32 {
+            let mut b = Blocks::new(4);
+            for block in 0..3 {
+                assert_eq!(b.read_row(block, bytes), None);
+                if told >> block & 1 != 0 {
+                    b.clocks[block].fence(0, Lanes::ALL, true);
+                    b.atomic(block, 1000);
+                }
+            }
+            b.atomic(3, 1000);
+            for word in [0, u64::from(bytes) * 8 - 1] {
+                let found = b.access(3, Kind::Write, word);
+                assert_eq!(found.is_none(), told == 7, "{bytes} bytes, told by {told:03b}: {found:?}");
+                assert!(found.is_none_or(|found| !found.wrote && found.block.is_some_and(|block| block < 3)));
+            }
+            // Who has read the row itself has not heard from the others, either.
+            assert_eq!(b.read_row(0, bytes).is_some(), told == 7, "written since by who knew of all");
+        }
+    }
 }
 
 #[test]
