@@ -125,10 +125,15 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The blocks wait for each other, or for nothing: where the first warp of this one that has not ended is.
-    pub fn waits(&self) -> Failed {
+    /// The blocks wait for each other, or for nothing: where the first warp of this one that has not ended is. For others there
+    /// was no room yet.
+    pub fn waits(&self, not_begun: usize) -> Failed {
         let warp = self.warps.iter().find(|warp| warp.live != 0).unwrap_or(&self.warps[0]);
-        let message = "waits in a loop, as all blocks that run do, for something that none of them brings about";
+        let mut message =
+            "waits in a loop, as all blocks that run do, for something that none of them brings about".to_owned();
+        if not_begun > 0 {
+            message += &format!(" ({not_begun} blocks have not begun: others need not be there at the same time)");
+        }
         (warp.index, warp.pc, Trouble::new(FindingKind::Runaway, warp.live.trailing_zeros(), message))
     }
 

@@ -179,6 +179,7 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
         } else {
             return total;
         };
+        patience.not_begun = if communicates { order.len() - next } else { 0 };
         loop {
             match patience.run(grid, &mut total, &mut block) {
                 Ok(Progress::Done) => {
@@ -210,6 +211,8 @@ struct Patience {
     /// Instructions at most; 0 for no limit.
     most: u64,
     waited: u64,
+    /// Blocks that have not begun, for want of room.
+    not_begun: usize,
 }
 
 impl Patience {
@@ -219,7 +222,11 @@ impl Patience {
 
     /// For blocks that wait for each other; or for one that cannot wait for any other, and needs less.
     fn new(grid: &Grid<'_>, communicates: bool) -> Self {
-        Patience { most: grid.settings.max_warp_instructions / if communicates { 16 } else { 256 }, waited: 0 }
+        Patience {
+            most: grid.settings.max_warp_instructions / if communicates { 16 } else { 256 },
+            waited: 0,
+            not_begun: 0,
+        }
     }
 
     /// Lets a block take its turns.
@@ -232,7 +239,7 @@ impl Patience {
             return progress;
         }
         self.waited += (block.core.clock - before.0).min(Self::POLLS);
-        if self.most > 0 && self.waited > self.most { Err(block.waits()) } else { progress }
+        if self.most > 0 && self.waited > self.most { Err(block.waits(self.not_begun)) } else { progress }
     }
 }
 

@@ -145,6 +145,17 @@ pub fn special_registers() -> Vec<Case> {
                 // 64 or 48 warps, on every card here.
                 |threads| vec![vec![Want::Bits(0), Want::Bits(1)]; threads.len()],
             ),
+            // What cooperative groups of several warps count on: 288 bytes from the second offset on.
+            Case::of_group(
+                "{ .reg .b32 %x, %y; .reg .pred %p; mov.u32 %x, %reserved_smem_offset_begin; mov.u32 %y, %reserved_smem_offset_0; \
+                 setp.le.u32 %p, %x, %y; mov.u32 %x, %reserved_smem_offset_1; setp.le.and.u32 %p, %y, %x, %p; add.u32 %x, %x, 288; \
+                 mov.u32 %y, %reserved_smem_offset_end; setp.le.and.u32 %p, %x, %y, %p; mov.u32 %y, %reserved_smem_offset_cap; \
+                 setp.ge.and.u32 %p, %y, 288, %p; selp.u32 %d, 1, 0, %p; }",
+                &[],
+                &[U32],
+                THREADS,
+                |threads| vec![vec![Want::Bits(1)]; threads.len()],
+            ),
             Case::of_group("mov.u32 %d, WARP_SZ;", &[], &[U32], THREADS, |threads| {
                 vec![vec![Want::Bits(32)]; threads.len()]
             }),

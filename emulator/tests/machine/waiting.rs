@@ -197,6 +197,11 @@ fn blocks_that_wait_for_ever_are_ended() {
     assert!((9..=11).contains(&finding.place.ptx_line), "{finding}");
     assert_eq!(report.fault.map(|fault| fault.kind), Some(FaultKind::Runaway));
     assert!(Settings::default().max_warp_instructions > 0, "by default there is a limit");
+    assert!(!finding.message.contains("not begun"), "{finding}");
+    // For the last of more blocks than there is room for nobody can wait.
+    let last = format!("setp.eq.u32 %p1, %r1, 69; @%p1 st.volatile.global.u32 [flag], 1; {body}");
+    let (report, _) = run_with(".global .u32 flag;", &last, 70, 32, &settings);
+    assert!(report.findings[0].message.contains("6 blocks have not begun"), "{}", report.findings[0]);
 }
 
 #[test]
