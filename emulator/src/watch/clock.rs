@@ -7,21 +7,12 @@
 
 use std::sync::Arc;
 
-pub use super::known::{Foreign, Knowledge, Known, Lanes, Warps, block_bit};
+pub use super::known::{Foreign, Knowledge, Known, Lanes, Readers, Warps, block_bit};
 use super::known::{Partly, join_foreign};
 use super::tag::{Scope, TICK_LIMIT, Tag};
 
 /// Of the lanes of a warp that have met: up to which tick each knows each other.
 type Met = [[u32; 32]; 32];
-
-/// Those whose accesses a record stands for.
-#[derive(Clone, Copy)]
-pub struct Readers<'a> {
-    /// Their warps.
-    pub warps: Warps,
-    /// When each of these made its last access, if that is kept.
-    pub ticks: Option<&'a [u32; 32]>,
-}
 
 /// The clocks of a block.
 #[derive(Debug)]

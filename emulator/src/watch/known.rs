@@ -133,6 +133,15 @@ pub struct Warps {
     pub since: u32,
 }
 
+/// Those whose accesses a record stands for.
+#[derive(Clone, Copy)]
+pub struct Readers<'a> {
+    /// Their warps.
+    pub warps: Warps,
+    /// When each of these made its last access, if that is kept.
+    pub ticks: Option<&'a [u32; 32]>,
+}
+
 impl Warps {
     /// As one number.
     pub fn pack(self) -> u64 {

@@ -2,6 +2,7 @@
 
 mod block;
 mod grid;
+mod quick;
 
 use super::clock::{BlockClock, Lanes};
 use super::race::{Access, Kind};
