@@ -398,6 +398,21 @@ fn a_plain_folder_is_listed() {
     let mut writer = fif::create_on(disk, &root.join("x.y_raw.fif"), &info, false, 0).unwrap();
     writer.write(&block).unwrap();
     writer.finish(&[]).unwrap();
+    // A part that names the one before it by its number only; and what is no file is not waited for.
+    for part in ["number_raw.fif", "number_raw-1.fif"] {
+        fs::copy(fixture("../fif/").join(part), root.join(part)).unwrap();
+    }
+    let (kind, text) = error_of(list(&root.join("number_raw-1.fif")));
+    assert!(kind == Kind::Usage && text.contains("number_raw.fif comes before it"), "{text}");
+    for part in ["number_raw.fif", "number_raw-1.fif"] {
+        fs::remove_file(root.join(part)).unwrap();
+    }
+    for name in ["pipe_raw.fif", "pipe-fwd.fif"] {
+        assert!(std::process::Command::new("mkfifo").arg(root.join(name)).status().unwrap().success());
+        let listing = list(root).unwrap();
+        assert!(listing.skipped.iter().any(|s| s.path.ends_with(name)), "{:?}", listing.skipped);
+        fs::remove_file(root.join(name)).unwrap();
+    }
     let listing = list(root).unwrap();
     let names: Vec<&str> = listing.found.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["a_raw-7", "a_raw", "d-1", "d", "h_split-1_raw", "h_split-2_raw", "x.y_raw"]);
@@ -409,7 +424,7 @@ fn a_plain_folder_is_listed() {
     assert!(kind == Kind::Usage && text.contains("is a later part") && text.contains("x.y_raw.fif"), "{text}");
     fs::rename(root.join("x.y_raw.fif"), root.join("lost")).unwrap();
     let (_, text) = error_of(list(&root.join("x.y_raw-1.fif")));
-    assert!(text.contains("x.y_raw.fif comes before it; where that is lost"), "{text}");
+    assert!(text.contains("It was written after x.y_raw.fif; where that is lost"), "{text}");
     let skipped = list(root).unwrap().skipped;
     assert!(skipped.iter().any(|s| s.why == "goes on from x.y_raw.fif, which is missing"), "{skipped:?}");
     // What a later part says of itself counts, whatever it is called.

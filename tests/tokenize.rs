@@ -236,6 +236,21 @@ fn conditions_are_what_the_options_say() {
     fail(folder, "tokenize x_raw.fif --out data --force --events-from stim", 14, "no trigger channel");
 }
 
+/// Flat channels are named with the option that leaves them out.
+#[test]
+fn flat_channels_are_named_with_what_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let value = |channel: usize, time: usize| if channel == 1 { 0.0 } else { noise(3 * time + channel) };
+    for (name, bad, hint) in [("bad", true, "--drop-bads"), ("good", false, "--exclude \"MEG 001\"")] {
+        let channels = [("MEG 000", false), ("MEG 001", bad), ("MEG 002", bad)];
+        write_channels(&folder.join(format!("{name}.fif")), &channels, 100.0, 3000, &[], value);
+        fail(folder, &format!("tokenize {name}.fif --out data"), 13, hint);
+    }
+    succeed(folder, "tokenize bad.fif --out data --drop-bads --max-error 1");
+    assert_eq!(Dataset::open(&folder.join("data")).unwrap().shards[0].meta.info.channels.len(), 1);
+}
+
 #[test]
 fn simulate_writes_what_its_name_says() {
     let folder = tempfile::tempdir().unwrap();

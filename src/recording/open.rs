@@ -128,19 +128,15 @@ pub fn file(path: &Path) -> Result<Source> {
     let Some(before) = continues(path) else { return Source::at(path) };
     let what = "the file is a later part of a recording, which is read from its first";
     let name = file_name(&before);
-    let hint = match before.exists() {
-        true => format!("Give the first file alone ({name} comes before this one), or the folder"),
-        false => {
-            format!("{name} comes before it; where that is lost, MNE-Python can save this one under a name of its own")
-        }
-    };
-    Err(Error::new(Kind::Usage, what).at(path).hint(hint))
+    Err(Error::new(Kind::Usage, what).at(path).hint(match before.exists() && before != path {
+        true => format!("{name} comes before it: give the recording's first file alone, or the folder"),
+        false => format!("It was written after {name}; where that is lost, MNE-Python can save this one as a whole"),
+    }))
 }
 
 /// Why a file that goes on from `before` is not listed.
 pub(super) fn goes_on_from(before: &Path) -> String {
-    let missing = if before.exists() { "" } else { ", which is missing" };
-    format!("goes on from {}{missing}", file_name(before))
+    format!("goes on from {}{}", file_name(before), if before.exists() { "" } else { ", which is missing" })
 }
 
 const CONVERT: &str = "Read are FIF, npy and BIDS folders of FIF; MNE-Python converts others: raw.save(\"x_raw.fif\")";
@@ -154,10 +150,10 @@ fn list_folder(folder: &Path) -> Result<Listing> {
         if !is_fif && !name.ends_with(".npy") {
             continue;
         }
-        if let Some(before) = continues(&path) {
-            listing.skip(&path, goes_on_from(&before));
-        } else if let Some(what) = is_fif.then(|| not_raw(&name)).flatten() {
+        if let Some(what) = is_fif.then(|| not_raw(&name)).flatten() {
             listing.skip(&path, format!("holds {what}, not a recording"));
+        } else if let Some(before) = continues(&path) {
+            listing.skip(&path, goes_on_from(&before));
         } else {
             match Source::at(&path) {
                 Ok(source) => listing.found.push(source),
@@ -189,24 +185,26 @@ fn not_raw(name: &str) -> Option<&'static str> {
     kinds.iter().find(|(suffix, _)| ends(suffix)).map(|&(_, what)| what)
 }
 
-/// The file that the recording in `path` goes on from, where it is a later part of one. The file says so itself, or the
-/// first part leads to it, which is looked for by the names: `x_split-01_meg.fif` of `x_split-02_meg.fif`, `x.fif` of
-/// `x-1.fif`. Others number recordings so, too: names alone say nothing.
+/// The file that `path` goes on from, where it is a later part of a recording: it says so itself, or the first part, by
+/// the names (`x_split-01_meg.fif`, `x.fif` of `x-1.fif`), leads to it. Names alone say nothing.
 pub(super) fn continues(path: &Path) -> Option<PathBuf> {
     let name = file_name(path);
     let (stem, extension) = stem_and_extension(&name);
-    if !extension.starts_with(".fif") {
+    // A pipe is not opened to be asked.
+    if !extension.starts_with(".fif") || !path.is_file() {
         return None;
     }
     let split = first_of_split(stem).map(|first| path.with_file_name(first + extension));
     let first = split.clone().or_else(|| Some(path.with_file_name(first_of_numbered(stem)? + extension)));
     // To be asked, a packed file is unpacked: only where its name gives reason to.
     let said = if extension == ".fif" || first.is_some() { fif::previous_part(path) } else { None };
-    if said.is_some() {
-        // MNE renames the first part of a BIDS recording in the end, and the second still has its old name.
-        return split.or(said);
+    let leads_here = |first: &PathBuf| extension == ".fif" && fif::later_parts(first).iter().any(|part| part == path);
+    match said {
+        Some(said) if said.exists() && said != path => Some(said),
+        // The first part was renamed, as MNE itself does in the end to that of a BIDS recording.
+        Some(said) => first.filter(leads_here).or(split).or(Some(said)),
+        None => first.filter(leads_here),
     }
-    first.filter(|first| extension == ".fif" && fif::later_parts(first).iter().any(|part| part == path))
 }
 
 /// `x_split-01_meg` of `x_split-02_meg`.
@@ -240,6 +238,9 @@ pub(super) fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Tells the format of a file by its first bytes.
 fn format_of(path: &Path) -> Result<Format> {
     let mut start = Vec::new();
+    if path.metadata().is_ok_and(|about| !about.is_file()) {
+        return Err(Error::new(Kind::UnknownFormat, "not a regular file").at(path));
+    }
     let read = File::open(path).and_then(|file| file.take(16).read_to_end(&mut start));
     read.map_err(|e| Error::io(e, "open the recording", path))?;
     // A FIF file begins with its identification: tag 100 of type 31, 20 bytes, big-endian.

@@ -80,14 +80,18 @@ impl Signal for FlatWatch {
 
 /// An error that names the flat channels, if there are any.
 fn refuse_flat(flat: &[&str]) -> Result<()> {
-    if flat.is_empty() { Ok(()) } else { Err(flat_error(flat, "the signal never changes")) }
+    if flat.is_empty() { Ok(()) } else { Err(flat_error(flat, "the signal never changes", false)) }
 }
 
-/// The error about channels without spread, with the option that leaves them out, as it can be pasted into a shell.
-pub fn flat_error(flat: &[&str], why: &str) -> Error {
+/// The error about channels without spread, with the option that leaves them out, as it can be pasted into a shell: that
+/// for channels marked bad where all of them are.
+pub fn flat_error(flat: &[&str], why: &str, all_bad: bool) -> Error {
     let shown = flat.iter().take(5).copied().collect::<Vec<_>>().join(", ");
     let more = if flat.len() > 5 { format!(" and {} more", flat.len() - 5) } else { String::new() };
-    let hint = format!("Leave such channels out: --exclude \"{}\"", flat.join(","));
+    let hint = match all_bad {
+        true => "They are marked bad: --drop-bads leaves out what is marked so".to_string(),
+        false => format!("Leave such channels out: --exclude \"{}\"", flat.join(",")),
+    };
     Error::new(Kind::ZeroVariance, format!("{shown}{more}: {why}")).hint(hint)
 }
 

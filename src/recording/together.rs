@@ -78,8 +78,8 @@ pub fn refuse_flat<'a>(opened: impl Iterator<Item = &'a mut Opened>, picks: &Pic
     for opened in opened {
         n_recording += 1;
         let names = flat_channels(opened, picks)?;
-        let mut bad = opened.recording.info.channels.iter().filter(|channel| channel.bad).map(|channel| &channel.name);
-        all_bad &= names.iter().all(|name| bad.any(|bad| bad == name));
+        let channels = &opened.recording.info.channels;
+        all_bad &= names.iter().all(|name| channels.iter().any(|channel| channel.bad && channel.name == *name));
         if !names.is_empty() {
             flat.push((opened.recording.info.source.clone(), names));
         }
@@ -88,10 +88,7 @@ pub fn refuse_flat<'a>(opened: impl Iterator<Item = &'a mut Opened>, picks: &Pic
         return Ok(());
     }
     let names: BTreeSet<&str> = flat.iter().flat_map(|(_, names)| names).map(String::as_str).collect();
-    let mut error = flat_error(&names.into_iter().collect::<Vec<_>>(), "the signal never changes");
-    if all_bad {
-        error = error.hint("All of them are marked bad: --drop-bads leaves out what is marked so");
-    }
+    let error = flat_error(&names.into_iter().collect::<Vec<_>>(), "the signal never changes", all_bad);
     if n_recording == 1 {
         return Err(error.at(&flat[0].0));
     }

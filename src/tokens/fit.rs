@@ -38,7 +38,7 @@ impl Scales {
         let fitted: Vec<Option<Scale>> = (0..names.len()).into_par_iter().map(|c| scheme.fit(&train(c))).collect();
         let flat: Vec<&str> = (0..names.len()).filter(|&c| fitted[c].is_none()).map(|c| names[c]).collect();
         if !flat.is_empty() {
-            return Err(flat_error(&flat, "the training part has no spread to scale by"));
+            return Err(flat_error(&flat, "the training part has no spread to scale by", false));
         }
         Ok(fitted.into_iter().flatten().collect())
     }

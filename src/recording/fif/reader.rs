@@ -187,7 +187,7 @@ impl Part {
 }
 
 /// See [`CONTENT_MARK`].
-fn content(source: &Source, tree: &Tree) -> Result<Option<i32>> {
+pub(super) fn content(source: &Source, tree: &Tree) -> Result<Option<i32>> {
     let Some(id) = tree.root().tag(kind::FILE_ID).filter(|id| id.size == 20) else { return Ok(None) };
     let bytes: [u8; 20] = id.structure(source)?;
     Ok((be_i32(&bytes[4..]) == CONTENT_MARK as i32).then(|| be_i32(&bytes[8..])))

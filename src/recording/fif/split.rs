@@ -1,6 +1,7 @@
 //! Recordings split over several files: how a part names the next one.
 
 use super::constants::{block, kind, role};
+use super::reader::content;
 use super::source::Source;
 use super::tags::Tree;
 use crate::error::{Error, Kind, Result};
@@ -43,12 +44,23 @@ pub(crate) fn previous_part(path: &Path) -> Option<PathBuf> {
     referred(&source, &Tree::scan(&source).ok()?, path, role::PREV_FILE).ok()?
 }
 
+/// The mark that our writer gives to all parts of one recording.
+fn content_of(path: &Path) -> Option<i32> {
+    let source = Source::open(path).ok()?;
+    content(&source, &Tree::scan(&source).ok()?).ok()?
+}
+
 /// The later parts of the recording at `path` that refer back to the file that leads to them. A first part that was
 /// copied under another name leads to parts of the recording that it was copied from: those are not its own.
 pub(super) fn own_parts(path: &Path) -> Vec<PathBuf> {
     let mut own = later_parts(path);
     let before = |i: usize, own: &[PathBuf]| if i == 0 { path.to_path_buf() } else { own[i - 1].clone() };
-    let n = (0..own.len()).take_while(|&i| previous_part(&own[i]) == Some(before(i, &own))).count();
+    // Our own recordings have a mark that tells their parts from those of another of the same name.
+    let mark = content_of(path);
+    let is_own = |i: usize, own: &[PathBuf]| {
+        previous_part(&own[i]) == Some(before(i, own)) && (mark.is_none() || content_of(&own[i]) == mark)
+    };
+    let n = (0..own.len()).take_while(|&i| is_own(i, &own)).count();
     own.truncate(n);
     own
 }
@@ -69,7 +81,8 @@ pub(crate) fn later_parts(path: &Path) -> Vec<PathBuf> {
     parts
 }
 
-/// The name of part `number`: `a_raw.fif` and `a_raw-4.fif` are followed by `a_raw-1.fif` and `a_raw-5.fif`.
+/// The name of part `number`: `a_raw.fif` and `a_raw-4.fif` are followed by `a_raw-1.fif` and `a_raw-5.fif`. The first, with
+/// the number 0, has none in its name.
 pub(super) fn numbered(path: &Path, number: i32) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let (stem, extension) = match stem_and_extension(&name) {
@@ -80,7 +93,7 @@ pub(super) fn numbered(path: &Path, number: i32) -> String {
         Some((stem, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
         _ => stem,
     };
-    format!("{stem}-{number}{extension}")
+    if number == 0 { format!("{stem}{extension}") } else { format!("{stem}-{number}{extension}") }
 }
 
 /// The error for a part that is not there.
@@ -107,6 +120,7 @@ mod tests {
             ("a_raw", 1, "a_raw-1.fif"),
             ("a_raw.FIF", 1, "a_raw-1.FIF"),
             ("a-1.raw", 2, "a-2.raw"),
+            ("a_raw-1.fif", 0, "a_raw.fif"),
         ] {
             assert_eq!(numbered(Path::new(name), number), next);
         }

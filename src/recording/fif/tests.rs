@@ -152,6 +152,17 @@ fn a_recording_is_split_and_joined() {
     assert_eq!(names(folder.path()), before);
     check(&copy, &info, 750);
 
+    // Nor are those its own that have the right names and belong to another recording of that name.
+    std::fs::copy(folder.path().join("b_raw-1.fif"), folder.path().join("b-mine")).unwrap();
+    let mut writer = create_on(Arc::new(Os), &other, &info, true, 15_000).unwrap();
+    write(&mut writer, 9, 748).unwrap();
+    writer.finish(&[]).unwrap();
+    std::fs::rename(folder.path().join("b-mine"), folder.path().join("b_raw-1.fif")).unwrap();
+    let mut writer = create_on(Arc::new(Os), &other, &info, true, 1 << 20).unwrap();
+    write(&mut writer, 9, 750).unwrap();
+    writer.finish(&[]).unwrap();
+    assert!(folder.path().join("b_raw-1.fif").exists());
+
     let mut writer = create_on(Arc::new(Os), &path, &info, true, 15_000).unwrap();
     write(&mut writer, 9, 750).unwrap();
     writer.finish(&events()).unwrap();
