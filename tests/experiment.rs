@@ -125,35 +125,44 @@ fn from_a_plan_to_a_table_and_what_changes_is_made_again() {
 fn stopped_anywhere_it_goes_on_to_the_same_bytes() {
     let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (whole, stopped) = (whole.path(), stopped.path());
-    let plan = [&HEAD.replace("steps = 12", "steps = 300").replace("seconds = 20", "seconds = 40"), GPT, AR].concat();
+    let longer = HEAD.replace("steps = 12", "steps = 3000").replace("every = 4", "every = 1000");
+    let plan = [&longer.replace("seconds = 20", "seconds = 100"), GPT, AR].concat();
     succeeds(whole, &plan);
     std::fs::write(stopped.join("plan.toml"), &plan).unwrap();
-    // Stopped in training, in generation and in the report, each as soon as it has begun.
-    let mut n_stopped = 0;
-    for part in ["train GPT", "generate GPT", "report"] {
+    // Stopped in training, in generation and in the report, each as soon as there is something to go on with.
+    let (mut n_stopped, mut logs) = (0, Vec::new());
+    let cases = [
+        ("train GPT", "models/GPT/run/metrics.jsonl", "Going on from step"),
+        ("generate GPT", "models/GPT/generated_raw.fif.tokens.partial", ""),
+        ("report", "parts/report.json", ""),
+    ];
+    for (part, sign, resumed) in cases {
         let mut child = command(stopped).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let record = stopped.join("all/parts").join(format!("{part}.json"));
         let begun = Instant::now();
-        while !record.exists() && begun.elapsed() < Duration::from_secs(100) {
+        let is_there = || stopped.join("all").join(sign).metadata().is_ok_and(|about| about.len() > 0);
+        while !is_there() && begun.elapsed() < Duration::from_secs(100) {
             assert!(child.try_wait().unwrap().is_none(), "{part} never began");
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(20));
         // SAFETY: a signal to a child that has not been waited for.
         unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
         let output = child.wait_with_output().unwrap();
         let said = text(&output.stderr);
-        match output.status.code() {
-            Some(130) => {
-                assert!(said.contains("To go on: the same command again"), "{said}");
-                n_stopped += 1;
-            }
+        if output.status.code() == Some(0) {
             // It was faster than the signal.
-            code => assert_eq!(code, Some(0), "{said}"),
+            continue;
         }
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("To go on: the same command again"), "{said}");
+        n_stopped += 1;
+        logs.push((stopped.join("all/parts").join(format!("{part}.log")), resumed));
     }
     assert!(n_stopped >= 2, "{n_stopped} of 3");
     succeeds(stopped, &plan);
+    for (log, resumed) in logs {
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.contains(resumed), "{}: {said}", log.display());
+    }
     assert_eq!(results(whole).keys().collect::<Vec<_>>(), results(stopped).keys().collect::<Vec<_>>());
     for (path, bytes) in results(whole) {
         assert!(results(stopped)[&path] == bytes, "{} differs", path.display());
