@@ -260,14 +260,22 @@ fn flat_channels_of_all_recordings_are_named_at_once() {
     fail(folder, all, 13, "sub-00_meg.fif (MEG 0121), sub-02_meg.fif (MEG 0141): MEG 0121, MEG 0141: the signal never");
     fail(folder, "tokenize sub-00_meg.fif --max-error 1 --out data", 13, "sub-00_meg.fif: MEG 0121: the signal never");
     assert!(!folder.join("data").exists());
-    // The option that is named, pasted into a shell.
-    let error = String::from_utf8(run(folder, all).stderr).unwrap();
+    // All of them are marked bad; where they are not, the option that is named can be pasted into a shell.
+    fail(folder, all, 13, "--drop-bads");
+    let unmarked = names.map(|name| (name, false));
+    write_channels(&folder.join("sub-04_meg.fif"), &unmarked, 100.0, 6000, &[], |channel, time| match channel {
+        1 | 3 => 1e-9,
+        _ => noise(4 * time + channel),
+    });
+    let all = all.replace("sub-01", "sub-04");
+    let error = String::from_utf8(run(folder, &all).stderr).unwrap();
     let option = error.trim_end().rsplit_once("Leave such channels out: ").unwrap().1.to_string();
     let line = format!("{} {all} {option}", env!("CARGO_BIN_EXE_gpt2meg"));
     let output = Command::new("sh").args(["-c", &line]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(Dataset::open(&folder.join("data")).unwrap().shards[0].meta.info.n_channel(), 2);
     // What is bad in one recording is left out of all.
+    let all = all.replace("sub-04", "sub-01");
     let said = succeed(folder, &all.replace("data", "bads --drop-bads"));
     assert!(said.contains("2 channels marked bad are left out, of every recording: MEG 0121, MEG 0141"), "{said}");
     let dataset = Dataset::open(&folder.join("bads")).unwrap();
