@@ -110,6 +110,10 @@ fn from_a_plan_to_a_table_and_what_changes_is_made_again() {
     // One model's steps: its own parts, and the report.
     let longer = plan.replace("'wavenet-mix'\n", "'wavenet-mix'\nsteps = 13\n");
     succeeds(folder, &longer);
+    // What was finished is not lost to a changed line.
+    let of_run = |run: &str| std::fs::read(folder.join("all/models/Wave, net").join(run).join("run.json")).unwrap();
+    assert_eq!(of_run("run.earlier"), before[&folder.join("all/models/Wave, net/run/run.json")].1);
+    assert_ne!(of_run("run.earlier"), of_run("run"));
     assert_eq!(made_again(folder, &before), ["generate Wave, net", "report", "score Wave, net", "train Wave, net"]);
     // A measure's setting: the report alone. And what is lost is made again, and nothing else.
     let before = files(&folder.join("all"));
@@ -229,7 +233,19 @@ fn what_is_wrong_is_said_before_anything_is_made() {
     // Somebody else's folder is left alone.
     std::fs::create_dir(folder.join("all")).unwrap();
     std::fs::write(folder.join("all/precious"), "").unwrap();
+    // A plan in it does not make it an experiment's.
+    std::fs::write(folder.join("all/experiment.toml"), HEAD).unwrap();
     let output = run(folder, &[HEAD, AR].concat());
     assert_eq!(output.status.code(), Some(73), "{}", text(&output.stderr));
-    assert_eq!(std::fs::read_dir(folder.join("all")).unwrap().count(), 1);
+    assert_eq!(std::fs::read_dir(folder.join("all")).unwrap().count(), 2);
+    // Nor may an experiment lie within its data.
+    let output = run(folder, &["[data]\ntokens = '.'\n", AR].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("lies within the data"), "{said}");
+    // What no record knows of is not replaced.
+    std::fs::remove_dir_all(folder.join("all")).unwrap();
+    succeeds(folder, &[HEAD, AR].concat());
+    std::fs::remove_file(folder.join("all/parts/tokenize.json")).unwrap();
+    let output = run(folder, &[HEAD, AR].concat());
+    assert_eq!(output.status.code(), Some(73), "{}", text(&output.stderr));
 }

@@ -31,7 +31,8 @@ use std::time::Instant;
 /// DIR/parts/NAME.log, and the command itself in DIR/parts/NAME.json.
 ///
 /// Ctrl-C stops and saves; the same line goes on. A part is done again only where its own settings, or what it reads, have
-/// changed. A model that fails ends its own row of the table, with the reason; the others go on.
+/// changed; what it had finished before is kept beside it, once, under a name that ends in .earlier. A model that fails
+/// ends its own row of the table, with the reason; the others go on.
 ///
 /// DIR/report receives report.html, which begins with the table, report.json and table.csv.
 ///
@@ -66,7 +67,7 @@ pub struct Experiment {
     out: PathBuf,
 }
 
-/// The plan as it was when the experiment last ran: the mark of an experiment's folder.
+/// The plan as it was when the experiment last ran, beside the records: the mark of an experiment's folder.
 const COPY: &str = "experiment.toml";
 
 impl Experiment {
@@ -80,6 +81,7 @@ impl Experiment {
         super::train::absolute(&folder)?;
         if let Data::Recording(path) | Data::Tokens(path) = &plan.data {
             path.metadata().map_err(|e| Error::io(e, "find the data", path))?;
+            refuse_within(&folder, path)?;
         }
         // Everything that can be refused is, before the first part runs.
         let all: Vec<&Row> = parts.rows.iter().collect();
@@ -91,9 +93,23 @@ impl Experiment {
     }
 }
 
+/// Refuses an experiment's folder within the data: what it makes would be what it depends on.
+fn refuse_within(folder: &Path, data: &Path) -> Result<()> {
+    let data = data.canonicalize().map_err(|e| Error::io(e, "find the data", data))?;
+    // The nearest folder above that is there already.
+    let above = super::train::absolute(folder)?;
+    let above = above.ancestors().find_map(|folder| folder.canonicalize().ok());
+    if above.is_some_and(|above| above.starts_with(&data)) {
+        let what = "the folder lies within the data that the experiment depends on";
+        return Err(Error::new(Kind::Usage, what).at(folder).hint("Give a folder elsewhere with --out"));
+    }
+    Ok(())
+}
+
 /// Makes the folder if need be, takes it, and puts a copy of the plan there.
 fn prepare(folder: &Path, text: &str) -> Result<FolderLock> {
-    let copy = folder.join(COPY);
+    let records = folder.join(record::FOLDER);
+    let copy = records.join(COPY);
     if folder.is_dir() && !copy.exists() {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(e, "list the folder", folder))?;
         let others = entries.flatten().any(|entry| entry.file_name() != FolderLock::NAME);
@@ -104,13 +120,12 @@ fn prepare(folder: &Path, text: &str) -> Result<FolderLock> {
                 .hint(hint));
         }
     }
-    let records = folder.join(record::FOLDER);
     std::fs::create_dir_all(folder).map_err(|e| Error::io(e, "create the folder", folder))?;
     let lock = FolderLock::acquire(folder)?;
+    std::fs::create_dir_all(&records).map_err(|e| Error::io(e, "create the folder", &records))?;
     if std::fs::read(&copy).ok().as_deref() != Some(text.as_bytes()) {
         atomic::write(&copy, true, |file| file.write_at(0, text.as_bytes()))?;
     }
-    std::fs::create_dir_all(&records).map_err(|e| Error::io(e, "create the folder", &records))?;
     Ok(lock)
 }
 
@@ -260,7 +275,7 @@ impl Runner<'_> {
         };
         let resumes = words.is_some();
         if !resumes {
-            record::clear(folder, part)?;
+            record::vacate(folder, part)?;
         }
         let whole = spelt(&part.words, folder);
         let said = whole.iter().map(quoted).collect::<Vec<_>>().join(" ");

@@ -50,15 +50,34 @@ pub fn write(folder: &Path, part: &Part, record: &Record) -> Result<()> {
     write_json(&path, true, record)
 }
 
-/// Removes what an earlier run of a part has left.
-pub fn clear(folder: &Path, part: &Part) -> Result<()> {
+/// Makes room for a part's outputs. What an earlier run has finished is kept beside them, once, under a name that ends in
+/// `.earlier`: hours of training are not lost to a changed line. What it was interrupted in is removed, and what no record
+/// knows of is somebody else's and refused.
+pub fn vacate(folder: &Path, part: &Part) -> Result<()> {
+    let record: Option<Record> = read_json(&path(folder, part, "json")).ok();
     for output in part.outputs.iter().map(|output| folder.join(output)) {
-        let removed = match output.symlink_metadata() {
-            Ok(about) if about.is_dir() => std::fs::remove_dir_all(&output),
-            Ok(_) => std::fs::remove_file(&output),
-            Err(_) => Ok(()),
-        };
-        removed.map_err(|e| Error::io(e, "remove what is to be made again", &output))?;
+        if output.symlink_metadata().is_err() {
+            continue;
+        }
+        let Some(record) = &record else { return atomic::refuse_existing(&output, false) };
+        if record.finished {
+            let mut earlier = output.clone().into_os_string();
+            earlier.push(".earlier");
+            remove(Path::new(&earlier))?;
+            std::fs::rename(&output, &earlier).map_err(|e| Error::io(e, "keep what was made earlier", &output))?;
+        } else {
+            remove(&output)?;
+        }
     }
     Ok(())
+}
+
+/// Removes a file or a folder that may be there.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(about) if about.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(_) => Ok(()),
+    };
+    removed.map_err(|e| Error::io(e, "remove what is to be made again", path))
 }

@@ -41,7 +41,11 @@ impl Word {
         match self {
             Self::Text(text) => json!(text),
             Self::Inside(path) => json!({ "inside": path }),
-            Self::Given(path) => json!({ "given": path.display().to_string(), "files": seen(path) }),
+            // Wherever it is called from, the same file is the same.
+            Self::Given(path) => {
+                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+                json!({ "given": path.display().to_string(), "files": seen(&path) })
+            }
         }
     }
 }
