@@ -407,12 +407,14 @@ fn a_plain_folder_is_listed() {
     for part in ["number_raw.fif", "number_raw-1.fif"] {
         fs::remove_file(root.join(part)).unwrap();
     }
+    fs::copy(root.join("a_raw.fif"), root.join("pipe_raw-1.fif")).unwrap();
     for name in ["pipe_raw.fif", "pipe-fwd.fif"] {
         assert!(std::process::Command::new("mkfifo").arg(root.join(name)).status().unwrap().success());
         let listing = list(root).unwrap();
         assert!(listing.skipped.iter().any(|s| s.path.ends_with(name)), "{:?}", listing.skipped);
         fs::remove_file(root.join(name)).unwrap();
     }
+    fs::remove_file(root.join("pipe_raw-1.fif")).unwrap();
     let listing = list(root).unwrap();
     let names: Vec<&str> = listing.found.iter().map(|s| s.name.as_str()).collect();
     assert_eq!(names, ["a_raw-7", "a_raw", "d-1", "d", "h_split-1_raw", "h_split-2_raw", "x.y_raw"]);

@@ -112,7 +112,9 @@ fn prepare(folder: &Path, text: &str) -> Result<FolderLock> {
     let copy = records.join(COPY);
     if folder.is_dir() && !copy.exists() {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(e, "list the folder", folder))?;
-        let others = entries.flatten().any(|entry| entry.file_name() != FolderLock::NAME);
+        // A first run may have ended before it could put its mark there.
+        let ours = [FolderLock::NAME, record::FOLDER];
+        let others = entries.flatten().any(|entry| ours.iter().all(|name| entry.file_name() != *name));
         let hint = "Give another folder with --out";
         if others {
             return Err(Error::new(Kind::Exists, "the folder is not empty, and not an experiment's")

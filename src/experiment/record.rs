@@ -1,7 +1,7 @@
 //! What has become of each part: `parts/NAME.json` in the experiment's folder, and what the command said in `NAME.log`.
 
 use super::parts::Part;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::storage::atomic;
 use crate::train::run_folder::{read_json, write_json};
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ pub fn write(folder: &Path, part: &Part, record: &Record) -> Result<()> {
 }
 
 /// Makes room for a part's outputs. What an earlier run has finished is kept beside them, once, under a name that ends in
-/// `.earlier`: hours of training are not lost to a changed line. What it was interrupted in is removed, and what no record
+/// `.earlier`, until the next change replaces it. What it was interrupted in is removed, and what no record
 /// knows of is somebody else's and refused.
 pub fn vacate(folder: &Path, part: &Part) -> Result<()> {
     let record: Option<Record> = read_json(&path(folder, part, "json")).ok();
@@ -59,7 +59,11 @@ pub fn vacate(folder: &Path, part: &Part) -> Result<()> {
         if output.symlink_metadata().is_err() {
             continue;
         }
-        let Some(record) = &record else { return atomic::refuse_existing(&output, false) };
+        let Some(record) = &record else {
+            let what = "it is there, and no record says that this experiment made it";
+            let hint = "Move it away, or give another folder with --out";
+            return Err(Error::new(Kind::Exists, what).at(output).hint(hint));
+        };
         if record.finished {
             let mut earlier = output.clone().into_os_string();
             earlier.push(".earlier");

@@ -23,11 +23,12 @@ pub(super) struct Source {
 impl Source {
     /// Opens a file; one that begins as gzip is unpacked to an unnamed temporary file first.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(e, "open", path))?;
-        let metadata = file.metadata().map_err(|e| Error::io(e, "read the length", path))?;
-        if !metadata.is_file() {
+        // A pipe would be waited for.
+        if path.metadata().is_ok_and(|about| !about.is_file()) {
             return Err(Error::new(Kind::UnknownFormat, "not a regular file").at(path));
         }
+        let file = File::open(path).map_err(|e| Error::io(e, "open", path))?;
+        let metadata = file.metadata().map_err(|e| Error::io(e, "read the length", path))?;
         let mut source = Self { file, len: metadata.len(), path: path.to_path_buf() };
         ensure_not_empty(&source)?;
         let mut magic = [0; 2];
