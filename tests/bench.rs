@@ -155,6 +155,8 @@ fn counts_are_at_least_the_least_and_add_up() {
     assert_eq!((forward[0]["times"].as_u64(), forward[1]["times"].as_u64()), (Some(2), Some(1)));
     assert_near(&forward[0]["least"]["tensor_flop"], 3.0 * 32.0 * 16.0 * 32.0 * 32.0);
     assert!(std::fs::read_to_string(&page).unwrap().contains("mlp_forward"));
+    // A page is one line of bars a kernel.
+    assert_eq!(std::fs::read_to_string(&page).unwrap().matches("class=\"bars\"").count(), rows.len());
 
     let generation = counted("generate", "4", &["--hop", "4"]);
     let kernels: Vec<&str> =
@@ -182,4 +184,57 @@ fn assert_at_least(counts: &Value) {
         }
     }
     assert!(counts["rows"].as_array().unwrap().iter().any(|row| row["least"].is_object()), "nothing was compared");
+}
+
+/// Every launch of a step is counted and measured at the same place, beside the same least work: of fused kernels, of those that an
+/// RTX 4090 cuts in two, and of general ones, most of which have none.
+#[cfg(feature = "emulated")]
+#[test]
+fn kernels_are_measured_beside_the_least_that_they_are_counted_beside() {
+    use gpt2meg::bench::card::Card;
+    use gpt2meg::bench::step::Step;
+    use gpt2meg::bench::{count, measure};
+    use gpt2meg::device::cuda::emulated;
+    use gpt2meg::model::config::ModelConfig;
+    use ptx_emulator::toolkit::{REQUIRED_VARIABLE, Toolkit};
+    if Toolkit::find().is_err() && std::env::var_os(REQUIRED_VARIABLE).is_none() {
+        return;
+    }
+    // For the engine to find it.
+    Toolkit::find().unwrap().open_nvrtc().unwrap();
+    let config =
+        |n_head, d_model, n_ctx| ModelConfig { n_layer: 2, n_head, d_model, n_ctx, ..ModelConfig::tiny(3, 1, 2) };
+    let copies = ["working_matrix", "working_bias", "working_qkv"];
+    let small = ["mlp_norm_gradient", "judge_norm"];
+    let shared = ["embed_forward", "embed_backward", "sum_slots", "adamw"];
+    let cases =
+        [("A100", config(4, 32, 16), true), ("RTX 4090", config(12, 96, 80), true), ("A100", config(2, 40, 16), false)];
+    for (card, config, fused) in cases {
+        let card = Card::named(card).unwrap();
+        let counts = count::step(&config, 3, card, Some(2)).unwrap();
+        let (device, _reports) = emulated::open_counted(card.target().unwrap(), Some(2)).unwrap();
+        let mut step = Step::new(Box::new(device), &config, 3).unwrap();
+        step.run().unwrap();
+        let measured = measure::kernels(&mut step, 1, Some(card)).unwrap().unwrap();
+        let counted: Vec<_> = counts
+            .rows
+            .iter()
+            .map(|row| {
+                let least = row.least.map(|least| row.times as f64 * least.times(card).binding().1);
+                (row.stage, row.rows, row.times, row.kernel.as_str(), row.launches, least)
+            })
+            .collect();
+        let measured: Vec<_> = measured
+            .iter()
+            .map(|of| (of.place.stage.name(), of.place.rows, of.place.times, of.kernel, of.launches, of.least_seconds))
+            .collect();
+        assert_eq!(measured, counted);
+        for (stage, _, _, kernel, _, least) in counted {
+            let without =
+                if fused { [copies.as_slice(), &small].concat().contains(&kernel) } else { !shared.contains(&kernel) };
+            assert_eq!(least.is_none(), without, "{kernel} of {stage}");
+        }
+        let launches = |kernel| measured.iter().any(|of| of.3 == kernel);
+        assert_eq!(launches("attention_backward_input"), card.name == "RTX 4090");
+    }
 }

@@ -38,7 +38,7 @@ pub struct Card {
 }
 
 /// The cards that bounds are worked out for.
-pub const CARDS: [Card; 3] = [
+pub const CARDS: [Card; 4] = [
     Card {
         name: "H100 SXM",
         multiprocessors: 132.0,
@@ -49,6 +49,23 @@ pub const CARDS: [Card; 3] = [
         issue: 4.0,
         wavefronts: 1.0,
         memory: 3.35e12,
+        registers: 65_536,
+        warps: 64,
+        shared_bytes: 228 << 10,
+        architecture: "90a",
+        block_shared_bytes: 227 << 10,
+    },
+    // The processor of an H100, with more and faster memory.
+    Card {
+        name: "H200 SXM",
+        multiprocessors: 132.0,
+        clock: 1.83e9,
+        tensor_flop: 4096.0,
+        sustained: 0.63,
+        special: 16.0,
+        issue: 4.0,
+        wavefronts: 1.0,
+        memory: 4.8e12,
         registers: 65_536,
         warps: 64,
         shared_bytes: 228 << 10,
@@ -93,7 +110,12 @@ impl Card {
     /// The card that a device of this name is, if its rates are known here. A slower card of the same name has the bounds of the
     /// faster one: they hold, and are further away.
     pub fn named(device: &str) -> Option<&'static Self> {
-        let is = |card: &&Self| device.contains(card.name.trim_end_matches(" SXM")) && !device.contains("emulator");
+        let is = |card: &&Self| {
+            let name = card.name.trim_end_matches(" SXM");
+            // A GH200 is no H200.
+            let whole = |at: usize| !device[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
+            device.match_indices(name).any(|(at, _)| whole(at)) && !device.contains("emulator")
+        };
         CARDS.iter().find(is)
     }
 
@@ -118,13 +140,14 @@ mod tests {
         assert_eq!(known("CUDA (NVIDIA H100 80GB HBM3)"), Some("H100 SXM"));
         assert_eq!(known("CUDA (NVIDIA A100-SXM4-80GB)"), Some("A100 SXM"));
         assert_eq!(known("CUDA (NVIDIA GeForce RTX 4090)"), Some("RTX 4090"));
-        assert_eq!(known("CUDA (NVIDIA H200)"), None);
+        assert_eq!(known("CUDA (NVIDIA H200)"), Some("H200 SXM"));
+        assert_eq!(known("CUDA (NVIDIA GH200 480GB)"), None);
         assert_eq!(known("CPU (AVX2, 4 threads)"), None);
     }
 
     #[test]
     fn occupancy_is_the_vendors() {
-        let [h100, a100, _] = CARDS;
+        let [h100, _, a100, _] = CARDS;
         // Worked out by hand from the programming guide's tables.
         assert_eq!(h100.resident_blocks(256, 32, 0), 8, "bound by warps");
         assert_eq!(h100.resident_blocks(384, 168, 53_248), 1, "12 warps of 168 registers: 64,512 of 65,536");

@@ -103,16 +103,19 @@ pub fn step(config: &ModelConfig, n_sequence: usize, card: &Card, threads: Optio
         reports.take();
         step.run_place(&place)?;
         step.device.sync()?;
+        let kernels = by_kernel(reports.take());
+        let launched = |kernel: &str| kernels.iter().any(|(name, _)| name == kernel);
         let mut least: BTreeMap<_, _> =
-            least::stage(place.stage, &short, place.rows, n_sequence, slots).into_iter().collect();
+            least::stage(place.stage, &short, place.rows, n_sequence, slots, launched).into_iter().collect();
         // The update's work grows with the parameters.
         let scale = if place.stage == Stage::Update { parameters(config) / parameters(&short) } else { 1.0 };
-        for (kernel, launches) in by_kernel(reports.take()) {
+        for (kernel, launches) in kernels {
             let mut row = row(kernel, &launches, &mut assembler)?;
             row.least = least.remove(row.kernel.as_str()).map(|work| work * scale);
             (row.stage, row.rows) = (place.stage.name(), place.rows);
             rows.push(row.scaled(scale, place.times, card));
         }
+        least::all_launched(place.stage, least.keys())?;
     }
     Ok(Counts::new(card, n_sequence, rows, step.n_token()))
 }
@@ -221,7 +224,7 @@ fn row(kernel: String, launches: &[LaunchReport], assembler: &mut Assembler) -> 
 
 impl Card {
     /// What the emulator poses as.
-    fn target(&self) -> Result<Target> {
+    pub fn target(&self) -> Result<Target> {
         let number = self.architecture.trim_end_matches('a');
         Target::ALL
             .into_iter()

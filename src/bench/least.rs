@@ -5,9 +5,10 @@
 //! this design, not of any. Multiplications that the design repeats in the backward pass rather than store are counted once for
 //! each time. Moves, addresses and conversions are no work here: no least number of instructions is known.
 
-use super::card::Card;
-use super::stage::{Place, Stage};
+use super::stage::Stage;
 use super::work::Work;
+use crate::device::cuda::Shape;
+use crate::error::{Error, Kind, Result};
 use crate::model::config::{Head, ModelConfig};
 use crate::model::layout::ParamLayout;
 
@@ -27,24 +28,42 @@ pub fn forward_flop(config: &ModelConfig, context: f64) -> f64 {
     config.n_layer as f64 * (24.0 * e * e + 4.0 * e * context) + 2.0 * e * q
 }
 
-/// A stage of a step: the work of each of its kernels, by its name. `rows` are the timesteps of a window whose output is needed.
+/// Whether the least work of a stage's kernels is known: of the fused ones, and of those that all shapes share.
+pub fn knows(stage: Stage, config: &ModelConfig) -> bool {
+    let &ModelConfig { d_model, n_head, n_ctx: n_time, n_level, .. } = config;
+    let shared = matches!(stage, Stage::Embed | Stage::EmbedBackward | Stage::Update);
+    shared || Shape { d_model, n_head, n_time, n_level }.is_fused()
+}
+
+/// A stage of a step: the work of each of its kernels, by its name; none where [`knows`] says so. `rows` are the timesteps of a
+/// window whose output is needed; `launched` says whether the stage launches a kernel of this name, for that depends on the card.
 pub fn stage(
     stage: Stage,
     config: &ModelConfig,
     rows: usize,
     n_sequence: usize,
     slots: usize,
+    launched: impl Fn(&str) -> bool,
 ) -> Vec<(&'static str, Work)> {
     let sizes = Sizes::new(config, rows, n_sequence, slots);
     match stage {
+        _ if !knows(stage, config) => Vec::new(),
         Stage::Embed => vec![("embed_forward", sizes.embed())],
         Stage::Attention => vec![("attention_forward", sizes.attention())],
         Stage::Mlp => vec![("mlp_forward", sizes.mlp())],
         Stage::Head => sizes.head().to_vec(),
         Stage::MlpBackward => sizes.mlp_backward().to_vec(),
-        Stage::AttentionBackward => sizes.attention_backward().to_vec(),
+        Stage::AttentionBackward => sizes.attention_backward(!launched("attention_backward_input")),
         Stage::EmbedBackward => vec![("embed_backward", sizes.embed())],
         Stage::Update => sizes.update().to_vec(),
+    }
+}
+
+/// Fails if kernels whose least work is known are `left`, for the stage did not launch them.
+pub fn all_launched<'a>(stage: Stage, mut left: impl Iterator<Item = &'a &'a str>) -> Result<()> {
+    match left.next() {
+        Some(kernel) => Err(Error::new(Kind::Internal, format!("{} launches no {kernel}", stage.name()))),
+        None => Ok(()),
     }
 }
 
@@ -60,32 +79,6 @@ pub fn stage_flop(stage: Stage, config: &ModelConfig, rows: usize, n_sequence: u
         Stage::Head => sizes.head().iter().map(|(_, work)| work.tensor_flop).sum(),
         Stage::Embed | Stage::EmbedBackward | Stage::Update => 0.0,
     }
-}
-
-/// Seconds below which no schedule can bring the kernels of all `places` together on a card, back to back.
-pub fn seconds(places: &[Place], config: &ModelConfig, n_sequence: usize, slots: usize, card: &Card) -> f64 {
-    kernels(places, config, n_sequence, slots, card).into_iter().map(|(_, seconds)| seconds).sum()
-}
-
-/// The same of each kernel, by its name, over all `places`.
-pub fn kernels(
-    places: &[Place],
-    config: &ModelConfig,
-    n_sequence: usize,
-    slots: usize,
-    card: &Card,
-) -> Vec<(&'static str, f64)> {
-    let mut kernels: Vec<(&'static str, f64)> = Vec::new();
-    for place in places {
-        for (name, work) in stage(place.stage, config, place.rows, n_sequence, slots) {
-            let seconds = place.times as f64 * work.times(card).binding().1;
-            match kernels.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += seconds,
-                None => kernels.push((name, seconds)),
-            }
-        }
-    }
-    kernels
 }
 
 /// Generation's kernel over a window: the prompt is read, `hop` timesteps are drawn, of which the last is not fed back. Logits are
@@ -191,17 +184,23 @@ impl Sizes {
         [("mlp_backward", input), ("mlp_weights", gradient)]
     }
 
-    fn attention_backward(&self) -> [(&'static str, Work); 3] {
+    /// With `whole` the first kernel goes on to the input's gradient, and reads nothing for it that it does not have.
+    fn attention_backward(&self, whole: bool) -> Vec<(&'static str, Work)> {
         let Self { e, ee, h, all, rows, pairs, .. } = *self;
         let bytes = rows * (F32 * e + 2.0 * BF16 * e + F32 * h) + all * BF16 * 4.0 * e + BF16 * 4.0 * ee;
         // QKV and the gradient of the answers; five products of the size of the scores.
         let flop = 6.0 * all * ee + 2.0 * rows * ee + 10.0 * pairs * e;
         let scores = Work { special: pairs * h, ..product(bytes, flop) };
-        let bytes = all * (BF16 * 3.0 * e + self.normal() + F32 * e) + rows * F32 * e + BF16 * 3.0 * ee;
-        let input = product(bytes, 6.0 * all * ee);
+        let (to_input, matrix) = (6.0 * all * ee, BF16 * 3.0 * ee);
         let bytes = BF16 * (all * 4.0 * e + rows * 2.0 * e) + self.gradients(4.0 * ee + 6.0 * e);
-        let gradient = product(bytes, 6.0 * all * ee + 2.0 * rows * ee);
-        [("attention_backward", scores), ("attention_backward_input", input), ("weight_gradient", gradient)]
+        let gradient = ("weight_gradient", product(bytes, 6.0 * all * ee + 2.0 * rows * ee));
+        if whole {
+            let both = scores + product(all * (F32 + F32 * e) + matrix, to_input);
+            return vec![("attention_backward", both), gradient];
+        }
+        let bytes = all * (BF16 * 3.0 * e + self.normal() + F32 * e) + rows * F32 * e + matrix;
+        let input = ("attention_backward_input", product(bytes, to_input));
+        vec![("attention_backward", scores), input, gradient]
     }
 
     fn update(&self) -> [(&'static str, Work); 2] {
@@ -238,27 +237,17 @@ mod tests {
         assert!((whole / (3.0 * 256.0 * training_flop(&config)) - 1.0).abs() < 1e-12, "{whole}");
     }
 
-    #[test]
-    fn seconds_are_those_of_what_binds() {
-        let (config, card) = (ModelConfig::single(306, 1, 118), &crate::bench::card::CARDS[0]);
-        let places = [Place { stage: Stage::MlpBackward, layer: 0, rows: 256, times: 11 }];
-        // Tensor cores bind both kernels: three products of the hidden layer's size, and four.
-        let flop = 11.0 * 306.0 * 256.0 * (24.0 + 32.0) * 96.0 * 96.0;
-        let rate = 132.0 * 1.83e9 * 4096.0 * 0.63;
-        assert!((seconds(&places, &config, 306, 44, card) / (flop / rate) - 1.0).abs() < 1e-12);
-    }
-
     /// The sum over the kernels is what counting the formulas of one token by hand gives.
     #[test]
     fn arithmetic_is_the_formulas() {
         let config = ModelConfig::single(1, 1, 0);
         let [e, t, n] = [96.0, 256.0, 3.0];
-        for needed_from in [0, 128] {
+        for (needed_from, whole) in [(0, true), (128, false)] {
             let rows = 256 - needed_from;
             let stages = [Stage::Attention, Stage::Mlp, Stage::MlpBackward, Stage::AttentionBackward];
             let flop: f64 = stages
                 .into_iter()
-                .flat_map(|stage| super::stage(stage, &config, rows, 3, 44))
+                .flat_map(|stage| super::stage(stage, &config, rows, 3, 44, |_| whole))
                 .map(|(_, work)| work.tensor_flop)
                 .sum();
             // Forward 24E² and 4E for each pair; backward twice that, and QKV (6E²), fc (8E²) and the scores (2E for each pair)
@@ -272,7 +261,8 @@ mod tests {
             }
             assert!((flop / want - 1.0).abs() < 1e-12, "{flop} instead of {want}");
         }
-        let head: f64 = super::stage(Stage::Head, &config, 128, 3, 44).iter().map(|(_, work)| work.tensor_flop).sum();
+        let head: f64 =
+            super::stage(Stage::Head, &config, 128, 3, 44, |_| true).iter().map(|(_, work)| work.tensor_flop).sum();
         assert!((head / (n * t / 2.0 * 6.0 * e * 256.0) - 1.0).abs() < 1e-12);
     }
 }

@@ -14,6 +14,7 @@ use crate::statistics::quantile::quantile;
 use crate::train::init;
 use rand::Rng;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Seconds that something took, over several repeats.
@@ -58,51 +59,73 @@ pub fn places(step: &mut Step, n_layer: usize, repeats: usize) -> Result<Vec<(Pl
     places.into_iter().map(timed).collect()
 }
 
-/// A kernel of a step, measured.
+/// A kernel at one place of a step, measured: working copies that are made anew included.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Kernel {
+    /// Where it is launched.
+    #[serde(flatten)]
+    pub place: Place,
     /// Its name.
     pub kernel: &'static str,
-    /// Launches in a step.
+    /// Launches, at one such place.
     pub launches: usize,
-    /// Seconds of them all, the median over steps.
+    /// Seconds of them all, at all such places; the median over repeats.
     pub seconds: f64,
-    /// Seconds below which no schedule could bring them on this card, where that is known.
+    /// Seconds below which no schedule could bring them on the card, where that is known.
     pub least_seconds: Option<f64>,
 }
 
-/// Every kernel of the step, in the order of their first launches; none where the device has none.
-pub fn kernels(step: &mut Step, repeats: usize) -> Result<Option<Vec<Kernel>>> {
-    step.run()?;
+/// Every kernel of the step, place by place and in the order of their first launches; none where the device has none. The step
+/// has been made before, so that everything is compiled. `card`: whose least times stand beside them.
+pub fn kernels(step: &mut Step, repeats: usize, card: Option<&Card>) -> Result<Option<Vec<Kernel>>> {
+    let places = step.places(step.model.config.n_layer);
     let mut runs = Vec::new();
     while runs.is_empty() || (runs.len() < repeats && interrupt::requested().is_none()) {
-        let Some(times) = step.kernels()? else { return Ok(None) };
-        runs.push(times);
+        let run = places.iter().map(|place| step.time_place(place)).collect::<Result<Option<Vec<_>>>>()?;
+        let Some(run) = run else { return Ok(None) };
+        runs.push(run);
     }
-    let config = &step.model.config;
-    let (n, slots) = (step.n_sequence(), step.device.grad_slots());
-    let card = Card::named(&step.device.name());
-    let places = step.places(config.n_layer);
-    let least = card.map(|card| least::kernels(&places, config, n, slots, card)).unwrap_or_default();
-    Ok(Some(summed(&runs, &least)))
+    let (config, n, slots) = (&step.model.config, step.n_sequence(), step.device.grad_slots());
+    let mut kernels = Vec::new();
+    for (i, place) in places.iter().enumerate() {
+        let of_place: Vec<&[KernelTime]> = runs.iter().map(|run| run[i].as_slice()).collect();
+        let launched = |kernel: &str| of_place[0].iter().any(|(name, _)| *name == kernel);
+        let least = least::stage(place.stage, config, place.rows, n, slots, launched);
+        let least = least.into_iter().map(|(name, work)| Some((name, work.times(card?).binding().1))).collect();
+        kernels.extend(summed(place, &of_place, least)?);
+    }
+    Ok(Some(kernels))
 }
 
-/// Launches of several runs by kernel, beside the least seconds of kernels that have any.
-fn summed(runs: &[Vec<KernelTime>], least: &[(&str, f64)]) -> Vec<Kernel> {
+/// Launches at one place in several runs by kernel, beside the least seconds of kernels that have any: those have to be launched.
+fn summed(place: &Place, runs: &[&[KernelTime]], least: Option<Vec<(&str, f64)>>) -> Result<Vec<Kernel>> {
+    let mut least: BTreeMap<&str, f64> = least.unwrap_or_default().into_iter().collect();
     let mut names: Vec<&'static str> = Vec::new();
     runs[0].iter().for_each(|(name, _)| _ = (!names.contains(name)).then(|| names.push(name)));
     let kernel = |kernel| {
-        let of = |run: &Vec<KernelTime>| run.iter().filter(|(name, _)| *name == kernel).map(|(_, s)| s).sum::<f64>();
+        let of = |run: &&[KernelTime]| run.iter().filter(|(name, _)| *name == kernel).map(|(_, s)| s).sum::<f64>();
         let mut seconds: Vec<f64> = runs.iter().map(of).collect();
         seconds.sort_by(f64::total_cmp);
+        let times = place.times as f64;
         Kernel {
+            place: *place,
             kernel,
             launches: runs[0].iter().filter(|(name, _)| *name == kernel).count(),
-            seconds: quantile(&seconds, 0.5),
-            least_seconds: least.iter().find(|(name, _)| *name == kernel).map(|(_, seconds)| *seconds),
+            seconds: times * quantile(&seconds, 0.5),
+            least_seconds: least.remove(kernel).map(|seconds| times * seconds),
         }
     };
-    names.into_iter().map(kernel).collect()
+    let kernels = names.into_iter().map(kernel).collect();
+    least::all_launched(place.stage, least.keys())?;
+    Ok(kernels)
+}
+
+/// The least seconds of those of `kernels` whose place is `of`; none where a stage's are not known, or the card's rates.
+pub fn least_seconds(kernels: &[Kernel], config: &ModelConfig, of: impl Fn(&Place) -> bool) -> Option<f64> {
+    let of: Vec<&Kernel> = kernels.iter().filter(|kernel| of(&kernel.place)).collect();
+    let known = of.iter().all(|kernel| least::knows(kernel.place.stage, config));
+    let least: Vec<f64> = of.iter().filter_map(|kernel| kernel.least_seconds).collect();
+    (known && !least.is_empty()).then(|| least.iter().sum())
 }
 
 /// A model with random weights that generates from random prompts.
@@ -160,12 +183,19 @@ impl Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::stage::Stage;
 
     #[test]
     fn launches_add_up_by_kernel() {
-        let runs = [3.0, 1.0, 2.0].map(|s| vec![("b", s), ("a", 10.0), ("b", s)]);
-        let kernel = |kernel, launches, seconds, least_seconds| Kernel { kernel, launches, seconds, least_seconds };
-        let expected = [kernel("b", 2, 4.0, Some(1.0)), kernel("a", 1, 10.0, None)];
-        assert_eq!(summed(&runs, &[("c", 5.0), ("b", 1.0)]), expected);
+        let place = Place { stage: Stage::Mlp, layer: 0, rows: 16, times: 3 };
+        let runs = [3.0, 1.0, 2.0].map(|s| [("b", s), ("a", 10.0), ("b", s)]);
+        let runs = runs.each_ref().map(|run| run.as_slice());
+        let kernel =
+            |kernel, launches, seconds, least_seconds| Kernel { place, kernel, launches, seconds, least_seconds };
+        let expected = [kernel("b", 2, 12.0, Some(3.0)), kernel("a", 1, 30.0, None)];
+        assert_eq!(summed(&place, &runs, Some(vec![("b", 1.0)])).unwrap(), expected);
+        // What has a bound and was not launched has been mistaken for something else.
+        let error = summed(&place, &runs, Some(vec![("c", 5.0), ("b", 1.0)])).unwrap_err();
+        assert!(error.to_string().contains("mlp launches no c"), "{error}");
     }
 }

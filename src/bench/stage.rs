@@ -1,7 +1,7 @@
 //! The stages of a step, one by one.
 
-use super::step::Step;
-use crate::device::{Device, HeadBackward, Score};
+use super::step::{Calls, Step};
+use crate::device::{Call, Device, HeadBackward, KernelTime, Score, Tensor};
 use crate::error::Result;
 use serde::Serialize;
 
@@ -74,27 +74,41 @@ impl Step {
 
     /// Runs the stage of one place for all sequences; `self.device.sync()` waits for it.
     pub fn run_place(&mut self, place: &Place) -> Result<()> {
+        let (device, calls) = self.parts();
+        calls.place(device, place)
+    }
+
+    /// Runs the stage of one place, launch by launch, to the end: each launch's kernel and seconds, where there are kernels.
+    pub fn time_place(&mut self, place: &Place) -> Result<Option<Vec<KernelTime>>> {
+        let (device, calls) = self.parts();
+        device.timed(&mut |device| calls.place(device, place))
+    }
+}
+
+impl Calls<'_> {
+    /// The calls of one place.
+    fn place(&self, device: &mut dyn Device, place: &Place) -> Result<()> {
         if place.stage == Stage::Update {
-            return self.update();
+            return self.update(device);
         }
-        let (t, cut) = (self.model.config.n_ctx, self.work.n);
-        for first in (0..self.n_sequence()).step_by(cut) {
-            self.run_call(place, first, cut.min(self.n_sequence() - first), t)?;
+        let cut = self.work.n;
+        for first in (0..self.n_sequence).step_by(cut) {
+            self.call(device, place, first, cut.min(self.n_sequence - first))?;
         }
         Ok(())
     }
 
-    fn run_call(&mut self, place: &Place, first: usize, n: usize, t: usize) -> Result<()> {
+    fn call(&self, device: &mut dyn Device, place: &Place, first: usize, n: usize) -> Result<()> {
         let Self { model, work, backward, .. } = self;
-        let call = crate::device::Call { from: t - place.rows, ..model.call(first, n) };
-        let part = |tensor: crate::device::Tensor| tensor.slice(0, tensor.len / work.n * n);
+        let t = model.config.n_ctx;
+        let call = Call { from: t - place.rows, ..model.call(first, n) };
+        let part = |tensor: Tensor| tensor.slice(0, tensor.len / work.n * n);
         let inputs = self.inputs.sequences(first, n, t);
         let (x, dx) = (part(work.x), part(work.dx));
         let (attention, mlp) = &model.params.blocks[place.layer];
         let (attention_grads, mlp_grads) = &backward.grads.blocks[place.layer];
         let (saved_attention, saved_mlp) = work.saved[place.layer];
         let (saved_attention, saved_mlp) = (part(saved_attention), part(saved_mlp));
-        let device: &mut dyn Device = self.device.as_mut();
         match place.stage {
             Stage::Embed => device.embed(&call, &model.params.embed, &inputs, x),
             Stage::Attention => device.attention(&call, attention, x, Some(saved_attention)),

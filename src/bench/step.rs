@@ -1,6 +1,6 @@
 //! A training step of a model with random weights on random tokens: what benchmarks time and count.
 
-use crate::device::{AdamW, Device, Dtype, Inputs, KernelTime, OptimizerState, Score, Tensor};
+use crate::device::{AdamW, Device, Dtype, Inputs, OptimizerState, Score, Tensor};
 use crate::error::Result;
 use crate::model::config::ModelConfig;
 use crate::model::gpt2::{Backward, Gpt2, Workspace};
@@ -85,32 +85,33 @@ impl Step {
 
     /// Forward and backward, as training asks for them; `self.device.sync()` waits for them.
     pub fn gradients(&mut self) -> Result<()> {
-        let Self { device, model, work, inputs, scores, backward, n_sequence, .. } = self;
-        let calls = Calls { model, work, inputs, scores: *scores, backward, n_sequence: *n_sequence };
+        let (device, calls) = self.parts();
         device.repeated(&mut |device| calls.make(device).map(|()| true)).map(drop)
-    }
-
-    /// Seconds of each kernel of a whole step, launch by launch, where there are kernels.
-    pub fn kernels(&mut self) -> Result<Option<Vec<KernelTime>>> {
-        let Self { device, model, work, inputs, scores, backward, state, n_sequence } = self;
-        let calls = Calls { model, work, inputs, scores: *scores, backward, n_sequence: *n_sequence };
-        device.timed(&mut |device| calls.make(device).and_then(|()| update(device, state, calls.scores)))
     }
 
     /// The update alone.
     pub fn update(&mut self) -> Result<()> {
-        update(self.device.as_mut(), &self.state, self.scores)
+        let (device, calls) = self.parts();
+        calls.update(device)
+    }
+
+    /// The device, and what it is asked for.
+    pub(super) fn parts(&mut self) -> (&mut dyn Device, Calls<'_>) {
+        let Self { device, model, work, inputs, scores, backward, state, n_sequence } = self;
+        let calls = Calls { model, work, inputs, scores: *scores, backward, state, n_sequence: *n_sequence };
+        (device.as_mut(), calls)
     }
 }
 
 /// The calls of a step.
-struct Calls<'a> {
-    model: &'a Gpt2,
-    work: &'a Workspace,
-    inputs: &'a Inputs,
-    scores: Tensor,
-    backward: &'a Backward,
-    n_sequence: usize,
+pub(super) struct Calls<'a> {
+    pub(super) model: &'a Gpt2,
+    pub(super) work: &'a Workspace,
+    pub(super) inputs: &'a Inputs,
+    pub(super) scores: Tensor,
+    pub(super) backward: &'a Backward,
+    state: &'a OptimizerState,
+    pub(super) n_sequence: usize,
 }
 
 impl Calls<'_> {
@@ -125,10 +126,10 @@ impl Calls<'_> {
         }
         Ok(())
     }
-}
 
-fn update(device: &mut dyn Device, state: &OptimizerState, scores: Tensor) -> Result<()> {
-    let (lr, beta1, beta2, eps) = (1e-4, 0.9, 0.999, 1e-8);
-    let hyper = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, max_norm: f32::INFINITY, step: 1 };
-    device.update(state, &hyper, scores).map(drop)
+    pub(super) fn update(&self, device: &mut dyn Device) -> Result<()> {
+        let (lr, beta1, beta2, eps) = (1e-4, 0.9, 0.999, 1e-8);
+        let hyper = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, max_norm: f32::INFINITY, step: 1 };
+        device.update(self.state, &hyper, self.scores).map(drop)
+    }
 }

@@ -4,8 +4,7 @@ use super::shape::Shape;
 use super::{Exit, Globals, say, say_json};
 use crate::bench::card::Card;
 use crate::bench::measure::{self, Generation, Seconds};
-use crate::bench::page::{self, Table};
-use crate::bench::stage::Place;
+use crate::bench::page::{self, Column::Numbers, Column::Words, Table};
 use crate::bench::step::Step;
 #[cfg(feature = "emulated")]
 use crate::bench::{card, count, table};
@@ -93,12 +92,6 @@ impl Options {
     fn n_sequence(&self, device: &dyn device::Device) -> usize {
         self.sequences.unwrap_or(if device.free_memory().is_some() { 306 } else { 64 })
     }
-
-    /// Writes the page, if one was asked for.
-    fn write_page(&self, globals: &Globals, page: impl FnOnce() -> String) -> Result<()> {
-        let Some(path) = &self.html else { return Ok(()) };
-        storage::atomic::write(path, globals.force, |file| file.write_at(0, page().as_bytes())).map(drop)
-    }
 }
 
 /// A card to work out bounds for.
@@ -107,6 +100,8 @@ impl Options {
 enum CardChoice {
     /// NVIDIA H100 SXM.
     H100,
+    /// NVIDIA H200 SXM.
+    H200,
     /// NVIDIA A100 SXM.
     A100,
     /// NVIDIA GeForce RTX 4090.
@@ -118,18 +113,9 @@ impl Options {
     fn card(&self) -> &'static card::Card {
         &card::CARDS[self.card as usize]
     }
-
-    /// What the emulator counted, and the page that was asked for. `whole`: no table of kernels.
-    fn outcome(&self, counts: &count::Counts, what: &str, whole: bool, globals: &Globals) -> Result<Outcome> {
-        self.write_page(globals, || table::html(counts, what))?;
-        let facts = serde_json::to_value(counts).expect("JSON of plain values");
-        let mut lines = vec![what.to_owned()];
-        lines.extend(if whole { table::summary(counts) } else { table::lines(counts) });
-        Ok(Outcome { facts, lines, tables: Vec::new() })
-    }
 }
 
-/// What was measured: facts for programs, lines and tables for people.
+/// What was measured or counted: facts for programs, lines and tables for people.
 struct Outcome {
     facts: Value,
     lines: Vec<String>,
@@ -160,6 +146,10 @@ impl Bench {
         if let Some(signal) = interrupt::requested() {
             return Ok(Exit::Signal(signal));
         }
+        if let Some(path) = &self.options().html {
+            let page = page::page("gpt2meg bench", &outcome.lines, &outcome.tables);
+            storage::atomic::write(path, globals.force, |file| file.write_at(0, page.as_bytes()))?;
+        }
         if globals.json {
             say_json(serde_json::to_string_pretty(&outcome.facts).expect("JSON of plain values"))?;
         } else {
@@ -170,14 +160,11 @@ impl Bench {
     }
 
     fn measured(&self, globals: &Globals) -> Result<Outcome> {
-        let outcome = match &self.what {
+        match &self.what {
             What::Train(options) => train(options, globals),
             What::Generate { options, hop } => generate(options, *hop, globals),
             What::Kernels(options) => kernels(options, globals),
-        }?;
-        let page = || page::page("gpt2meg bench", &outcome.lines, &outcome.tables);
-        self.options().write_page(globals, page)?;
-        Ok(outcome)
+        }
     }
 
     /// The emulator's seconds say nothing; its counts do.
@@ -186,15 +173,19 @@ impl Bench {
         let options = self.options();
         let (config, card) = (options.config()?, options.card());
         let n = options.sequences.unwrap_or(306);
-        if let What::Generate { hop, .. } = &self.what {
-            check_hop(*hop, &config)?;
-            let counts = count::generation(&config, n, *hop, card, globals.threads)?;
-            let what = format!("Generation, d_model {}, context {}, hop {hop}", config.d_model, config.n_ctx);
-            return options.outcome(&counts, &what, false, globals);
-        }
-        let counts = count::step(&config, n, card, globals.threads)?;
-        let what = format!("A training step, d_model {}, context {}", config.d_model, config.n_ctx);
-        options.outcome(&counts, &what, matches!(self.what, What::Train(_)), globals)
+        let shape = format!("d_model {}, context {}", config.d_model, config.n_ctx);
+        let (counts, what) = match &self.what {
+            What::Generate { hop, .. } => {
+                check_hop(*hop, &config)?;
+                let counts = count::generation(&config, n, *hop, card, globals.threads)?;
+                (counts, format!("Generation, {shape}, hop {hop}"))
+            }
+            _ => (count::step(&config, n, card, globals.threads)?, format!("A training step, {shape}")),
+        };
+        // Of a whole step the sum is enough.
+        let tables = if matches!(self.what, What::Train(_)) { Vec::new() } else { vec![table::table(&counts)] };
+        let lines = [vec![what], table::summary(&counts)].concat();
+        Ok(Outcome { facts: serde_json::to_value(counts).expect("JSON of plain values"), lines, tables })
     }
 }
 
@@ -215,18 +206,10 @@ fn arithmetic(flop: f64, peak: Option<f64>) -> String {
     format!("{:.1} GFLOP/s{}", flop / 1e9, share.unwrap_or_default())
 }
 
-/// The least seconds for some places of a step on the card that the device is, if that is known; and that as a share of what
-/// they took, in words.
-fn bound(step: &Step, places: &[Place], config: &ModelConfig, took: f64) -> (Option<f64>, String) {
-    let (n, slots) = (step.n_sequence(), step.device.grad_slots());
-    let Some(card) = Card::named(&step.device.name()) else { return (None, String::new()) };
-    let least = least::seconds(places, config, n, slots, card);
-    (Some(least), reached(least, took, card))
-}
-
-/// The least seconds on a card as a share of what something took.
-fn reached(least: f64, took: f64, card: &Card) -> String {
-    format!("{:.0} % of the bound on an {}, {:.3} ms", 100.0 * least / took, card.name, least * 1e3)
+/// How much of what a card could do was reached, by the least seconds that something could take on it.
+fn reached(least: Option<f64>, took: f64, card: Option<&Card>) -> Option<String> {
+    let (least, card) = (least?, card?);
+    Some(format!("  reached     {}: {} needs at least {:.3} ms", percent(least / took), card.name, least * 1e3))
 }
 
 fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
@@ -245,8 +228,10 @@ fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
         format!("  rate        {tokens:9.0} timesteps of a channel a second"),
         format!("  arithmetic  {}", arithmetic(flop, peak)),
     ];
-    let (least, share) = bound(&step, &step.places(config.n_layer), &config, seconds.median);
-    lines.extend(least.map(|_| format!("  reached     {share}")));
+    let card = Card::named(&name);
+    let kernels = card.map(|card| measure::kernels(&mut step, 1, Some(card))).transpose()?.flatten();
+    let least = kernels.and_then(|kernels| measure::least_seconds(&kernels, &config, |_| true));
+    lines.extend(reached(least, seconds.median, card));
     let facts = json!({
         "device": name,
         "model": config,
@@ -290,8 +275,7 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
         format!("  rate        {timesteps:9.2} timesteps a second, {:.0} tokens", timesteps * n as f64),
         format!("  arithmetic  {}", arithmetic(flop, peak)),
     ];
-    lines
-        .extend(card.zip(least).map(|(card, least)| format!("  reached     {}", reached(least, seconds.median, card))));
+    lines.extend(reached(least, seconds.median, card));
     let facts = json!({
         "device": name,
         "model": config,
@@ -317,28 +301,35 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     let places = measure::places(&mut step, config.n_layer, options.repeats)?;
     let whole: f64 = places.iter().map(|(place, seconds)| place.times as f64 * seconds.median).sum();
 
-    let mut lines = vec![
-        format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
-        format!("  {:<20} {:>5} {:>6} {:>10} {:>7}  arithmetic", "stage", "rows", "times", "ms", "share"),
-    ];
-    let mut facts = Vec::new();
+    let launched = measure::kernels(&mut step, options.repeats, Card::named(&name))?;
+    let (mut facts, mut rows) = (Vec::new(), Vec::new());
     for (place, seconds) in &places {
         let flop = least::stage_flop(place.stage, &config, place.rows, step.n_sequence()) / seconds.median;
-        let arithmetic = if flop > 0.0 { arithmetic(flop, peak) } else { String::new() };
-        let (least, of_bound) = bound(&step, &[Place { times: 1, ..*place }], &config, seconds.median);
-        let share = 100.0 * place.times as f64 * seconds.median / whole;
-        let (stage, rows, times, ms) = (place.stage.name(), place.rows, place.times, seconds.median * 1e3);
-        lines.push(
-            format!("  {stage:<20} {rows:>5} {times:>6} {ms:>10.3} {share:>5.1} %  {arithmetic}  {of_bound}")
-                .trim_end()
-                .into(),
-        );
+        let of_place = launched.as_ref();
+        let least = of_place.and_then(|kernels| measure::least_seconds(kernels, &config, |of| of == place));
+        let least = least.map(|least| least / place.times as f64);
+        let (median, times) = (seconds.median, place.times as f64);
+        rows.push(vec![
+            place.stage.name().to_owned(),
+            place.rows.to_string(),
+            place.times.to_string(),
+            format!("{:.1}", median * 1e6),
+            percent(times * median / whole),
+            or_dash(least, |least| format!("{:.1}", least * 1e6)),
+            or_dash(least, |least| percent(least / median)),
+            if flop > 0.0 { arithmetic(flop, peak) } else { String::new() },
+        ]);
         facts.push(json!({ "place": place, "seconds": seconds, "least_seconds": least, "flop_per_second": flop }));
     }
+    let numbers = ["rows", "times", "µs", "share", "least µs", "of least"].map(Numbers);
+    let columns = [&[Words("stage")], numbers.as_slice(), &[Words("arithmetic")]].concat();
+    let stages = Table { columns, rows, ..Table::default() };
     let tokens = step.n_token() as f64 / whole;
-    lines.push(format!("  sum {:.3} ms: {tokens:.0} timesteps of a channel a second", whole * 1e3));
-    let launched = measure::kernels(&mut step, options.repeats)?;
-    let tables = launched.iter().map(|kernels| table_of(kernels)).collect();
+    let lines = vec![
+        format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
+        format!("  sum {:.3} ms: {tokens:.0} timesteps of a channel a second", whole * 1e3),
+    ];
+    let tables = [stages].into_iter().chain(launched.as_ref().map(|kernels| table_of(kernels))).collect();
     let facts = json!({
         "device": name,
         "model": config,
@@ -352,21 +343,39 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     Ok(Outcome { facts, lines, tables })
 }
 
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn or_dash(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
+    value.map_or_else(|| "–".to_owned(), text)
+}
+
 /// Kernels of a whole step, working copies made anew included, which no stage's time has.
 fn table_of(kernels: &[measure::Kernel]) -> Table {
     let all: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
-    let dash = || "–".to_owned();
     let row = |kernel: &measure::Kernel| {
         let least = kernel.least_seconds;
         vec![
+            kernel.place.stage.name().to_owned(),
+            kernel.place.rows.to_string(),
+            kernel.place.times.to_string(),
             kernel.kernel.to_owned(),
             kernel.launches.to_string(),
             format!("{:.1}", kernel.seconds * 1e6),
-            format!("{:.1} %", 100.0 * kernel.seconds / all),
-            least.map_or_else(dash, |least| format!("{:.1}", least * 1e6)),
-            least.map_or_else(dash, |least| format!("{:.0} %", 100.0 * least / kernel.seconds)),
+            percent(kernel.seconds / all),
+            or_dash(least, |least| format!("{:.1}", least * 1e6)),
+            or_dash(least, |least| percent(least / kernel.seconds)),
         ]
     };
-    let columns = vec!["kernel", "launches", "µs", "share", "bound µs", "of bound"];
-    Table { columns, rows: kernels.iter().map(row).collect() }
+    let numbers = ["launches", "µs", "share", "least µs", "of least"].map(Numbers);
+    let columns = [Words("stage"), Numbers("rows"), Numbers("times"), Words("kernel")];
+    Table {
+        columns: [columns.as_slice(), &numbers].concat(),
+        rows: kernels.iter().map(row).collect(),
+        bars: None,
+        note: "Launch by launch, from event to event: of short kernels that is the launch more than the kernel. Least: by the bytes, \
+               tensor operations and special functions of the formulas; no instruction is counted."
+            .to_owned(),
+    }
 }
