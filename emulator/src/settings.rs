@@ -24,8 +24,9 @@ pub struct Settings {
     pub threads: usize,
     /// Whether a finding ends the launch.
     pub findings: Findings,
-    /// Warp instructions that one block may execute before it counts as a runaway loop; and all blocks together a sixteenth
-    /// of it while each only waits for others. 0 means no limit.
+    /// Warp instructions that one block may execute before it counts as a runaway loop. Blocks that wait for each other may
+    /// together execute a sixteenth of it while nothing changes, and all of it while none that asks reads anything new. 0
+    /// means no limit.
     pub max_warp_instructions: u64,
 }
 

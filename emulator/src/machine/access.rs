@@ -103,18 +103,52 @@ unsafe fn load<E: Element>(core: &mut Core<'_>, warp: &mut Warp, frame: &Frame, 
     let m = Modifiers::unpack(op.y);
     // SAFETY: by the caller's promise.
     let addresses = unsafe { addresses(frame, op, m) };
-    if m.order.is_strong() {
-        core.progress += u64::from(warp.polls(addresses[mask.trailing_zeros() as usize]));
-        core.polls += 1;
-    }
     if m.space != OpSpace::Generic {
         // SAFETY: as above.
-        return unsafe { load_from::<E>(core, warp, frame, op, mask, m, m.space, &addresses) };
+        unsafe { load_from::<E>(core, warp, frame, op, mask, m, m.space, &addresses)? };
+    } else {
+        by_space(addresses, mask, |space, addresses, mask| {
+            // SAFETY: as above.
+            unsafe { load_from::<E>(core, warp, frame, op, mask, m, space, addresses) }
+        })?;
     }
-    by_space(addresses, mask, |space, addresses, mask| {
+    if m.order.is_strong() {
         // SAFETY: as above.
-        unsafe { load_from::<E>(core, warp, frame, op, mask, m, space, addresses) }
-    })
+        unsafe { asks::<E>(core, warp, frame, op, mask, m, addresses[mask.trailing_zeros() as usize]) };
+    }
+    Ok(())
+}
+
+/// A strong load has been made, as a loop makes that waits for somebody else.
+///
+/// # Safety
+/// The decoder placed the operands.
+unsafe fn asks<E: Element>(
+    core: &mut Core<'_>,
+    warp: &mut Warp,
+    frame: &Frame,
+    op: &Op,
+    mask: u32,
+    m: Modifiers,
+    address: u64,
+) {
+    core.progress += u64::from(warp.polls(address));
+    core.polls += 1;
+    let listed = if m.count == 1 { &[op.d] } else { core.listed(op, usize::from(m.count)) };
+    let mut answer = 0u64;
+    for code in listed.iter().filter(|code| **code != op::NONE) {
+        // SAFETY: by the caller's promise.
+        let values = unsafe { frame.row::<E::Register>(*code) };
+        for lane in (0..32).filter(|lane| mask >> lane & 1 != 0) {
+            answer = one_number(answer, E::bits(values[lane]));
+        }
+    }
+    core.news += u64::from(warp.hears(address, answer));
+}
+
+/// Two numbers in one: others, with next to no exception, give another one.
+pub fn one_number(sum: u64, value: u64) -> u64 {
+    (sum.rotate_left(5) ^ value).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
 /// Calls `f` once for each space that generic addresses fall into, with addresses of that space.

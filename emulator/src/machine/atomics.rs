@@ -3,7 +3,7 @@
 //! Kernels with atomics on global memory run their blocks on one thread, so an atomic operation is a read and a write. The
 //! lanes of a warp take part one after the other, from a lane that the address chooses, so that nobody relies on an order.
 
-use super::access::{addresses, by_space};
+use super::access::{addresses, by_space, one_number};
 use super::core::{Core, OpSpace};
 use super::lanes::{Frame, WarpHandler};
 use super::locate::{locate, written};
@@ -13,6 +13,7 @@ use super::warp::Warp;
 use crate::arith::float::{add_f32, add_f64};
 use crate::arith::half::{self, Bf16, F16, HalfMode};
 use crate::arith::{Mode, Round};
+use crate::decode::Module;
 use crate::decode::op::{self, Action, Op};
 use crate::decode::types::Type;
 use crate::watch::FindingKind;
@@ -196,7 +197,7 @@ unsafe fn run_in(
     let region = core.region(space);
     let need = if atomic.what == What::Exchange { 0x0F } else { core.grid.need };
     let wide = atomic.t.is_wide();
-    let (mut kept, mut changed) = (0u32, false);
+    let (mut kept, mut changed, mut answer) = (0u32, false, 0);
     // SAFETY: located below; the operands are the decoder's.
     unsafe {
         let operand = |code: u32, lane: usize| match (code, wide) {
@@ -205,7 +206,7 @@ unsafe fn run_in(
             (_, false) => u64::from(frame.row::<u32>(code)[lane]) & (u64::MAX >> (64 - 8 * bytes)),
         };
         let places = locate(core, &region, addresses, mask, all, all, need, "changes atomically")?;
-        let first = (addresses[mask.trailing_zeros() as usize] >> 2) as usize % 32;
+        let first = first_lane(addresses, mask) as usize;
         for (element, (&d, &b)) in codes[..count].iter().zip(&codes[count..]).enumerate() {
             let mut old = [0u64; 32];
             for lane in (0..32).map(|i| (i + first) % 32).filter(|lane| mask >> lane & 1 != 0) {
@@ -213,6 +214,7 @@ unsafe fn run_in(
                 let mut value = 0u64;
                 (&raw mut value).cast::<u8>().copy_from(place, bytes as usize);
                 old[lane] = value;
+                answer = one_number(answer, value);
                 let new = atomic.apply(value, operand(b, lane), operand(op.c, lane), space == OpSpace::Global);
                 changed |= new != value;
                 kept |= u32::from(atomic.what == What::Compare && new == value) << lane;
@@ -228,9 +230,23 @@ unsafe fn run_in(
             }
         }
     }
+    let heard = warp.hears(addresses[mask.trailing_zeros() as usize], answer);
+    core.news += u64::from(space == OpSpace::Global && (changed || heard));
     core.progress += u64::from(changed);
     core.polls += u32::from(!changed);
     super::hooks::atomic(core, warp, region.space, m.order, mask, kept, addresses, all)
+}
+
+/// The lane that takes part first; the others follow by their numbers, and then those before it.
+pub fn first_lane(addresses: &[u64; 32], mask: u32) -> u32 {
+    (addresses[mask.trailing_zeros() as usize] >> 2) as u32 % 32
+}
+
+/// Whether the atomic operation at `pc` gives its lanes what it has read: not if it is a `red`.
+pub fn answers(module: &Module, pc: u32) -> bool {
+    let op = &module.code[pc as usize];
+    let d = if Modifiers::unpack(op.y).count > 1 { module.operands[op.list as usize] } else { op.d };
+    d != op::NONE
 }
 
 /// Whether an operation is a compare-and-swap.

@@ -65,6 +65,7 @@ impl<'a> Block<'a> {
             barriers: [BarrierState::default(); 16],
             completions: 0,
             progress: 0,
+            news: 0,
             polls: 0,
             budget,
             clock: 0,
@@ -125,12 +126,12 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// The blocks wait for each other, or for nothing: where the first warp of this one that has not ended is. For others there
-    /// was no room yet.
-    pub fn waits(&self, not_begun: usize) -> Failed {
+    /// The blocks wait for each other, or for nothing: where the first warp of this one that has not ended is, and why that is
+    /// said of it. For others there was no room yet.
+    pub fn waits(&self, why: &str, not_begun: usize) -> Failed {
         let warp = self.warps.iter().find(|warp| warp.live != 0).unwrap_or(&self.warps[0]);
         let mut message =
-            "waits in a loop, as all blocks that run do, for something that none of them brings about".to_owned();
+            format!("waits in a loop, as all blocks that run do, for something that none of them brings about{why}");
         if not_begun > 0 {
             message += &format!(" ({not_begun} blocks have not begun: others need not be there at the same time)");
         }

@@ -116,6 +116,9 @@ pub struct Core<'a> {
     pub completions: u64,
     /// How often something has changed that others may wait for.
     pub progress: u64,
+    /// How often it has heard something new of other blocks: read another value than before where it asks again and again, or
+    /// changed something by an atomic.
+    pub news: u64,
     /// Strong reads in this run that a loop which waits for another block would make.
     pub polls: u32,
     /// Warp instructions that it may still execute.

@@ -206,11 +206,16 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
 }
 
 /// For how long blocks may do nothing but wait. What a block may execute is limited by itself; this limits, of all that run
-/// together, what they execute while nothing changes that one of them could wait for.
+/// together, what they execute while nothing changes that one of them could wait for, and while none of those that ask
+/// hears anything new.
 struct Patience {
-    /// Instructions at most; 0 for no limit.
+    /// Instructions at most while nothing changes; 0 for no limit.
     most: u64,
     waited: u64,
+    /// Instructions at most while there is no news; 0 for no limit. Other than changes, news are what others have done: who
+    /// asks round the barrier of his block, or stores what he has seen, changes something all the time.
+    most_without_news: u64,
+    asked: u64,
     /// Blocks that have not begun, for want of room.
     not_begun: usize,
 }
@@ -222,24 +227,44 @@ impl Patience {
 
     /// For blocks that wait for each other; or for one that cannot wait for any other, and needs less.
     fn new(grid: &Grid<'_>, communicates: bool) -> Self {
+        let limit = grid.settings.max_warp_instructions;
         Patience {
-            most: grid.settings.max_warp_instructions / if communicates { 16 } else { 256 },
+            most: limit / if communicates { 16 } else { 256 },
             waited: 0,
+            most_without_news: if communicates { limit } else { 0 },
+            asked: 0,
             not_begun: 0,
         }
     }
 
     /// Lets a block take its turns.
     fn run(&mut self, grid: &Grid<'_>, total: &mut Total, block: &mut Block<'_>) -> Result<Progress, Failed> {
-        let before = (block.core.clock, block.core.completions, block.core.progress);
-        let progress = total.run(grid, block);
-        let changed = (block.core.completions, block.core.progress) != (before.1, before.2);
-        if !matches!(progress, Ok(Progress::Yielded)) || changed {
+        let before = (block.core.clock, block.core.completions, block.core.progress, block.core.news);
+        let progress = total.run(grid, block)?;
+        let (goes_on, core) = (progress == Progress::Yielded, &block.core);
+        let turn = core.clock - before.0;
+        if goes_on && (core.completions, core.progress) == (before.1, before.2) {
+            self.waited += turn.min(Self::POLLS);
+        } else {
             self.waited = 0;
-            return progress;
         }
-        self.waited += (block.core.clock - before.0).min(Self::POLLS);
-        if self.most > 0 && self.waited > self.most { Err(block.waits(self.not_begun)) } else { progress }
+        if !goes_on || core.news != before.3 {
+            self.asked = 0;
+        } else if core.polls > 0 {
+            self.asked += turn;
+        }
+        if self.most > 0 && self.waited > self.most {
+            return Err(block.waits("", self.not_begun));
+        }
+        if self.most_without_news > 0 && self.asked > self.most_without_news {
+            let why = format!(
+                ": all blocks together have executed {} warp instructions, the limit (max_warp_instructions of the \
+                 settings), while none of those that ask has read anything new",
+                self.most_without_news
+            );
+            return Err(block.waits(&why, self.not_begun));
+        }
+        Ok(progress)
     }
 }
 

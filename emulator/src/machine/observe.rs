@@ -242,6 +242,7 @@ impl BlockRaces {
     /// Releases and acquisitions of the lanes of a strong access, once for each address.
     #[cold]
     fn order(&mut self, grid: &Grid<'_>, made: &Made<'_>, shared: bool, kind: Kind, mask: u32) {
+        let answers = made.kind != Kind::Update || super::atomics::answers(grid.module, made.pc);
         let mut rest = mask;
         while rest != 0 {
             let address = made.addresses[rest.trailing_zeros() as usize];
@@ -251,7 +252,9 @@ impl BlockRaces {
             let strong = Strong {
                 warp: made.warp,
                 lanes: Lanes { mask: same, live: made.live },
+                first: super::atomics::first_lane(made.addresses, made.mask),
                 address,
+                answers,
                 reads: kind != Kind::Write,
                 writes: kind != Kind::Read,
                 acquire: made.order.acquires(),

@@ -126,30 +126,29 @@ pub fn exit(core: &mut Core<'_>, warp: &mut Warp, fragment: Fragment) -> Outcome
 /// Lanes that wait at `bar.warp.sync` in several places go on when their masks are all there. Whether any could.
 pub fn meet(core: &mut Core<'_>, warp: &mut Warp) -> bool {
     let mut waiting = Vec::new();
-    for (i, fragment) in warp.fragments.iter().enumerate() {
+    for fragment in &warp.fragments {
         let op = &core.grid.module.code[fragment.pc as usize];
         if matches!(fragment.state, State::Lanes(_)) && matches!(op.action, Action::Meet) {
-            waiting.push((i, fragment.node, op.c, fragment.mask));
+            waiting.push((fragment.node, op.c, fragment.mask));
         }
     }
-    let named: Vec<(usize, u32, u32)> = waiting
+    let named: Vec<(u32, u32)> = waiting
         .into_iter()
-        .map(|(i, node, code, lanes)| {
+        .map(|(node, code, lanes)| {
             let frame = warp.frame(node, core.grid.constants);
             // SAFETY: the decoder placed the mask for the fragment's frame.
             let masks = unsafe { frame.row::<u32>(code) };
-            (i, masks[lanes.trailing_zeros() as usize], lanes)
+            (masks[lanes.trailing_zeros() as usize], lanes)
         })
         .collect();
-    for (_, wanted, _) in &named {
-        let here = named.iter().filter(|(_, mask, _)| mask == wanted).fold(0, |all, (_, _, lanes)| all | lanes);
+    for (wanted, _) in &named {
+        let here = named.iter().filter(|(mask, _)| mask == wanted).fold(0, |all, (_, lanes)| all | lanes);
         if wanted & warp.live & !here == 0 {
             super::hooks::meets(core, warp, here);
-            for (i, mask, _) in &named {
-                if mask == wanted {
-                    warp.fragments[*i].state = State::Ready;
-                    warp.fragments[*i].pc += 1;
-                }
+            let (met, rest) = warp.fragments.iter().partition::<Vec<_>, _>(|fragment| fragment.mask & here != 0);
+            warp.fragments = rest;
+            for fragment in met {
+                warp.add(Fragment { pc: fragment.pc + 1, state: State::Ready, ..fragment });
             }
             return true;
         }

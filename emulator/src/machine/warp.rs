@@ -100,6 +100,8 @@ pub struct Warp {
     pub spins: u32,
     /// The address that the first lane of its last strong read asked for.
     pub polled: u64,
+    /// The addresses of some of its last strong reads, and what came of them.
+    heard: [(u64, u64); 16],
     /// Instructions that it may still execute in this turn.
     pub patience: u64,
     /// [`super::core::Core::completions`] when it last looked.
@@ -137,6 +139,7 @@ impl Warp {
             steps: 0,
             spins: 0,
             polled: 0,
+            heard: [(0, 0); 16],
             patience: 0,
             seen: 0,
             pc: shape.entry,
@@ -238,6 +241,13 @@ impl Warp {
     pub fn polls(&mut self, address: u64) -> bool {
         self.spins += 1;
         std::mem::replace(&mut self.polled, address) != address
+    }
+
+    /// What a strong read has read, all lanes in one number. Whether that is news: it last read something else there, or
+    /// elsewhere.
+    pub fn hears(&mut self, address: u64, answer: u64) -> bool {
+        let last = &mut self.heard[(address >> 2) as usize % 16];
+        std::mem::replace(last, (address, answer)) != (address, answer)
     }
 
     /// Adds lanes that are ready, to a fragment at the same place if there is one.

@@ -7,12 +7,10 @@
 
 use std::sync::Arc;
 
+use super::known::{Fenced, Handed, Partly, join_fenced, join_foreign};
 pub use super::known::{Foreign, Knowledge, Known, Lanes, Readers, Warps, block_bit};
-use super::known::{Partly, join_foreign};
+use super::met::Met;
 use super::tag::{Scope, TICK_LIMIT, Tag};
-
-/// Of the lanes of a warp that have met: up to which tick each knows each other.
-type Met = [[u32; 32]; 32];
 
 /// The clocks of a block.
 #[derive(Debug)]
@@ -26,7 +24,7 @@ pub struct BlockClock {
     horizon: [u32; 32],
     foreign: Vec<Option<Arc<Foreign>>>,
     /// Of warps of which only some lanes have met: what each lane knows of each other.
-    lanes: Vec<Option<Box<Met>>>,
+    lanes: Vec<Option<Met>>,
     /// What warps have done that have exited: it comes before whatever a later barrier lets go on.
     exited: Knowledge,
     /// Warps that wait at each barrier.
@@ -42,26 +40,6 @@ pub struct BlockClock {
     partly: Vec<Partly>,
     /// What lanes of each warp have read that they will know after their next fence.
     pending: Vec<Partly>,
-}
-
-/// What lies before a fence, for the block and for the device.
-type Fenced = [Option<Knowledge>; 2];
-
-/// What a barrier hands on: all, and what of it lies before fences.
-#[derive(Clone, Debug, Default)]
-struct Handed {
-    all: Knowledge,
-    fenced: Fenced,
-}
-
-fn join_fenced(into: &mut Fenced, from: &Fenced) {
-    for (into, from) in into.iter_mut().zip(from) {
-        match (into.as_mut(), from) {
-            (_, None) => {}
-            (None, Some(_)) => into.clone_from(from),
-            (Some(into), Some(from)) => into.join(from),
-        }
-    }
 }
 
 impl BlockClock {
@@ -87,6 +65,12 @@ impl BlockClock {
         }
     }
 
+    /// The next tick is the last but two.
+    #[cfg(test)]
+    pub fn skip_to_the_end(&mut self) {
+        self.tick = TICK_LIMIT - 3;
+    }
+
     /// Now.
     #[inline(always)]
     pub fn tick(&self) -> u32 {
@@ -100,14 +84,7 @@ impl BlockClock {
     }
 
     fn advance(&mut self) {
-        self.tick += 1;
-        if self.tick >= TICK_LIMIT {
-            // Start anew and forget: records of "later" ticks count as ordered. Some race may pass, none is invented.
-            *self = BlockClock {
-                foreign: std::mem::take(&mut self.foreign),
-                ..BlockClock::new(self.block, self.warps as u32)
-            };
-        }
+        self.tick = (self.tick + 1).min(TICK_LIMIT);
     }
 
     fn learn(&mut self, warp: usize, knowledge: &Knowledge) {
@@ -148,6 +125,14 @@ impl BlockClock {
         if self.partly[warp].mask & lanes.mask != 0 {
             knowledge.join(&self.partly[warp].what);
         }
+        if let (Some(met), Some(own)) = (&self.lanes[warp], &mut knowledge.own) {
+            for of in 0..32 {
+                let tick = met.of_any(lanes.mask, of);
+                if tick > own.warps[warp] {
+                    Arc::make_mut(own).add_lanes(warp, 1 << of, tick);
+                }
+            }
+        }
         knowledge
     }
 
@@ -184,14 +169,14 @@ impl BlockClock {
         if self.partly[index].mask & mask != 0 {
             self.partly[index].mask |= mask;
         }
-        let lanes = self.lanes[index].get_or_insert_with(|| Box::new([[0; 32]; 32]));
-        let members = || (0..32usize).filter(|lane| mask >> lane & 1 != 0);
-        let mut union = [0; 32];
-        for (of, most) in union.iter_mut().enumerate() {
-            *most = members().map(|lane| lanes[lane][of]).max().unwrap_or(0);
-        }
-        members().for_each(|lane| union[lane] = tick);
-        members().for_each(|lane| lanes[lane] = union);
+        self.lanes[index].get_or_insert_with(Met::new).meet(mask, tick);
+    }
+
+    /// Lanes of a warp, in this order, have changed a word by one instruction, and handed on what `released` says: each has read
+    /// what those before it have left there.
+    pub fn follow(&mut self, warp: u32, order: impl Iterator<Item = u32>, released: &Known) {
+        let met = self.lanes[warp as usize].get_or_insert_with(Met::new);
+        met.follow(order, |lane| released.tick_of_lane(warp, lane));
     }
 
     /// Lanes of a warp arrive at a barrier. If all of them wait there, it does nothing more until the barrier completes.
@@ -307,7 +292,16 @@ impl BlockClock {
         let others = self.unmet[index] & !lanes.mask;
         if others != 0 {
             let known = fenced.iter_mut().flatten().flat_map(|knowledge| &mut knowledge.own);
-            known.for_each(|own| Arc::make_mut(own).drop_lanes(index, others));
+            known.for_each(|own| {
+                // But those that have met one of these since they fenced.
+                let has_met = |of: u32| {
+                    let met = self.lanes[index].as_ref().map_or(0, |met| met.of_any(lanes.mask, of));
+                    met >= own.tick_of_lane(warp, of)
+                };
+                let unmet = (0..32).filter(|of| others >> of & 1 != 0 && !has_met(*of));
+                let unmet = unmet.fold(0, |mask, of| mask | 1u32 << of);
+                Arc::make_mut(own).drop_lanes(index, unmet);
+            });
         }
         fenced
     }
@@ -343,7 +337,7 @@ impl BlockClock {
     /// those of `mask`. `readers` say more of a record that reaches to the block.
     pub fn is_ordered(&self, warp: u32, lane: u32, alone: bool, mask: u32, tag: Tag, readers: Readers<'_>) -> bool {
         let (tick, index) = (tag.tick(), warp as usize);
-        if tick < self.horizon[index] || tick > self.tick {
+        if tick < self.horizon[index] || tick >= TICK_LIMIT {
             return true;
         }
         if self.is_ordered_by(&self.known[index], warp, lane, alone, tag, readers) {
@@ -360,20 +354,19 @@ impl BlockClock {
         match tag.scope() {
             Scope::Thread if alone && tag.thread() == warp * 32 + lane => true,
             Scope::Thread if tag.warp() == warp => {
-                let met = met.map_or(0, |lanes| lanes[lane as usize][tag.thread() as usize % 32]);
+                let met = met.map_or(0, |met| met.of(lane, tag.thread() % 32));
                 known.covers(tag) || tick < met
             }
             Scope::Warp if tag.warp() == warp => {
                 // Several lanes, not known which: those of the last partial meeting cover it if it knows all of them.
-                let met = met.map_or(0, |lanes| lanes[lane as usize].iter().copied().min().unwrap_or(0));
+                let met = met.map_or(0, |met| met.of_all(lane));
                 known.covers(tag) || tick < met
             }
             Scope::Thread | Scope::Warp => known.covers(tag),
             Scope::Block => {
-                // Of one's own warp: only whether another lane was the last.
-                let mate = tag.warp() == warp && tag.thread() != warp * 32 + lane;
-                (!mate || self.is_ordered_by(known, warp, lane, alone, tag.of_last(), readers))
-                    && readers.warps.are_known(readers.ticks, tag, known, Some(warp))
+                let own = readers.last(warp, tag).filter(|_| !readers.parts);
+                own.is_none_or(|own| self.is_ordered_by(known, warp, lane, alone, own, readers))
+                    && readers.are_known(tag, known, Some(warp))
             }
             Scope::Grid => false,
         }

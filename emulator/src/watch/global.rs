@@ -22,6 +22,9 @@ const GRID: u64 = (Scope::Grid as u64) << SCOPE_SHIFT;
 /// The records of global memory during one launch.
 #[derive(Debug)]
 pub struct GlobalRaces {
+    /// Whether nothing is judged quickly.
+    #[cfg(test)]
+    pub(super) slow: bool,
     base: u64,
     length: u64,
     pages: Pages,
@@ -37,7 +40,16 @@ impl GlobalRaces {
     /// launch can be undone.
     pub fn new(base: u64, length: u64, undo: Option<Shadow>) -> Self {
         let pages = Pages::new(length / 4, undo.is_some());
-        GlobalRaces { base, length, pages, releases: Mutex::default(), released: AtomicU32::new(0), undo }
+        GlobalRaces {
+            #[cfg(test)]
+            slow: false,
+            base,
+            length,
+            pages,
+            releases: Mutex::default(),
+            released: AtomicU32::new(0),
+            undo,
+        }
     }
 
     /// A strong access, before it is judged.
@@ -66,6 +78,8 @@ impl GlobalRaces {
     #[inline(always)]
     fn any_access(&self, clock: &BlockClock, access: &Access, stored: Stored) -> Option<Conflict> {
         let quick = Quick::new(clock, access);
+        #[cfg(test)]
+        let quick = quick.unless(self.slow);
         let writes = access.kind != Kind::Read;
         if let Some(first) = neighbours(access.mask, access.addresses, access.bytes)
             && self.neighbours(&quick, 0, first, 8 * access.bytes as usize)
@@ -162,8 +176,8 @@ impl GlobalRaces {
             return false;
         }
         let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
-        if let Neighbours::Unclear = quick.neighbours(lane, access.bytes, written, &mut read.tags[range.clone()], warps)
-        {
+        let tags = &mut read.tags[range.clone()];
+        if let Neighbours::Unclear = quick.neighbours(lane, access.bytes, written, tags, warps, |_, _| {}) {
             return false;
         }
         let into = if writes { write } else { read };
@@ -216,7 +230,7 @@ impl GlobalRaces {
         let Quick { clock, access, .. } = *quick;
         let mut cell = words.cell(index);
         let (releases, parallel) = (self.released.load(Relaxed), self.pages.parallel());
-        let judge = Judge { clock, access, group, ticks: &[0; 32], releases, shared: false, parallel };
+        let judge = Judge { clock, access, group, each: &Default::default(), releases, shared: false, parallel };
         let found = judge.judge(&mut cell, stored);
         let side = if access.kind == Kind::Read { READ } else { WRITE };
         if access.strength == Strength::Weak {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::tag::{Scope, Tag};
+use super::tag::{Last, Older, Scope, Strength, TICK_LIMIT, Tag};
 
 /// The lanes of a warp that do something, and those that live.
 #[derive(Clone, Copy, Debug)]
@@ -91,10 +91,15 @@ impl Known {
         if is_among { self.warps[warp].max(self.ticks[warp]) } else { self.warps[warp] }
     }
 
+    /// The tick below which is known what a lane did.
+    pub fn tick_of_lane(&self, warp: u32, lane: u32) -> u32 {
+        self.tick_of(Tag::new(0, 0, warp * 32 + lane, Scope::Thread, Strength::Weak, false, 0))
+    }
+
     /// Whether what a record of a thread or a warp stands for is known.
     #[inline(always)]
     pub fn covers(&self, tag: Tag) -> bool {
-        tag.tick() < self.tick_of(tag)
+        tag.tick() < self.tick_of(tag) || tag.tick() >= TICK_LIMIT
     }
 }
 
@@ -123,14 +128,16 @@ pub struct Knowledge {
     pub foreign: Option<Arc<Foreign>>,
 }
 
-/// What is known of a record that reaches to its block: of whose accesses it was made, and when the first of them was.
-/// The last of them is the record's own. (Of reads of shared memory, it is also kept when each warp made its last.)
+/// What is kept of a record that reaches to its block: of whose accesses it was made, and when the first of them was. The
+/// last of them is the record's own. (Of reads of shared memory, it is also kept when each warp made its last.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Warps {
     /// The warps, a bit for each.
     pub mask: u32,
     /// The tick of the oldest.
     pub since: u32,
+    /// Whether each of them did it by several lanes at once.
+    pub several: bool,
 }
 
 /// Those whose accesses a record stands for.
@@ -138,33 +145,68 @@ pub struct Warps {
 pub struct Readers<'a> {
     /// Their warps.
     pub warps: Warps,
-    /// When each of these made its last access, if that is kept.
-    pub ticks: Option<&'a [u32; 32]>,
+    /// How each of these made its last access, if that is kept.
+    pub each: Option<&'a [Last; 32]>,
+    /// Whether who comes now touches less than they did, so that what it touches may be its own and not its warp's.
+    pub parts: bool,
 }
 
 impl Warps {
+    const SEVERAL: u64 = 1 << 31;
+
     /// As one number.
     pub fn pack(self) -> u64 {
-        u64::from(self.mask) << 32 | u64::from(self.since)
+        u64::from(self.mask) << 32 | u64::from(self.since) | if self.several { Self::SEVERAL } else { 0 }
     }
 
     /// From a number.
     pub fn unpack(bits: u64) -> Warps {
-        Warps { mask: (bits >> 32) as u32, since: bits as u32 }
+        let since = (bits & (Self::SEVERAL - 1)) as u32;
+        Warps { mask: (bits >> 32) as u32, since, several: bits & Self::SEVERAL != 0 }
     }
 
-    /// Whether who knows as much as `known` knows all of it. `ticks` are those of each warp's last access, if they are kept;
-    /// else it is known of the last access alone, and of the others only that they came between [`Warps::since`] and the
-    /// last: the doubt is in their favour.
-    pub fn are_known(self, ticks: Option<&[u32; 32]>, last: Tag, known: &Known, except: Option<u32>) -> bool {
-        let fine = |warp: u32| {
-            if warp == last.warp() {
-                return known.covers(last.of_last());
+    /// The number for words that one lane of a further warp has read.
+    #[inline(always)]
+    pub fn joined_by(bits: u64, warp: u32) -> u64 {
+        (bits | 1 << (32 + warp)) & !Self::SEVERAL
+    }
+
+    /// Of a record whose bytes are of different times.
+    pub fn of_parts(Older { recent, since }: Older) -> Warps {
+        Warps { mask: recent.into(), since, several: false }
+    }
+
+    /// Likewise, the other way round.
+    pub fn older(self) -> Older {
+        Older { recent: self.mask as u8, since: self.since }
+    }
+}
+
+impl Readers<'_> {
+    /// How a warp was there last, if that is kept.
+    pub fn last(self, warp: u32, last: Tag) -> Option<Tag> {
+        match self.each {
+            _ if warp == last.warp() => Some(last.last().tag(warp)),
+            Some(each) if self.warps.mask >> warp & 1 != 0 => Some(each[warp as usize].tag(warp)),
+            _ => None,
+        }
+    }
+
+    /// Whether who knows as much as `known` knows all of it, but what the warp `except` did. Where it is kept of the last
+    /// access alone how it was made, it is known of the others only that they came between [`Warps::since`] and it: the
+    /// doubt is in their favour.
+    pub fn are_known(self, last: Tag, known: &Known, except: Option<u32>) -> bool {
+        let Warps { mask, since, several } = self.warps;
+        let fine = |warp: u32| match self.last(warp, last) {
+            Some(tag) => known.covers(tag),
+            None => {
+                let scope = if several { Scope::Warp } else { Scope::Thread };
+                // Of a single lane it is not known which.
+                let lane = known.lanes[warp as usize].trailing_zeros() % 32;
+                known.covers(Tag::new(since, 0, warp * 32 + lane, scope, Strength::Weak, false, 0xf))
             }
-            let lanes = if known.lanes[warp as usize] != 0 { known.ticks[warp as usize] } else { 0 };
-            ticks.map_or(self.since, |ticks| ticks[warp as usize]) < known.warps[warp as usize].max(lanes)
         };
-        (0..32).filter(|warp| self.mask >> warp & 1 != 0 && Some(*warp) != except).all(fine)
+        (0..32).filter(|warp| mask >> warp & 1 != 0 && Some(*warp) != except).all(fine)
     }
 }
 
@@ -198,7 +240,7 @@ impl Foreign {
     /// Whether what a record of a block stands for is known. `warps` says more of one that reaches to the block.
     pub fn covers(&self, block: u32, tag: Tag, warps: Warps) -> bool {
         self.blocks.get(&block).is_some_and(|known| match tag.scope() {
-            Scope::Block => warps.are_known(None, tag, known, None),
+            Scope::Block => Readers { warps, each: None, parts: false }.are_known(tag, known, None),
             _ => known.covers(tag),
         })
     }
@@ -236,5 +278,28 @@ impl Partly {
     /// What the lanes of `mask` know, if all of them know something.
     pub fn of(&self, mask: u32) -> Option<&Knowledge> {
         (self.mask != 0 && mask & !self.mask == 0).then_some(&self.what)
+    }
+}
+
+/// What lies before a fence, for the block and for the device.
+pub type Fenced = [Option<Knowledge>; 2];
+
+/// What a barrier hands on: all, and what of it lies before fences.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    /// All.
+    pub all: Knowledge,
+    /// What of it lies before fences.
+    pub fenced: Fenced,
+}
+
+/// Adds what lies before other fences.
+pub fn join_fenced(into: &mut Fenced, from: &Fenced) {
+    for (into, from) in into.iter_mut().zip(from) {
+        match (into.as_mut(), from) {
+            (_, None) => {}
+            (None, Some(_)) => into.clone_from(from),
+            (Some(into), Some(from)) => into.join(from),
+        }
     }
 }

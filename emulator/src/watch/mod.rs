@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`tag`] | the record of who touched a word last |
 //! | [`groups`] | an access of a warp, split into words |
-//! | [`clock`], `known` | what a warp and its lanes know of the others: barriers, `bar.warp.sync`, fences |
+//! | [`clock`], `known`, `met` | what a warp and its lanes know of the others: barriers, `bar.warp.sync`, fences |
 //! | [`order`] | releases and acquisitions by flags, tickets and locks |
 //! | [`race`], `quick` | the judgement of an access; that of the common cases in few steps |
 //! | [`shared`], [`global`], `page` | shared memory; global memory, in pages |
@@ -13,6 +13,7 @@ pub mod clock;
 pub mod global;
 pub mod groups;
 mod known;
+mod met;
 pub mod order;
 mod page;
 mod quick;

@@ -18,10 +18,14 @@ pub struct Strong {
     pub warp: u32,
     /// Those of its lanes that make it.
     pub lanes: Lanes,
+    /// Which of the 32 comes first; the others follow by their numbers, and then those before it.
+    pub first: u32,
     /// The address.
     pub address: u64,
     /// Whether it reads.
     pub reads: bool,
+    /// Whether its lanes get to know what it has read.
+    pub answers: bool,
     /// Whether it writes.
     pub writes: bool,
     /// `.acquire` or `.acq_rel`.
@@ -55,15 +59,11 @@ impl Releases {
 
     /// A strong access happens.
     pub fn strong(&mut self, clock: &mut BlockClock, access: Strong) {
-        if access.reads {
+        if access.reads && access.answers {
             self.acquire(clock, access);
         }
         if access.writes {
-            let told = self.release(clock, access);
-            // Of lanes that change a word by one instruction, each reads what those before it have left there.
-            if told && access.reads && access.lanes.mask.count_ones() > 1 {
-                self.acquire(clock, access);
-            }
+            self.release(clock, access);
         }
     }
 
@@ -76,14 +76,23 @@ impl Releases {
         clock.acquire(access.warp, access.lanes, &knowledge, access.acquire || access.writes);
     }
 
-    /// Whether there was anything to tell.
-    fn release(&mut self, clock: &mut BlockClock, access: Strong) -> bool {
+    fn release(&mut self, clock: &mut BlockClock, access: Strong) {
         let [block, device] = clock.released(access.warp, access.lanes, access.release, access.device);
         if !access.reads {
             self.locations.remove(&access.address);
         }
         if block.is_none() && device.is_none() {
-            return false;
+            return;
+        }
+        let (lanes, several) = (access.lanes.mask, access.lanes.mask.count_ones() > 1);
+        if let Some(own) = block.as_ref().and_then(|knowledge| knowledge.own.as_ref())
+            && several
+            && access.reads
+            && access.answers
+        {
+            // Each reads what those before it have left there.
+            let order = (0..32).map(|i| (i + access.first) % 32).filter(|lane| lanes >> lane & 1 != 0);
+            clock.follow(access.warp, order, own);
         }
         let location = self.locations.entry(access.address).or_default();
         if let Some(own) = block.and_then(|knowledge| knowledge.own) {
@@ -102,6 +111,5 @@ impl Releases {
                 all.add(*block, known);
             }
         }
-        true
     }
 }

@@ -5,7 +5,7 @@
 use super::clock::{BlockClock, Known, Warps};
 use super::groups::Group;
 use super::race::{Access, Kind};
-use super::tag::{CONSTANT, MIXED, SCOPE_SHIFT, Scope, Strength, THREAD_SHIFT, TICK_SHIFT, Tag, WHOSE};
+use super::tag::{CONSTANT, MIXED, PARTS, SCOPE_SHIFT, SEVERAL, Scope, Strength, THREAD_SHIFT, TICK_SHIFT, Tag, WHOSE};
 
 /// What all lanes of an access have in common.
 pub(super) struct Quick<'a> {
@@ -45,8 +45,6 @@ pub(super) enum Neighbours {
     Done,
     /// So it is; of words that several warps have read, this one among them now.
     Several,
-    /// Likewise, and the first of them is this warp, which read them last at this tick.
-    Two(u32, u32),
 }
 
 const WHOLE: u8 = 0xf;
@@ -90,10 +88,14 @@ impl<'a> Quick<'a> {
         !group.several && (record.0 ^ (self.base + (u64::from(group.lane) << THREAD_SHIFT))) & WHOSE == 0
     }
 
-    /// Whether others of the warp may know of one's own record.
+    /// One's own record and a later one of the same lane in one, if it is all one when which bytes were touched.
     #[inline(always)]
-    fn told(&self, own: Tag) -> bool {
-        self.partly || own.tick() < self.known.warps[self.warp as usize]
+    fn followed(&self, own: Tag, later: u64) -> Step {
+        match own.bytes() & !(later as u8) {
+            0 => Step::Put(later),
+            more if (own.0 ^ later) >> TICK_SHIFT == 0 && own.0 & PARTS == 0 => Step::Put(later | u64::from(more)),
+            _ => Step::Unclear,
+        }
     }
 
     /// The record of a group.
@@ -116,18 +118,22 @@ impl<'a> Quick<'a> {
         }
         let whole = read.bytes() & group.bytes == WHOLE && !read.mixed();
         match read.scope() {
-            Scope::Thread if self.is_own(read, group) => Step::Put(read.followed_by(Tag(new), self.told(read)).0),
+            Scope::Thread if self.is_own(read, group) => self.followed(read, new),
             Scope::Thread | Scope::Warp if self.partly && read.warp() == self.warp => Step::Unclear,
             Scope::Thread | Scope::Warp if read.tick() < self.known.warps[read.warp() as usize] => Step::Put(new),
             _ if !whole => Step::Unclear,
-            Scope::Thread | Scope::Warp if read.warp() == self.warp => Step::Put(widened(new, Scope::Warp)),
+            Scope::Thread | Scope::Warp if read.warp() == self.warp => {
+                Step::Put(new & !(3 << SCOPE_SHIFT) | (Scope::Warp as u64) << SCOPE_SHIFT)
+            }
             Scope::Thread | Scope::Warp => {
                 let mask = 1 << self.warp | 1 << read.warp();
-                Step::Widen(widened(new, Scope::Block), Warps { mask, since: read.tick() })
+                let several = group.several && read.scope() == Scope::Warp;
+                Step::Widen(of_block(new, group), Warps { mask, since: read.tick(), several })
             }
             Scope::Block => {
-                let Warps { mask, since } = warps();
-                Step::Widen(widened(new, Scope::Block), Warps { mask: mask | 1 << self.warp, since })
+                let Warps { mask, since, several } = warps();
+                let several = group.several && several;
+                Step::Widen(of_block(new, group), Warps { mask: mask | 1 << self.warp, since, several })
             }
             Scope::Grid => Step::Unclear,
         }
@@ -176,7 +182,7 @@ impl<'a> Quick<'a> {
         }
         let new = self.tag(group);
         let own = write.0 >= self.settled && self.is_own(write, group);
-        Step::Put(if own { write.followed_by(Tag(new), self.told(write)).0 } else { new })
+        if own { self.followed(write, new) } else { Step::Put(new) }
     }
 
     /// The record of a word of those that neighbouring lanes touch, from `lane` on: `BYTES` bytes each.
@@ -190,7 +196,7 @@ impl<'a> Quick<'a> {
 
     /// A load or store by neighbouring lanes, from `lane` on, of neighbouring words, whose records these are. It is
     /// recorded if all are settled, or were made by the very lanes that touch them now; or by a load, if several warps
-    /// have loaded all of them.
+    /// have loaded all of them. If one other warp has, `first` is called with it and its records, before they are gone.
     #[inline(always)]
     pub fn neighbours(
         &self,
@@ -199,13 +205,14 @@ impl<'a> Quick<'a> {
         write: &mut [u64],
         read: &mut [u64],
         warps: &mut [u64],
+        first: impl FnOnce(u32, &[u64]),
     ) -> Neighbours {
         match bytes {
-            1 => self.any_neighbours::<1>(lane, write, read, warps),
-            2 => self.any_neighbours::<2>(lane, write, read, warps),
-            4 => self.any_neighbours::<4>(lane, write, read, warps),
-            8 => self.any_neighbours::<8>(lane, write, read, warps),
-            16 => self.any_neighbours::<16>(lane, write, read, warps),
+            1 => self.any_neighbours::<1>(lane, write, read, warps, first),
+            2 => self.any_neighbours::<2>(lane, write, read, warps, first),
+            4 => self.any_neighbours::<4>(lane, write, read, warps, first),
+            8 => self.any_neighbours::<8>(lane, write, read, warps, first),
+            16 => self.any_neighbours::<16>(lane, write, read, warps, first),
             _ => Neighbours::Unclear,
         }
     }
@@ -217,6 +224,7 @@ impl<'a> Quick<'a> {
         write: &mut [u64],
         read: &mut [u64],
         warps: &mut [u64],
+        first: impl FnOnce(u32, &[u64]),
     ) -> Neighbours {
         let mut unclear = !self.possible;
         // What is read past the caches must never have been written, nor be.
@@ -230,7 +238,7 @@ impl<'a> Quick<'a> {
         }
         let mut done = Neighbours::Done;
         if recent != 0 && !unclear {
-            done = if BYTES < 4 || self.writes { Neighbours::Unclear } else { self.several(write, read, warps) };
+            done = if BYTES < 4 || self.writes { Neighbours::Unclear } else { self.several(write, read, warps, first) };
         }
         if unclear || matches!(done, Neighbours::Unclear) {
             return Neighbours::Unclear;
@@ -245,7 +253,7 @@ impl<'a> Quick<'a> {
     /// If all of these words have been loaded by several warps, or all by one other at one time, this warp is added to their
     /// number.
     #[inline(always)]
-    fn several(&self, write: &[u64], read: &[u64], warps: &mut [u64]) -> Neighbours {
+    fn several(&self, write: &[u64], read: &[u64], warps: &mut [u64], note: impl FnOnce(u32, &[u64])) -> Neighbours {
         const BLOCK: u64 = (Scope::Block as u64) << SCOPE_SHIFT;
         const SCOPE: u64 = 3 << SCOPE_SHIFT;
         const KIND: u64 = SCOPE | MIXED | WHOLE as u64;
@@ -259,17 +267,17 @@ impl<'a> Quick<'a> {
             one &= (*read & (MIXED | u64::from(WHOLE)) == u64::from(WHOLE)) & (*read & SCOPE < BLOCK);
             written |= *write >= self.settled;
         }
-        let me = 1u64 << (32 + self.warp);
         if many && !written {
-            warps.iter_mut().for_each(|warps| *warps |= me);
+            warps.iter_mut().for_each(|warps| *warps = Warps::joined_by(*warps, self.warp));
             return Neighbours::Several;
         }
         let other = first.warp();
         if !one || written || other == self.warp || first.tick() < self.known.warps[other as usize] {
             return Neighbours::Unclear;
         }
-        warps.fill(Warps { mask: 1 << self.warp | 1 << other, since: first.tick() }.pack());
-        Neighbours::Two(other, first.tick())
+        warps.fill(Warps { mask: 1 << self.warp | 1 << other, since: first.tick(), several: false }.pack());
+        note(other, read);
+        Neighbours::Several
     }
 }
 
@@ -280,9 +288,9 @@ pub(super) fn has_vectors() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2")
 }
 
-/// A record of one group that stands for more; at the block's scope, of warps that each touched all bytes.
+/// The record of a group of one warp, as the last of those of several warps that each touched all bytes.
 #[inline(always)]
-fn widened(tag: u64, scope: Scope) -> u64 {
-    let mixed = if scope == Scope::Block { MIXED } else { 0 };
-    tag & !(3 << SCOPE_SHIFT | mixed) | (scope as u64) << SCOPE_SHIFT
+fn of_block(tag: u64, group: &Group) -> u64 {
+    let several = if group.several { SEVERAL } else { 0 };
+    tag & !(3 << SCOPE_SHIFT | MIXED) | (Scope::Block as u64) << SCOPE_SHIFT | several
 }

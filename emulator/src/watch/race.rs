@@ -9,7 +9,7 @@
 
 use super::clock::{BlockClock, Readers, Warps, block_bit};
 use super::groups::Group;
-use super::tag::{CONSTANT, Scope, Strength, TICK_SHIFT, Tag};
+use super::tag::{CONSTANT, Last, Older, PARTS, Scope, Strength, TICK_SHIFT, Tag};
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,10 +77,23 @@ pub(super) struct Record {
     pub tag: Tag,
     /// The block that it belongs to.
     pub block: u32,
-    /// More about it, if it reaches to its block; if it reaches to the grid, its blocks, as [`block_bit`]s.
+    /// More about it, if it reaches to its block; if it reaches to the grid, its blocks, as [`block_bit`]s; if its bytes are
+    /// of different times, which and when.
     pub warps: Warps,
-    /// Whether it is one of which [`Judge::ticks`] say when each warp was there last.
+    /// Whether it is one of which [`Judge::each`] says how each warp was there last.
     pub timed: bool,
+}
+
+impl Record {
+    /// Its bytes of one time, and those that are older.
+    fn parts(self) -> [Option<Record>; 2] {
+        if !self.tag.has_parts() {
+            return [Some(self), None];
+        }
+        let Older { recent, since } = self.warps.older();
+        let part = |tick, bytes| Record { tag: self.tag.at(tick, bytes), warps: Warps::default(), ..self };
+        [Some(part(self.tag.tick(), recent)), Some(part(since, self.tag.bytes() & !recent))]
+    }
 }
 
 /// Index of the records of reads, and of writes.
@@ -112,8 +125,8 @@ pub(super) struct Judge<'a, 'b> {
     pub clock: &'a BlockClock,
     pub access: &'a Access<'b>,
     pub group: Group,
-    /// Of several warps that have read the word, when each did so last.
-    pub ticks: &'a [u32; 32],
+    /// Of several warps that have read the word, how each did so last.
+    pub each: &'a [Last; 32],
     /// How many releases there have been in the launch.
     pub releases: u32,
     /// Whether this is shared memory.
@@ -132,9 +145,14 @@ impl Judge<'_, '_> {
         } else {
             // Of several lanes that read the same bytes, at most one is the thread of the record.
             let alone = !self.group.several || self.group.mixed;
-            let readers = Readers { warps, ticks: timed.then_some(self.ticks) };
+            let readers = Readers { warps, each: timed.then_some(self.each), parts: self.touches_parts(tag) };
             self.clock.is_ordered(self.access.warp, self.group.lane, alone, self.lanes(), tag, readers)
         }
+    }
+
+    /// Whether each lane touches less than what a record stands for.
+    fn touches_parts(&self, tag: Tag) -> bool {
+        self.group.mixed || tag.bytes() & !self.group.bytes != 0
     }
 
     /// The lanes that the group may consist of.
@@ -163,6 +181,10 @@ impl Judge<'_, '_> {
 
     /// Whether this access and one of a record race.
     fn conflicts(&self, record: Record, wrote: bool, plain: bool) -> bool {
+        record.parts().into_iter().flatten().any(|part| self.conflicts_with_part(part, wrote, plain))
+    }
+
+    fn conflicts_with_part(&self, record: Record, wrote: bool, plain: bool) -> bool {
         let Record { tag, block, .. } = record;
         if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) || self.only_itself(record) {
             return false;
@@ -180,16 +202,14 @@ impl Judge<'_, '_> {
         if suffices(mine) && suffices(theirs) || self.access.kind == Kind::Update && !wrote {
             return false;
         }
-        // Is this thread among those that the record stands for, and may it have been alone at these bytes? Or was the rest
-        // of its warp already told of what another thread did to them?
+        // Is this thread among those that the record stands for, and may it have been alone at these bytes?
         let within = match tag.scope() {
             Scope::Thread | Scope::Warp => same_warp,
             Scope::Block => !other_block,
             Scope::Grid => true,
         };
         // If it touches all bytes that others and it have touched in parts, one of the others is sure to be among them.
-        let parts = self.group.mixed || tag.bytes() & !self.group.bytes != 0;
-        !(within && tag.mixed() && parts)
+        !(within && tag.mixed() && self.touches_parts(tag))
     }
 
     /// The record of this access joined with an older one of the same kind.
@@ -201,11 +221,16 @@ impl Judge<'_, '_> {
         // What all know already need not be kept.
         let recent = same_block && !old.is_empty() && old.tick() >= self.clock.horizon(self.access.warp);
         if recent && old.scope() == Scope::Thread && old.thread() == thread && !self.group.several {
-            let strength = old.strength().min(new.strength());
-            let tag = Tag::new(new.tick(), new.pc(), thread, Scope::Thread, strength, false, new.bytes());
-            let (warp, clock) = (self.access.warp, self.clock);
-            let told = clock.has_met_partly(warp) || old.tick() < clock.known(warp).warps[warp as usize];
-            return mine(old.followed_by(tag, told), Warps::default());
+            let tag = Tag::new(
+                new.tick(),
+                new.pc(),
+                thread,
+                Scope::Thread,
+                old.strength().min(new.strength()),
+                false,
+                old.bytes() | new.bytes(),
+            );
+            return in_parts(record, mine(tag, Warps::default()), new.bytes());
         }
         if self.is_ordered(record) {
             return mine(new, Warps::default());
@@ -222,9 +247,16 @@ impl Judge<'_, '_> {
             let earlier = if old.scope() == Scope::Grid { record.warps.pack() } else { block_bit(block) };
             return mine(tag, Warps::unpack(earlier | block_bit(self.clock.block)));
         }
-        let before =
-            if old.scope() == Scope::Block { record.warps } else { Warps { mask: 1 << old.warp(), since: old.tick() } };
-        mine(widened, Warps { mask: before.mask | 1 << self.access.warp, since: before.since })
+        if widened.scope() == Scope::Warp {
+            return in_parts(record, mine(widened, Warps::default()), new.bytes());
+        }
+        let before = match old.scope() {
+            Scope::Block => record.warps,
+            scope => Warps { mask: 1 << old.warp(), since: old.tick(), several: scope == Scope::Warp },
+        };
+        let several = before.several && self.group.several && self.access.strength == Strength::Weak;
+        let mask = before.mask | 1 << self.access.warp;
+        mine(widened, Warps { mask, since: before.since, several })
     }
 
     fn conflict(&self, Record { tag, block, .. }: Record, wrote: bool) -> Conflict {
@@ -307,6 +339,20 @@ impl Judge<'_, '_> {
         let words = u64::from(self.access.bytes).div_ceil(4);
         self.access.mask >> lane & 1 != 0 && (first..first + words).contains(&word)
     }
+}
+
+/// A record of a thread or a warp that follows an older one and has its bytes too, of which it has touched these itself.
+fn in_parts(old: Record, new: Record, touched: u8) -> Record {
+    let (before, now) = (old.tag.tick(), new.tag.tick());
+    let Older { recent, since } =
+        if old.tag.has_parts() { old.warps.older() } else { Older { recent: old.tag.bytes(), since: before } };
+    let together = if before == now { touched | recent } else { touched };
+    let rest = new.tag.bytes() & !together;
+    let since = if rest & !recent != 0 { since } else { before };
+    if rest == 0 {
+        return new;
+    }
+    Record { tag: Tag(new.tag.0 | PARTS), warps: Warps::of_parts(Older { recent: together, since }), ..new }
 }
 
 /// The first of two conflicts, but a certain one before a tentative one.

@@ -4,15 +4,15 @@ use super::clock::{BlockClock, Warps};
 use super::groups::{FOUR, Group, four, groups, neighbours};
 use super::quick::{Neighbours, Quick, Step, has_vectors};
 use super::race::{Access, Cell, Conflict, Judge, Kind, READ, Record, Stored, WRITE, certain};
-use super::tag::{Scope, Strength, Tag};
+use super::tag::{Last, Scope, Strength, Tag};
 
 /// Who touched each word last.
 #[derive(Debug)]
 pub struct SharedRaces {
     plain: [Records; 2],
-    /// Of words that several warps have read plainly: when each warp did so last, for each word. Empty for those that never
+    /// Of words that several warps have read plainly: how each warp did so last, for each word. Empty for those that never
     /// read such a word.
-    ticks: [Vec<u32>; 32],
+    each: [Vec<Last>; 32],
     /// Of strong accesses, once there has been one.
     strong: Option<Box<[Records; 2]>>,
     /// Whether nothing is judged quickly.
@@ -49,7 +49,7 @@ impl SharedRaces {
         let words = bytes.div_ceil(4) as usize;
         SharedRaces {
             plain: [Records::new(words), Records::new(words)],
-            ticks: Default::default(),
+            each: Default::default(),
             strong: None,
             #[cfg(test)]
             slow: false,
@@ -102,35 +102,30 @@ impl SharedRaces {
     #[inline(always)]
     fn neighbours(&mut self, quick: &Quick, lane: u32, first: u64, count: usize) -> bool {
         let range = first as usize..first as usize + count;
-        let [read, write] = &mut self.plain;
+        let ([read, write], each) = (&mut self.plain, &mut self.each);
+        let words = read.tags.len();
         let (written, warps) = (&mut write.tags[range.clone()], &mut read.warps[range.clone()]);
-        let done = quick.neighbours(lane, quick.access.bytes, written, &mut read.tags[range.clone()], warps);
+        let tags = &mut read.tags[range.clone()];
+        let done = quick.neighbours(lane, quick.access.bytes, written, tags, warps, |other, tags| {
+            note(&mut of_warp(each, other, words)[range.clone()], tags);
+        });
         match done {
             Neighbours::Unclear => return false,
-            Neighbours::Done => return true,
-            Neighbours::Several => {}
-            Neighbours::Two(other, tick) => self.ticks_of(other)[range.clone()].fill(tick),
+            Neighbours::Done => {}
+            Neighbours::Several => note(&mut of_warp(each, quick.access.warp, words)[range], tags),
         }
-        self.ticks_of(quick.access.warp)[range].fill(quick.clock.tick());
         true
     }
 
-    /// When a warp last read each word that several have.
-    #[inline(always)]
-    fn ticks_of(&mut self, warp: u32) -> &mut [u32] {
-        let ticks = &mut self.ticks[warp as usize];
-        if ticks.is_empty() {
-            *ticks = vec![0; self.plain[READ].tags.len()];
-        }
-        ticks
-    }
-
     /// A warp has read a word that several have. Of the record before, there may have been one.
-    fn note_reader(&mut self, index: usize, before: Tag, clock: &BlockClock, warp: u32) {
-        if before.scope() < Scope::Block {
-            self.ticks_of(before.warp())[index] = before.tick();
+    fn note_reader(&mut self, index: usize, before: Tag) {
+        let after = Tag(self.plain[READ].tags[index]);
+        let words = self.plain[READ].tags.len();
+        for tag in [before, after] {
+            if tag == after || tag.scope() < Scope::Block {
+                of_warp(&mut self.each, tag.warp(), words)[index] = tag.last();
+            }
         }
-        self.ticks_of(warp)[index] = clock.tick();
     }
 
     /// Looks at four words at a time: the lanes for which that was enough.
@@ -178,7 +173,7 @@ impl SharedRaces {
                 Step::Put(tag) => into.tags[index] = tag,
                 Step::Widen(tag, warps) => {
                     into.set(index, tag, warps);
-                    self.note_reader(index, r, quick.clock, access.warp);
+                    self.note_reader(index, r);
                 }
                 Step::Unclear => {
                     let found = self.slowly(quick, group, stored);
@@ -196,14 +191,14 @@ impl SharedRaces {
         let Quick { clock, access, .. } = *quick;
         let index = group.word as usize;
         let mut cell = self.cell(index, clock.block);
-        let ticks = std::array::from_fn(|warp| self.ticks[warp].get(index).copied().unwrap_or(0));
+        let each = std::array::from_fn(|warp| self.each[warp].get(index).copied().unwrap_or_default());
         let before = cell.plain[READ].tag;
-        let judge = Judge { clock, access, group, ticks: &ticks, releases: 0, shared: true, parallel: false };
+        let judge = Judge { clock, access, group, each: &each, releases: 0, shared: true, parallel: false };
         let found = judge.judge(&mut cell, stored);
         self.put(index, &cell, access);
         let reads = access.kind == Kind::Read && access.strength == Strength::Weak;
         if reads && cell.plain[READ].tag != before && cell.plain[READ].tag.scope() == Scope::Block {
-            self.note_reader(index, before, clock, access.warp);
+            self.note_reader(index, before);
         }
         found
     }
@@ -226,4 +221,19 @@ impl SharedRaces {
         };
         into[side].set(index, from[side].tag.0, from[side].warps);
     }
+}
+
+/// How a warp last read each word that several have.
+#[inline(always)]
+fn of_warp(each: &mut [Vec<Last>; 32], warp: u32, words: usize) -> &mut [Last] {
+    let of_warp = &mut each[warp as usize];
+    if of_warp.is_empty() {
+        *of_warp = vec![Last::default(); words];
+    }
+    of_warp
+}
+
+#[inline(always)]
+fn note(into: &mut [Last], tags: &[u64]) {
+    into.iter_mut().zip(tags).for_each(|(last, tag)| *last = Tag(*tag).last());
 }

@@ -2,8 +2,8 @@
 //!
 //! A record names a thread while one thread touched the word. When several did that nothing orders, it widens to their
 //! warp, their block or the grid. Some records are "mixed": their threads touched different bytes, so that it is not
-//! known who touched which; such a record never accuses a thread that is itself among those it stands for. A mixed record
-//! of one thread has bytes that its warp already knows of: it accuses the rest of the warp only of touching all of them.
+//! known who touched which; such a record never accuses a thread that is itself among those it stands for. Others, of a
+//! thread or a warp, have bytes that were touched at different times: see [`Older`].
 
 /// How far a record reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,9 +39,13 @@ pub enum Strength {
 pub struct Tag(pub u64);
 
 /// Place of the tick: the top, so that records compare by age.
-pub const TICK_SHIFT: u32 = 37;
-/// Ticks above cannot be recorded.
-pub const TICK_LIMIT: u32 = (1 << 27) - 1;
+pub const TICK_SHIFT: u32 = 38;
+/// The last tick, which does not pass any more: nothing that is recorded with it accuses anybody.
+pub const TICK_LIMIT: u32 = (1 << 26) - 1;
+/// Of a record that reaches to its block: several lanes of a warp were the last.
+pub const SEVERAL: u64 = 1 << 37;
+/// Of a record of a thread or a warp, in the same place: some of its bytes are [`Older`].
+pub const PARTS: u64 = SEVERAL;
 /// Place of the thread.
 pub const THREAD_SHIFT: u32 = 9;
 /// The bits of a record that say whose it is, when [`Scope::Thread`]; those of another scope differ.
@@ -131,21 +135,21 @@ impl Tag {
         self.0 as u8 & 0xf
     }
 
-    /// This access and a later one of the same thread in one record. If the thread's own warp was `told` of this one, it
-    /// must not accuse the warp, though others still: then it is not known which bytes are which.
-    #[inline(always)]
-    pub fn followed_by(self, later: Tag, told: bool) -> Tag {
-        let more = self.bytes() & !later.bytes();
-        if more == 0 {
-            return later;
-        }
-        let mixed = self.mixed() || told;
-        Tag(later.0 | u64::from(more) | if mixed { MIXED } else { 0 })
+    /// Whether some of its bytes are [`Older`], if it is of a thread or a warp.
+    pub fn has_parts(self) -> bool {
+        self.0 & PARTS != 0 && self.scope() < Scope::Block
     }
 
-    /// Of the last access alone.
-    pub fn of_last(self) -> Tag {
-        Tag(self.0 & !(3 << SCOPE_SHIFT))
+    /// At another time, for other bytes.
+    pub fn at(self, tick: u32, bytes: u8) -> Tag {
+        Tag(self.0 & ((1 << TICK_SHIFT) - 1) & !(PARTS | 0xf) | u64::from(tick) << TICK_SHIFT | u64::from(bytes))
+    }
+
+    /// Who was last, of what reaches to the block.
+    pub fn last(self) -> Last {
+        let several =
+            if self.scope() == Scope::Block { self.0 & SEVERAL } else { SEVERAL * (self.0 >> SCOPE_SHIFT & 1) };
+        Last(self.tick() << 6 | (several >> 32) as u32 | (self.thread() % 32))
     }
 
     /// Both accesses, `other` newer, in one record that reaches to `scope`.
@@ -153,8 +157,37 @@ impl Tag {
         let scope = scope.max(self.scope()).max(other.scope());
         // At the block's scope what counts is the bytes of each warp, and a warp's lanes may differ among themselves.
         let counts = |tag: Tag| tag.mixed() && (scope <= Scope::Warp || tag.scope() >= Scope::Block);
-        let mixed = counts(self) || counts(other) || self.bytes() != other.bytes();
+        // Several that had all bytes are not alone at any, whatever one more has.
+        let has_all = |many: Tag, more: Tag| many.scope() == scope && more.bytes() & !many.bytes() == 0;
+        let differ = self.bytes() != other.bytes() && !has_all(self, other) && !has_all(other, self);
+        let mixed = counts(self) || counts(other) || differ;
         let strength = self.strength().min(other.strength());
-        Tag::new(other.tick(), other.pc(), other.thread(), scope, strength, mixed, self.bytes() | other.bytes())
+        let tag =
+            Tag::new(other.tick(), other.pc(), other.thread(), scope, strength, mixed, self.bytes() | other.bytes());
+        // (Of strong accesses the first lane stands for all: so libcu++ gives up an mbarrier at which whole warps have arrived.)
+        let several = scope == Scope::Block && other.scope() == Scope::Warp && strength == Strength::Weak;
+        Tag(tag.0 | if several { SEVERAL } else { 0 })
+    }
+}
+
+/// Of a record whose bytes were touched at different times: which of them at its tick, and since when the others. They
+/// are accused apart, for who was told of the one need not have been told of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Older {
+    /// The bytes that are as recent as the record.
+    pub recent: u8,
+    /// The tick of the oldest of the others. (Of what came between, it is not kept when.)
+    pub since: u32,
+}
+
+/// When a warp touched a word last: the tick, whether by several lanes at once, and the first of them, in 26, 1 and 5 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Last(pub u32);
+
+impl Last {
+    /// As a record of that warp.
+    pub fn tag(self, warp: u32) -> Tag {
+        let scope = if self.0 & 1 << 5 != 0 { Scope::Warp } else { Scope::Thread };
+        Tag::new(self.0 >> 6, 0, warp * 32 + self.0 % 32, scope, Strength::Weak, false, 0xf)
     }
 }

@@ -106,6 +106,17 @@ fn levels_of_a_graph() {
 }
 
 #[test]
+fn a_ring_of_halves_of_words() {
+    let (n, mut numbers) = (61usize, Numbers::new(5));
+    let x: Vec<i16> = (0..n).map(|_| numbers.below(2001) as i16 - 1000).collect();
+    let mut job = Job::new();
+    let (of_x, sum) = (job.buffer(&x), job.output::<i32>(1));
+    job.launch("ring", 1, 64, args![of_x, sum, n as i32]);
+    let want: i32 = (1..).zip(&x).map(|(i, v)| i * i32::from(*v)).sum();
+    everywhere("arrivals.cu", &job, |outcome| equal("sum", &outcome.values::<i32>(sum), &[want]));
+}
+
+#[test]
 fn shared_memory_carved_by_hand() {
     let (n, blocks, bins) = (300usize, 4usize, 10usize);
     let x = Numbers::new(3).units(n * blocks);

@@ -19,6 +19,7 @@ mod products;
 mod turns;
 
 use check::ptx;
+use ptx_emulator::toolkit::REQUIRED_VARIABLE;
 use support::compile::{ARCHITECTURES, kernels, toolkit};
 
 /// The files of the corpus.
@@ -47,4 +48,27 @@ fn every_kernel_assembles_and_loads_for_every_architecture() {
             }
         }
     }
+}
+
+/// Where there is no compiler, a test says that it was skipped, and why; where there must be one, it fails.
+#[test]
+fn without_a_compiler_tests_are_skipped_and_say_so() {
+    let empty = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("no compiler");
+    std::fs::create_dir_all(&empty).expect("a folder");
+    let run = |required: bool| {
+        let mut test = std::process::Command::new(std::env::current_exe().expect("this test"));
+        test.args(["--exact", "arrivals::a_ring_of_halves_of_words", "--test-threads", "2"]);
+        test.env("PTX_EMULATOR_CUDA", &empty).env_remove("PTX_EMULATOR_REAL_GPU").env_remove(REQUIRED_VARIABLE);
+        if required {
+            test.env(REQUIRED_VARIABLE, "1");
+        }
+        let output = test.output().expect("it runs");
+        let text = [&output.stdout[..], &output.stderr[..]].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        (output.status.success(), text.concat())
+    };
+    let (passed, text) = run(false);
+    assert!(passed && text.contains("SKIPPED arrivals::a_ring_of_halves_of_words: "), "{text}");
+    assert!(text.contains("no compiler"), "it says where it looked: {text}");
+    let (passed, text) = run(true);
+    assert!(!passed && text.contains(&format!("{REQUIRED_VARIABLE} is set, but ")), "{text}");
 }

@@ -12,7 +12,7 @@ mod jobs;
 mod table;
 
 use ptx_emulator::settings::Settings;
-use ptx_emulator::watch::{Finding, FindingKind};
+use ptx_emulator::watch::{Finding, FindingKind, Place};
 
 use support::compile::{compile, source, toolkit};
 use support::device::{Loaded, real_gpu, run_through_standin, seed};
@@ -101,14 +101,20 @@ fn wrong(finding: &Finding, kinds: &[FindingKind], places: &[&str], file: &str, 
     };
     let expected: Vec<u32> = places.iter().flat_map(|text| lines(text)).collect();
     assert!(!expected.is_empty(), "no line has any of {places:?}");
-    // Of a race, either access; of an inlined function, its place or the call's.
-    let mut said: Vec<(&str, u32)> = Vec::new();
-    for place in [Some(&finding.place), finding.other.as_ref()].into_iter().flatten() {
-        said.push((&place.file, place.line));
-        said.extend(place.inlined_at.iter().map(|(file, line)| (file.as_str(), *line)));
-    }
-    let right = said.iter().any(|(f, line)| f.ends_with(file) && expected.contains(line));
-    (!right).then(|| format!("it was placed at {said:?}, not at line {expected:?}: {finding}"))
+    // Of an inlined function, its place or the call's.
+    let is_right = |place: &Place| {
+        let outside = place.inlined_at.iter().map(|(file, line)| (file, *line));
+        std::iter::once((&place.file, place.line))
+            .chain(outside)
+            .any(|(f, line)| f.ends_with(file) && expected.contains(&line))
+    };
+    // Of a race both accesses; of what is told with another place than where it was done, either.
+    let (here, other) = (is_right(&finding.place), finding.other.as_ref().map(is_right));
+    let right = match finding.kind {
+        FindingKind::Race => here && other == Some(true),
+        _ => here || other == Some(true),
+    };
+    (!right).then(|| format!("it was not placed at line {expected:?}: {finding}"))
 }
 
 /// Whether a statement or the head of a block ends with this line.

@@ -58,7 +58,7 @@ pub const FAULTS: &[Fault] = faults! {
         ["of_warp[warp] = v;\n    }\n    __syncthreads();" => "of_warp[warp] = v;\n        __syncthreads();\n    }"] reduce
         Found(&[BarrierDivergence, Uninitialised], &["__syncthreads();", "v = warp_sum(lane"]);
     "barrier that every other row reaches": "sgemm.cu" "sgemm_tiled" ["}\n        __syncthreads();" => "}\n        if (ty % 2 == 0) __syncthreads();"] sgemm
-        Found(&[BarrierDivergence, Race], &["__syncthreads();", "of_a[ty][tx] =", "of_b[ty][tx] ="]);
+        Found(&[BarrierDivergence, Race], &["__syncthreads();", "of_a[ty][tx] =", "of_b[ty][tx] =", "sum += of_a[ty][i] * of_b[i][tx]"]);
     "guard off by one before a reduction": "reduce.cu" "block_sums" ["i < n ?" => "i <= n ?"] reduce
         Found(&[OutOfBounds], &["tree[threadIdx.x] = i <= n"]);
     "warp sums read before they are written": "reduce.cu" "shuffle_sums" ["}\n    __syncthreads();" => "}"] reduce
@@ -69,7 +69,7 @@ pub const FAULTS: &[Fault] = faults! {
     "fewer places than warps": "reduce.cu" "shuffle_sums" ["of_warp[32]" => "of_warp[4]"] reduce
         Found(&[OutOfBounds], &["of_warp[warp] = v", "v = warp_sum(lane"]);
     "no fence before the counter": "reduce.cu" "sum_last_block" ["partial[blockIdx.x] = total;\n        __threadfence();" => "partial[blockIdx.x] = total;"] reduce
-        Found(&[Race], &["total += ((volatile float *)partial)[b]"]);
+        Found(&[Race], &["total += ((volatile float *)partial)[b]", "partial[blockIdx.x] = total"]);
     "no barrier before the block's total": "reduce.cu" "sum_last_block" ["}\n    __syncthreads();" => "}"] reduce
         Found(TOO_EARLY, &["total += of_warp[w]"]);
     "no barrier before the flag is read": "reduce.cu" "sum_last_block" ["    __syncthreads();\n    if (last" => "    if (last"] reduce
@@ -86,7 +86,7 @@ pub const FAULTS: &[Fault] = faults! {
     "threads that do not exchange but add": "exchange.cu" "count_by_exchange" ["old = atomicCAS(&count, seen, seen + 1)" => "count = seen + 1"] exchange
         Found(&[Race], &["count = seen + 1", "int old = count"]);
     "count read while others count": "exchange.cu" "count_by_exchange" ["while (old != seen);\n    __syncthreads();" => "while (old != seen);"] exchange
-        Found(&[Race], &["= count;"]);
+        Found(&[Race], &["= count;", "old = atomicCAS(&count"]);
     "flag without a hint to caches": "exchange.cu" "wait_by_hints" ["__stwt(flag, 1)" => "*flag = 1"] exchange
         Found(&[Race], &["*flag = 1", "while (__ldcv"]);
     "data read past the caches": "vector.cu" "saxpy" ["+ y[i]" => "+ __ldg(y + i)"] vector
@@ -101,7 +101,7 @@ pub const FAULTS: &[Fault] = faults! {
         Found(TOO_EARLY, &["int i = tile", "tile = atomicAdd"]);
     "state published by a plain store": "scan.cu" "scan_look_back"
         ["atomicExch(&state[tile], SUM_UP_TO_TILE << 32 | (unsigned int)(earlier + total))" => "state[tile] = SUM_UP_TO_TILE << 32 | (unsigned int)(earlier + total)"] scan
-        Found(&[Race], &["state[tile] = SUM_UP_TO_TILE"]);
+        Found(&[Race], &["state[tile] = SUM_UP_TO_TILE", "word = atomicAdd(&state"]);
     "state never published": "scan.cu" "scan_look_back"
         ["atomicExch(&state[tile], SUM_UP_TO_TILE << 32 | (unsigned int)(earlier + total));" => ""] scan
         Found(NEVER_ENDS, &["do {", "word = atomicAdd", "while (word", "__syncthreads"]);
@@ -137,7 +137,7 @@ pub const FAULTS: &[Fault] = faults! {
     "product before its tiles are full": "sgemm.cu" "sgemm_tiled" ["__syncthreads();" => ""] sgemm
         Found(TOO_EARLY, &["sum += of_a[ty][i] * of_b[i][tx]"]);
     "tiles overwritten while in use": "sgemm.cu" "sgemm_tiled" ["}\n        __syncthreads();" => "}"] sgemm
-        Found(&[Race], &["of_a[ty][tx] =", "of_b[ty][tx] ="]);
+        Found(&[Race], &["of_a[ty][tx] =", "of_b[ty][tx] =", "sum += of_a[ty][i] * of_b[i][tx]"]);
     "depth not guarded": "sgemm.cu" "sgemm_tiled" ["row < m && k0 + tx < k ?" => "row < m ?"] sgemm
         Found(&[OutOfBounds], &["of_a[ty][tx] ="]);
     "indices of a tile swapped": "sgemm.cu" "sgemm_tiled" ["of_a[ty][i]" => "of_a[i][ty]"] sgemm Differs;
@@ -184,7 +184,7 @@ pub const FAULTS: &[Fault] = faults! {
     "places read before they are summed": "compact.cu" "compact_block" ["__syncthreads();\n    if (keep)" => "if (keep)"] compact
         Found(TOO_EARLY, &["kept[before_warp[warp]", "before_warp["]);
     "structures of other lanes read at once": "language.cu" "structures" ["__syncwarp();" => ""] language
-        Found(TOO_EARLY, &["particle p = room[31 - i]"]);
+        Found(TOO_EARLY, &["particle p = room[31 - i]", "memcpy(&room[i]"]);
 
     "loop that does not come to an end": "divergence.cu" "collatz" ["v /= 2;" => "v *= 1;"] divergence
         Found(&[Runaway], &["while (v != 1)", "v % 2 == 0", "v *= 1", "v = 3 * v", "count++", "if (v > largest)"]);
@@ -219,7 +219,7 @@ pub const FAULTS: &[Fault] = faults! {
         ["    y[blockIdx.x * CHUNK" => "    asm volatile(\"cp.async.ca.shared.global [%0], [%1], 16;\" ::\"r\"((unsigned)__cvta_generic_to_shared(&buffer[0][t * 4])), \"l\"(from + t * 4));\n    y[blockIdx.x * CHUNK"] pipeline
         Found(&[InFlight], &["cp.async.ca"]);
     "fragments of what other lanes store": "fragments.cu" "load_fragments" ["__syncwarp();" => ""] fragments
-        Found(&[Race], &["ldmatrix.sync"]);
+        Found(&[Race], &["ldmatrix.sync", "tile[i] = x[i]"]);
     "slot filled before it is empty": "pipeline.cu" "hand_over" ["if (i >= 2)" => "if (i >= 200)"] pipeline
         Found(&[Race, BarrierDivergence, Deadlock], &["slot[s][lane] =", "slot[s][31 - lane]", "bar."]);
     "wait at the wrong barrier": "pipeline.cu" "hand_over" ["bar.sync %0, 64;\" ::\"r\"(1 + s)" => "bar.sync %0, 64;\" ::\"r\"(5 + s)"] pipeline
@@ -255,7 +255,7 @@ pub const FAULTS: &[Fault] = faults! {
     "array narrower than the head": "network.cu" "causal_attention" ["" => ""] attention_too_wide
         Found(&[OutOfBounds], &["sum[d] ="]);
     "keys used before they are loaded": "network.cu" "causal_attention" ["__syncthreads();" => ""] attention
-        Found(TOO_EARLY, &["* keys[s * width + d]", "* values[s * width + d]"]);
+        Found(TOO_EARLY, &["* keys[s * width + d]", "* values[s * width + d]", "keys[i] = k[", "values[i] = v["]);
     "tile of bodies overwritten too early": "nbody.cu" "accelerations" ["}\n        __syncthreads();" => "}"] nbody
         Found(&[Race], &["tile[threadIdx.x] =", "tile[k].x"]);
     "threads beyond the last body store": "nbody.cu" "accelerations" ["if (i < n) {" => "if (true) {"] nbody
@@ -269,10 +269,16 @@ pub const FAULTS: &[Fault] = faults! {
         Found(TOO_EARLY, &["buffer[i % 2][lane] =", "2 * buffer[i % 2]"]);
     "stage given back before one warp's last look": "arrivals.cu" "consumers"
         ["(void)empty[i % 2].arrive();\n            }" => "(void)empty[i % 2].arrive();\n            }\n            sum += warp == 1 ? now[lane] : 0;"] arrivals
-        Found(&[Race], &["? now[lane] : 0", "now[lane] = x", "now[lane + 32] = x"]);
+        Found(&[Race], &["? now[lane] : 0", "now[lane] = x", "now[lane + 32] = x", "sum += now["]);
     "stage given back by one lane before its warp has read": "arrivals.cu" "consumers"
         ["}\n            __syncwarp();" => "}"] arrivals
         Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
+    "stage that all lanes have read at once, given back by one lane before its warp has": "arrivals.cu" "consumers"
+        ["now[(k + lane * warp) % 64];\n            }\n            __syncwarp();" => "now[k];\n            }"] arrivals
+        Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
+    "number taken from a ring before it is put": "arrivals.cu" "ring" ["while (put <= i)" => "while (put < i)"] arrivals
+        Found(TOO_EARLY, &["slots[i % 8] = in[i]", "* slots[i % 8]"]);
+    "number put into a ring over one that is not taken": "arrivals.cu" "ring" ["taken >= 8" => "taken >= 9"] arrivals Differs;
     "one consumer too few waited for": "arrivals.cu" "consumers" ["init(&empty[threadIdx.x], 3)" => "init(&empty[threadIdx.x], 2)"] arrivals
         Found(&[Race, Undefined], &["sum += now[", "now[lane] = x", "empty[i % 2].arrive()"]);
     "turn passed on before all have added": "turns.cu" "add_in_turn" ["__syncthreads();\n    if (asks)" => "if (asks)"] turns

@@ -162,3 +162,34 @@ extern "C" __global__ void consumers(const float *x, float *y, int n) {
         y[threadIdx.x - 32] = sum;
     }
 }
+
+// One thread puts numbers into a ring, two of them in each word; a thread of another warp takes them out.
+extern "C" __global__ void ring(const short *in, int *sum, int n) {
+    __shared__ short slots[8];
+    __shared__ volatile int put, taken;
+    if (threadIdx.x == 0) {
+        put = taken = 0;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < n; i++) {
+            while (i - taken >= 8) {
+            }
+            __threadfence_block();
+            slots[i % 8] = in[i];
+            __threadfence_block();
+            put = i + 1;
+        }
+    } else if (threadIdx.x == 32) {
+        int total = 0;
+        for (int i = 0; i < n; i++) {
+            while (put <= i) {
+            }
+            __threadfence_block();
+            total += (i + 1) * slots[i % 8];
+            __threadfence_block();
+            taken = i + 1;
+        }
+        *sum = total;
+    }
+}

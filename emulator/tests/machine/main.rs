@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod racing;
+mod signals;
 mod values;
 mod waiting;
 

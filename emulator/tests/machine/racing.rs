@@ -143,7 +143,7 @@ fn what_ends_a_block_does_not_end_a_summary() {
 }
 
 /// That one kind of order is missing is found whatever the order of warps and blocks; and nothing where it is not missing.
-fn in_every_order(outside: &str, body: &str, grid: u32, block: u32, found: bool) {
+pub fn in_every_order(outside: &str, body: &str, grid: u32, block: u32, found: bool) {
     for seed in 0..10 {
         let (report, _) = run_with(outside, body, grid, block, &Settings { seed, ..watching(1) });
         let kind = report.findings.first().map(|finding| finding.kind);
@@ -319,4 +319,32 @@ fn lanes_that_go_past_a_barrier_and_leave() {
     assert_eq!(report.findings.first().map(|finding| finding.kind), Some(FindingKind::BarrierDivergence));
     let (report, sums) = run_with("", &tree("", "bar.sync 0;"), 1, 128, &watching(1));
     assert_eq!((report.findings.len(), sums[0]), (0, 127 * 64), "{report:?}");
+}
+
+#[test]
+fn what_is_not_watched_is_not_told() {
+    let off = Settings { watch: Watch::Off, ..watching(1) };
+    // Reads of what nobody wrote, in a register, shared and global memory, and a race: nothing of it is told.
+    let body = ".shared .align 4 .b8 s[256]; shl.b32 %r4, %r0, 2; mov.u32 %r5, s; add.u32 %r4, %r4, %r5; ld.shared.u32 %r6, [%r4];
+        st.shared.u32 [s], %r0; add.u32 %r9, %r9, %r6; and.b32 %r9, %r9, 0; st.global.u32 [flag], %r3; add.u32 %r9, %r9, %r3; st.global.u32 [%rd1], %r9;";
+    assert!(!run_with(".global .u32 flag;", body, 3, 64, &watching(1)).0.findings.is_empty());
+    let (report, unwatched) = run_with(".global .u32 flag;", body, 3, 64, &off);
+    assert_eq!((report.findings, report.fault), (vec![], None));
+    assert_eq!(unwatched, (0..192).collect::<Vec<u32>>());
+    // What is right computes the same.
+    let right = "bar.sync 0; mul.lo.u32 %r4, %r3, %r3; st.global.u32 [%rd1], %r4; ld.global.u32 %r5, [%rd1]; add.u32 %r5, %r5, 1; st.global.u32 [%rd1], %r5;";
+    let [with, without] = [watching(1), off.clone()].map(|settings| run_with("", right, 3, 64, &settings));
+    assert_eq!((with.0.findings, with.1), (without.0.findings, without.1));
+    assert_eq!(with.0.counters, without.0.counters);
+    // Bounds, alignment and loops without end are watched still.
+    for (body, kind, fault) in [
+        ("st.global.u32 [%rd1+4096], %r0;", FindingKind::OutOfBounds, FaultKind::IllegalAddress),
+        ("ld.shared.u32 %r4, [%r0+4096];", FindingKind::OutOfBounds, FaultKind::IllegalAddress),
+        ("st.global.u32 [%rd1+1], %r0;", FindingKind::Misaligned, FaultKind::MisalignedAddress),
+        ("L: bra L;", FindingKind::Runaway, FaultKind::Runaway),
+    ] {
+        let (report, _) = run_with(".shared .align 4 .b8 s[16];", body, 1, 32, &off);
+        assert_eq!(report.findings.first().map(|finding| finding.kind), Some(kind), "{body}");
+        assert_eq!(report.fault.map(|found| found.kind), Some(fault), "{body}");
+    }
 }

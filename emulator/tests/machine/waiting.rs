@@ -207,7 +207,7 @@ fn blocks_that_wait_for_ever_are_ended() {
 #[test]
 fn who_changes_something_does_not_wait() {
     // All blocks are busy with atomics, or with reading what others might change, for much longer than they may wait.
-    let limit = Settings { max_warp_instructions: 1 << 16, ..settings() };
+    let limit = Settings { max_warp_instructions: 1 << 21, ..settings() };
     let body = "mov.u32 %r4, 0; mov.u64 %rd2, counts; L: shl.b32 %r5, %r4, 2; and.b32 %r5, %r5, 252; cvt.u64.u32 %rd3, %r5;
         add.u64 %rd3, %rd3, %rd2; WORK add.u32 %r4, %r4, 1; setp.lt.u32 %p1, %r4, 2000; @%p1 bra L; st.global.u32 [%rd1], %r4;";
     for work in [
@@ -221,6 +221,7 @@ fn who_changes_something_does_not_wait() {
         assert_eq!((report.findings, values), (vec![], vec![2000; 64 * 32]), "{work}");
     }
     // An atomic that changes nothing is as good as a load.
+    let limit = Settings { max_warp_instructions: 1 << 16, ..settings() };
     for poll in [
         "atom.global.add.u32 %r4, [flag], 0;",
         "atom.global.cas.b32 %r4, [flag], 1, 2;",
@@ -244,4 +245,38 @@ fn a_block_that_waits_for_itself_is_ended_soon() {
         assert!(report.findings[0].message.contains("waits in a loop"), "{}", report.findings[0]);
         assert!(begin.elapsed().as_secs() < 60, "{threads} threads need {:?}", begin.elapsed());
     }
+}
+
+#[test]
+fn lanes_that_have_met_join_those_that_wait_for_them() {
+    // The upper half waits for lanes 0 to 7, which first meet lanes 8 to 15: these wait elsewhere, with the same mask.
+    let body = "setp.ge.u32 %p1, %r0, 16; @%p1 bra S; setp.ge.u32 %p2, %r0, 8; @%p2 bra Y; bar.warp.sync 0xFFFF;
+        S: shfl.sync.idx.b32 %r4, %r0, 5, 31, 0xFFFF00FF; bra M; Y: bar.warp.sync 0xFFFF; mov.u32 %r4, 7; M: st.global.u32 [%rd1], %r4;";
+    let want: Vec<u32> = (0..32).map(|t| if (8..16).contains(&t) { 7 } else { 5 }).collect();
+    assert_eq!(values("", body, 1, 32), want);
+}
+
+#[test]
+fn blocks_that_ask_for_ever_together_are_ended_before_each_is() {
+    // By the barrier of their block, and storing what they have seen; or by turns two flags. For 32 blocks, one of which
+    // alone would take as many instructions as all may together.
+    let barrier = "L: mov.u32 %r4, 1; @!%p2 ld.volatile.global.u32 %r4, [flag]; setp.eq.u32 %p3, %r4, 0; st.global.u32 [%rd1], %r5; add.u32 %r5, %r5, 1;
+        barrier.cta.red.or.pred %p3, 0, %p3; @%p3 bra L;";
+    let two = "L: ld.volatile.global.u32 %r4, [flag]; ld.volatile.global.u32 %r6, [flag+4]; or.b32 %r4, %r4, %r6; setp.eq.u32 %p3, %r4, 0; @%p3 bra L;";
+    let most = 1 << 18;
+    for wait in [barrier, two] {
+        let body = format!("mov.u32 %r5, 0; setp.ne.u32 %p2, %r0, 0; {wait} st.global.u32 [%rd1], 5;");
+        let settings = Settings { max_warp_instructions: most, ..settings() };
+        let (report, _) = run_with(".global .u32 flag[2];", &body, 32, 64, &settings);
+        let finding = &report.findings[0];
+        assert_eq!(finding.kind, FindingKind::Runaway);
+        assert!(finding.message.contains("all blocks together"), "{finding}");
+    }
+    // Who is told something, if only now and then, goes on: each block waits for the one before it to count on, many times.
+    let body = "setp.ne.u32 %p2, %r0, 0; mov.u32 %r5, 0; L: mov.u32 %r4, 0; @%p2 bra B; ld.volatile.global.u32 %r4, [flag]; and.b32 %r4, %r4, 15;
+        sub.u32 %r4, %r4, %r1; B: setp.ne.u32 %p3, %r4, 0; barrier.cta.red.or.pred %p3, 0, %p3; @%p3 bra L;
+        @!%p2 atom.global.add.u32 %r4, [flag], 1; add.u32 %r5, %r5, 1; setp.lt.u32 %p3, %r5, 30; @%p3 bra L; st.global.u32 [%rd1], 5;";
+    let settings = Settings { max_warp_instructions: most, ..settings() };
+    let (report, values) = run_with(".global .u32 flag[2];", body, 16, 64, &settings);
+    assert_eq!((report.findings, values), (vec![], vec![5; 16 * 64]));
 }

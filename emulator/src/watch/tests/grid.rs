@@ -45,6 +45,8 @@ impl Blocks {
         let strong = Strong {
             warp: 0,
             lanes: Lanes::ALL,
+            first: 0,
+            answers: true,
             address,
             reads: true,
             writes: true,
@@ -62,6 +64,8 @@ impl Blocks {
         let strong = Strong {
             warp: 0,
             lanes: Lanes::ALL,
+            first: 0,
+            answers: true,
             address,
             reads: !write,
             writes: write,
@@ -193,6 +197,8 @@ fn all_fence_and_then_one_tells() {
         let strong = |reads| Strong {
             warp: 0,
             lanes: Lanes::ALL,
+            first: 0,
+            answers: true,
             address: 8,
             reads,
             writes: true,
@@ -280,6 +286,8 @@ fn a_store_without_a_fence_ends_what_was_handed_on() {
     let strong = |reads, writes| Strong {
         warp: 0,
         lanes: Lanes::ALL,
+        first: 0,
+        answers: true,
         address: 8,
         reads,
         writes,

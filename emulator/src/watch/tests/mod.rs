@@ -2,6 +2,7 @@
 
 mod block;
 mod grid;
+mod parts;
 mod quick;
 
 use super::clock::{BlockClock, Lanes};
