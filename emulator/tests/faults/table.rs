@@ -51,7 +51,7 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[OutOfBounds, Uninitialised], &["y[i] = a * x[i] + y[i]"]);
 
     "tree without its first barrier": "reduce.cu" "block_sums" ["__syncthreads();\n    for" => "for"] reduce
-        Found(TOO_EARLY, &["tree[threadIdx.x] += tree"]);
+        Found(TOO_EARLY, &["tree[threadIdx.x] += tree", "tree[threadIdx.x] = i"]);
     "tree without the barrier of a level": "reduce.cu" "block_sums" ["}\n        __syncthreads();" => "}"] reduce
         Found(TOO_EARLY, &["tree[threadIdx.x] += tree", "partial[blockIdx.x] = tree[0]"]);
     "barrier that only one lane reaches": "reduce.cu" "shuffle_sums"
@@ -62,7 +62,7 @@ pub const FAULTS: &[Fault] = faults! {
     "guard off by one before a reduction": "reduce.cu" "block_sums" ["i < n ?" => "i <= n ?"] reduce
         Found(&[OutOfBounds], &["tree[threadIdx.x] = i <= n"]);
     "warp sums read before they are written": "reduce.cu" "shuffle_sums" ["}\n    __syncthreads();" => "}"] reduce
-        Found(TOO_EARLY, &["v = warp_sum(lane < blockDim.x / 32 ?"]);
+        Found(TOO_EARLY, &["v = warp_sum(lane < blockDim.x / 32 ?", "of_warp[warp] = v"]);
     "shuffle among lanes that are not all there": "reduce.cu" "shuffle_sums"
         ["float v = warp_sum(i < n ? x[i] : 0.0f);" => "float v = 0.0f; if (i < n) { v = warp_sum(x[i]); }"] reduce
         Found(&[MaskMismatch, Deadlock], &["__shfl_down_sync"]);
@@ -71,7 +71,7 @@ pub const FAULTS: &[Fault] = faults! {
     "no fence before the counter": "reduce.cu" "sum_last_block" ["partial[blockIdx.x] = total;\n        __threadfence();" => "partial[blockIdx.x] = total;"] reduce
         Found(&[Race], &["total += ((volatile float *)partial)[b]", "partial[blockIdx.x] = total"]);
     "no barrier before the block's total": "reduce.cu" "sum_last_block" ["}\n    __syncthreads();" => "}"] reduce
-        Found(TOO_EARLY, &["total += of_warp[w]"]);
+        Found(TOO_EARLY, &["total += of_warp[w]", "of_warp[warp] = "]);
     "no barrier before the flag is read": "reduce.cu" "sum_last_block" ["    __syncthreads();\n    if (last" => "    if (last"] reduce
         Found(TOO_EARLY, &["if (last", "last = atomicInc"]);
 
@@ -114,7 +114,7 @@ pub const FAULTS: &[Fault] = faults! {
     "increment that is not atomic": "histogram.cu" "histogram_shared" ["atomicAdd(&of_block[x[i]], 1);" => "of_block[x[i]]++;"] histogram
         Found(&[Race], &["of_block[x[i]]++"]);
     "counting before all is zero": "histogram.cu" "histogram_shared" ["__syncthreads();" => ""] histogram
-        Found(TOO_EARLY, &["atomicAdd(&of_block[x[i]], 1)"]);
+        Found(TOO_EARLY, &["atomicAdd(&of_block[x[i]], 1)", "of_block[bin] = 0"]);
     "fewer bins than values": "histogram.cu" "histogram_shared" ["of_block[256]" => "of_block[255]"] histogram
         Found(&[OutOfBounds], &["of_block[bin] = 0", "atomicAdd(&of_block[x[i]], 1)"]);
     "match with a mask that does not name all its lanes": "histogram.cu" "histogram_matched"
@@ -122,10 +122,10 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[MaskMismatch], &["__match_any_sync"]);
 
     "counts of warps added up too early": "histogram.cu" "histogram_of_warps" ["    __syncthreads();\n    for" => "    for"] histogram
-        Found(TOO_EARLY, &["of_warp[0][bin]", "words[i] = 0"]);
+        Found(TOO_EARLY, &["of_warp[0][bin]", "words[i] = 0", "of_warp[warp][value] +="]);
 
     "tile read before it is full": "transpose.cu" "transpose" ["__syncthreads();" => ""] transpose
-        Found(TOO_EARLY, &["= tile[threadIdx.x][threadIdx.y + r]"]);
+        Found(TOO_EARLY, &["= tile[threadIdx.x][threadIdx.y + r]", "tile[threadIdx.y + r][threadIdx.x] = x"]);
     "columns not guarded": "transpose.cu" "transpose" ["if (row + r < rows && column < columns)" => "if (row + r < rows)"] transpose
         Found(&[OutOfBounds], &["tile[threadIdx.y + r][threadIdx.x] = x"]);
     "row guard off by one": "transpose.cu" "transpose" ["row + r < columns" => "row + r <= columns"] transpose
@@ -135,7 +135,7 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[Race], &["x[row * n + column]", "x[mirror_row * n + mirror_column]"]);
 
     "product before its tiles are full": "sgemm.cu" "sgemm_tiled" ["__syncthreads();" => ""] sgemm
-        Found(TOO_EARLY, &["sum += of_a[ty][i] * of_b[i][tx]"]);
+        Found(TOO_EARLY, &["sum += of_a[ty][i] * of_b[i][tx]", "of_a[ty][tx] =", "of_b[ty][tx] ="]);
     "tiles overwritten while in use": "sgemm.cu" "sgemm_tiled" ["}\n        __syncthreads();" => "}"] sgemm
         Found(&[Race], &["of_a[ty][tx] =", "of_b[ty][tx] =", "sum += of_a[ty][i] * of_b[i][tx]"]);
     "depth not guarded": "sgemm.cu" "sgemm_tiled" ["row < m && k0 + tx < k ?" => "row < m ?"] sgemm
@@ -148,13 +148,13 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[OutOfBounds], &["*reinterpret_cast<float4 *>(&c", "make_float4(sum[u][0]"]);
 
     "one group too few waited for": "hgemm.cu" "hgemm" ["\"n\"(STAGES - 2)" => "\"n\"(STAGES - 1)"] hgemm
-        Found(TOO_EARLY_COPY, &["ldmatrix.sync"]);
+        Found(TOO_EARLY_COPY, &["ldmatrix.sync", "cp.async.cg"]);
     "copies of others not waited for": "hgemm.cu" "hgemm" ["        __syncthreads();\n        int ahead" => "        int ahead"] hgemm
         Found(TOO_EARLY_COPY, &["ldmatrix.sync", "cp.async.cg"]);
     "next stage over the present one": "hgemm.cu" "hgemm" ["int s = ahead % STAGES" => "int s = step % STAGES"] hgemm
         Found(TOO_EARLY_COPY, &["ldmatrix.sync", "cp.async.cg"]);
     "group not closed": "hgemm.cu" "hgemm" ["asm volatile(\"cp.async.commit_group;\" ::: \"memory\");\n\n" => "\n"] hgemm
-        Found(TOO_EARLY_COPY, &["ldmatrix.sync"]);
+        Found(TOO_EARLY_COPY, &["ldmatrix.sync", "cp.async.cg"]);
     "rows beyond A copied": "hgemm.cu" "hgemm" ["bool valid = row < m" => "bool valid = true"] hgemm
         Found(&[OutOfBounds], &["cp.async.cg"]);
     "rows of a fragment taken twice": "hgemm.cu" "hgemm" ["i * 16 + lane % 16" => "i * 16 + lane % 8"] hgemm Differs;
@@ -165,16 +165,16 @@ pub const FAULTS: &[Fault] = faults! {
     "registers of a fragment swapped": "hgemm.cu" "hgemm" ["\"r\"(x[i][1]), \"r\"(x[i][2])" => "\"r\"(x[i][2]), \"r\"(x[i][1])"] hgemm Differs;
 
     "sums of warps read too early": "softmax.cu" "softmax_block" ["__syncthreads();" => ""] softmax
-        Found(TOO_EARLY, &["of_warp_max[lane]", "of_warp_sum[lane]"]);
+        Found(TOO_EARLY, &["of_warp_max[lane]", "of_warp_sum[lane]", "of_warp_max[warp] =", "of_warp_sum[warp] ="]);
     "shuffle inside a loop of unequal length": "softmax.cu" "softmax_warp" ["sum += expf(from[i] - largest);\n    }\n    sum = warp_sum(sum);" => "sum = warp_sum(sum + expf(from[i] - largest));\n    }"] softmax
         Found(&[MaskMismatch, Deadlock], &["__shfl_xor_sync"]);
 
     "partial sums used before they are zero": "layernorm.cu" "layernorm_backward" ["__syncthreads();\n    int row" => "int row"] layernorm
-        Found(TOO_EARLY, &["of_gain[i] +=", "of_bias[i] +="]);
+        Found(TOO_EARLY, &["of_gain[i] +=", "of_bias[i] +=", "of_gain[i] = 0", "of_bias[i] = 0"]);
     "warps that do not take turns": "layernorm.cu" "layernorm_backward" ["if (turn == warp && row < rows)" => "if (turn == 0 && row < rows)"] layernorm
         Found(&[Race], &["of_gain[i] +=", "of_bias[i] +="]);
     "turns without a barrier": "layernorm.cu" "layernorm_backward" ["}\n        __syncthreads();" => "}"] layernorm
-        Found(&[Race], &["of_gain[i] +=", "of_bias[i] +=", "= of_gain[i]"]);
+        Found(&[Race], &["of_gain[i] +=", "of_bias[i] +=", "= of_gain[i]", "= of_bias[i]"]);
     "two arrays in one place": "layernorm.cu" "layernorm_backward" ["*of_bias = of_block + columns" => "*of_bias = of_block"] layernorm Differs;
     "one block too many gathered": "layernorm.cu" "layernorm_gather" ["block < blocks" => "block <= blocks"] layernorm_gather
         Found(&[OutOfBounds], &["a += partial", "b += partial"]);
@@ -210,7 +210,7 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[OutOfBounds], &["window[i] ="]);
 
     "copy used one chunk too early": "pipeline.cu" "squares" ["__pipeline_wait_prior(1)" => "__pipeline_wait_prior(2)"] pipeline
-        Found(TOO_EARLY_COPY, &["float v = now"]);
+        Found(TOO_EARLY_COPY, &["float v = now", "__pipeline_memcpy_async"]);
     "copy over what is being read": "pipeline.cu" "squares" ["}\n        __syncthreads();" => "}"] pipeline
         Found(TOO_EARLY_COPY, &["float v = now", "__pipeline_memcpy_async"]);
     "wrong half of a double buffer": "pipeline.cu" "squares" ["buffer[(c + 1) % 2]" => "buffer[c % 2]"] pipeline
@@ -240,7 +240,7 @@ pub const FAULTS: &[Fault] = faults! {
     "data read before all know of the flag": "locks.cu" "publish" ["}\n        __syncthreads();" => "}"] locks
         Found(TOO_EARLY, &["= data[i]", "data[i] = i * i"]);
     "data read by lanes that have not met the one that knows": "locks.cu" "publish" ["}\n        __syncthreads();" => "}"] locks_of_warps
-        Found(&[Race], &["= data[i]", "data[i] = i * i"]);
+        Found(TOO_EARLY, &["= data[i]", "data[i] = i * i"]);
     "flag never set": "locks.cu" "publish" ["atomicExch(flag, 1);" => ""] locks
         Found(NEVER_ENDS, &["while (atomicAdd(flag", "__syncthreads"]);
 
@@ -262,7 +262,7 @@ pub const FAULTS: &[Fault] = faults! {
         Found(&[OutOfBounds], &["acceleration[i] ="]);
 
     "tile used before its copies have arrived": "arrivals.cu" "tiles" ["arrived.arrive_and_wait();" => "(void)arrived.arrive();"] arrivals
-        Found(TOO_EARLY_COPY, &["= tile[255 - i] + 1"]);
+        Found(TOO_EARLY_COPY, &["= tile[255 - i] + 1", "cuda::memcpy_async(block, tile"]);
     "own copy used before it has arrived": "arrivals.cu" "alone" ["landed.arrive_and_wait();" => "(void)landed.arrive();"] arrivals
         Found(TOO_EARLY_COPY, &["total += part[j]", "cuda::memcpy_async(part"]);
     "buffer used before it is filled": "arrivals.cu" "hand_over" ["filled[i % 2].arrive_and_wait();" => "(void)filled[i % 2].arrive();"] arrivals
@@ -276,9 +276,9 @@ pub const FAULTS: &[Fault] = faults! {
     "stage that all lanes have read at once, given back by one lane before its warp has": "arrivals.cu" "consumers"
         ["now[(k + lane * warp) % 64];\n            }\n            __syncwarp();" => "now[k];\n            }"] arrivals
         Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
-    "number taken from a ring before it is put": "arrivals.cu" "ring" ["while (put <= i)" => "while (put < i)"] arrivals
+    "number taken from a ring before it is put": "arrivals.cu" "ring" ["while (ready <= i)" => "while (ready < i)"] arrivals
         Found(TOO_EARLY, &["slots[i % 8] = in[i]", "* slots[i % 8]"]);
-    "number put into a ring over one that is not taken": "arrivals.cu" "ring" ["taken >= 8" => "taken >= 9"] arrivals Differs;
+    "number put into a ring over one that is not taken": "arrivals.cu" "ring" ["gone >= 8" => "gone >= 9"] arrivals Differs;
     "one consumer too few waited for": "arrivals.cu" "consumers" ["init(&empty[threadIdx.x], 3)" => "init(&empty[threadIdx.x], 2)"] arrivals
         Found(&[Race, Undefined], &["sum += now[", "now[lane] = x", "empty[i % 2].arrive()"]);
     "turn passed on before all have added": "turns.cu" "add_in_turn" ["__syncthreads();\n    if (asks)" => "if (asks)"] turns
@@ -290,5 +290,5 @@ pub const FAULTS: &[Fault] = faults! {
     "state of a tile never told": "turns.cu" "look_back" ["state[tile] = tile == 0 ? SUM_UP_TO_TILE : SUM_OF_TILE;" => ""] turns
         Found(NEVER_ENDS, &["do {", "known = mine", "while (__any_sync"]);
     "stage used before its copies have landed": "stages.cu" "staged" ["pipeline.consumer_wait();" => ""] stages
-        Found(TOO_EARLY_COPY, &["= buffer[compute % stages][127 - i]"]);
+        Found(TOO_EARLY_COPY, &["= buffer[compute % stages][127 - i]", "cuda::memcpy_async(block, buffer"]);
 };

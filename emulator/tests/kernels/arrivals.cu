@@ -163,7 +163,8 @@ extern "C" __global__ void consumers(const float *x, float *y, int n) {
     }
 }
 
-// One thread puts numbers into a ring, two of them in each word; a thread of another warp takes them out.
+// One thread puts numbers into a ring, two of them in each word; a thread of another warp takes them out. Each looks how far
+// the other is when it must know, and goes on by what it saw then.
 extern "C" __global__ void ring(const short *in, int *sum, int n) {
     __shared__ short slots[8];
     __shared__ volatile int put, taken;
@@ -172,23 +173,29 @@ extern "C" __global__ void ring(const short *in, int *sum, int n) {
     }
     __syncthreads();
     if (threadIdx.x == 0) {
-        for (int i = 0; i < n; i++) {
-            while (i - taken >= 8) {
+        for (int i = 0, gone = 0; i < n; i++) {
+            while (i - gone >= 8) {
+                gone = taken;
+                __nanosleep(20);
             }
             __threadfence_block();
             slots[i % 8] = in[i];
             __threadfence_block();
             put = i + 1;
+            __nanosleep(20);
         }
     } else if (threadIdx.x == 32) {
         int total = 0;
-        for (int i = 0; i < n; i++) {
-            while (put <= i) {
+        for (int i = 0, ready = 0; i < n; i++) {
+            while (ready <= i) {
+                ready = put;
+                __nanosleep(20);
             }
             __threadfence_block();
             total += (i + 1) * slots[i % 8];
             __threadfence_block();
             taken = i + 1;
+            __nanosleep(20);
         }
         *sum = total;
     }
