@@ -226,11 +226,13 @@ KERNEL __launch_bounds__(32 * HEADS, 1)
                 qs[to] = pack(cq[2 * half], cq[2 * half + 1]);
                 ks[to] = pack(ck[2 * half], ck[2 * half + 1]);
                 vs[to] = pack(cv[2 * half], cv[2 * half + 1]);
-                ds[to] = pack(cd[2 * half], cd[2 * half + 1]);
+                const u32 d = pack(cd[2 * half], cd[2 * half + 1]);
+                ds[to] = d;
                 float dot = 0, start = MINUS_INFINITY;
                 if (i >= first && row < T) {
                     const u32 o = answer[((sequence * T + row) * E + head * D) / 2 + t];
-                    dot = cd[2 * half] * low(o) + cd[2 * half + 1] * high(o);
+                    // Of dO as the products have it: where one key takes all, dP − D is nothing, and what dO lost does not come back.
+                    dot = low(d) * low(o) + high(d) * high(o);
                     start = -lse[(sequence * H + head) * T + row];
                 }
                 dot = sum_lanes<4>(dot);

@@ -75,6 +75,7 @@ constexpr int SLOTS = slots(COLUMNS);
 static_assert(words(COLUMNS) * 4 <= SHARED_LIMIT, "a column fits shared memory");
 static_assert(SLOTS <= WARPS, "a warp draws for one sequence");
 
+extern "C" __constant__ const u32 decode_columns = COLUMNS;
 extern "C" __constant__ const u32 decode_slots = SLOTS;
 extern "C" __constant__ const u32 decode_shared_bytes = words(COLUMNS) * 4;
 

@@ -113,8 +113,17 @@ mod emulated {
         assert!(made.status.success() && folder.join("made.npy").exists(), "{}", text(&made));
 
         let kernels = folder.join("cache/gpt2meg/kernels");
-        let n_kernel = std::fs::read_dir(&kernels).unwrap().count();
+        let kept = || std::fs::read_dir(&kernels).unwrap().map(|entry| entry.unwrap().path());
+        let n_kernel = kept().count();
         assert!(n_kernel > 5, "compiled kernels are kept");
+        // One that is whole, and still of no use to the driver, is compiled again.
+        for path in kept() {
+            let all = std::fs::read(&path).unwrap();
+            let first = String::from_utf8(all.split(|&byte| byte == b'\n').next().unwrap().to_vec()).unwrap();
+            assert!(first.contains(", NVRTC 12.9.86, "), "{first}");
+            let (key, text) = (first.split("; crc32c").next().unwrap(), "no PTX\0");
+            std::fs::write(&path, format!("{key}; crc32c {:08x}\n{text}", crc32c::crc32c(text.as_bytes()))).unwrap();
+        }
 
         // Stopped after two steps and resumed, with the kernels of the first run: the same bytes.
         let part = emulated(folder, &compiler, &format!("{SMALL} --out part --steps 2"));
@@ -138,7 +147,7 @@ mod emulated {
         let moved = train(folder, "--out part --steps 4 --resume --device cpu").output().unwrap();
         let said = text(&moved);
         let both = [
-            "computed by CUDA (PTX emulator posing as sm_80), NVRTC 1",
+            "computed by CUDA (PTX emulator posing as sm_80), NVRTC 12.9.86, ",
             "PTX for a driver of 12.9, kernels ",
             "it is CPU",
         ];
@@ -261,6 +270,10 @@ mod emulated {
             return;
         }
         let Some(refusing) = Refusing::new() else { return };
+        let device = |output: &[u8]| {
+            let facts: serde_json::Value = serde_json::from_slice(output).unwrap();
+            facts["device"].as_str().unwrap().to_owned()
+        };
         let fallen_back = |refused: &str, line: &str| {
             let output = refusing.run(refused, &format!("{line} --device auto"));
             let said = text(&output);
@@ -269,17 +282,25 @@ mod emulated {
             assert!(
                 notes[0].contains(&format!("refuses {refused}")) && notes[0].ends_with("The CPU computes instead.")
             );
+            if line.contains("--json") {
+                assert!(device(&output.stdout).starts_with("CPU"));
+            }
             said
         };
         // What has been compiled is kept, so each command comes further than the one before.
-        let said = fallen_back("attention.cu", &format!("train {SMALL} --out auto --steps 2"));
+        let said = fallen_back("attention.cu", &format!("train {SMALL} --out auto --steps 2 --json"));
         assert!(said.contains("on CPU") && !said.contains("on CUDA"), "{said}");
-        fallen_back("mlp.cu", "score auto data");
+        fallen_back("mlp.cu", "score auto data --json");
+        // Of what is used the name is said, too.
+        let used = refusing.run("", "score auto data --json --force --device cuda");
+        assert!(device(&used.stdout).starts_with("CUDA (PTX emulator"), "{}", text(&used));
         fallen_back("decode.cu", "generate auto --data data --out made.npy --timesteps 20");
         let named = refusing.run("update.cu", &format!("train {SMALL} --out cuda --steps 2 --device cuda"));
         let said = text(&named);
         assert!(named.status.code() == Some(UNAVAILABLE) && said.lines().count() == 1, "{said}");
         assert!(said.contains("refuses update") && !refusing.world.path().join("cuda").exists(), "{said}");
+        // It has compiled the trial, so another one is no help.
+        assert!(said.contains("please report it") && !said.contains("nstall"), "{said}");
     }
 
     /// On a card kernels are timed one by one, by events; here the emulator's clock runs, which says nothing, but is no zero.

@@ -15,12 +15,16 @@ use gpt2meg::model::layout::Parameters;
 use gpt2meg::tokens::dataset::Dataset;
 use gpt2meg::tokens::scheme::Scheme;
 use gpt2meg::tokens::shard::Split;
+use gpt2meg::tokens::window::Window;
 use gpt2meg::train::anchors::{Anchors, NAMES, named};
 use gpt2meg::train::checkpoint::{self, Checkpoint, DataMeta, Moments, Which};
 use gpt2meg::train::config::TrainingConfig;
+use gpt2meg::train::init;
 use gpt2meg::train::metrics::StepRecord;
+use gpt2meg::train::numbering::Numbering;
 use gpt2meg::train::run_folder::{RunFolder, RunMeta};
 use gpt2meg::train::session::{End, MAX_SKIPPED, Session, validation_windows};
+use gpt2meg::train::trainer::Trainer;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -88,6 +92,30 @@ fn memorises_a_short_recording() {
         assert!((first - 256f64.ln()).abs() < 0.1, "{head:?}: the first loss is {first}");
         assert!(last < 0.1, "{head:?}: the last loss is {last}");
     }
+}
+
+/// What was in the batch before is no part of a step of fewer windows.
+#[test]
+fn a_step_is_of_its_windows_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let dataset = wave(folder.path());
+    let run = run_meta(&dataset, small(), TrainingConfig { windows_per_step: 3, ..TrainingConfig::paper(1, 1) });
+    let windows: Vec<Window> = (0..3).map(|i| Window { shard: 0, start: 20 * i }).collect();
+    let numbering = Numbering::for_windows(&run.data, &dataset, &run.training);
+    let layout = run.model.layout();
+    let (params, zeros) = (init::parameters(&layout, 1), vec![0.0; layout.len()]);
+    let moments = Moments { m: zeros.clone(), v: zeros };
+    let hyper = AdamW { lr: 0.0, beta1: 0.9, beta2: 0.99, eps: 1e-8, weight_decay: 0.0, max_norm: 1.0, step: 1 };
+    let last = |steps: &[&[Window]]| {
+        let mut device = Cpu::new(Some(1)).unwrap();
+        let scheme = &run.data.scheme;
+        let mut trainer = Trainer::new(&mut device, &run.model, scheme, &params, &moments, 3, &numbering).unwrap();
+        let step = |windows: &&[Window]| trainer.step(&dataset, windows, windows.to_vec(), &hyper).unwrap().unwrap();
+        steps.iter().map(step).last().unwrap()
+    };
+    let alone = last(&[&windows[..1]]);
+    assert!(alone.applied && alone.nats > 0.0);
+    assert_eq!(last(&[&windows, &windows[..1]]), alone);
 }
 
 #[test]

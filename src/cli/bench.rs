@@ -90,7 +90,7 @@ impl Options {
 impl Options {
     /// Sequences of a step where none are asked for: a window of a whole head on a GPU.
     fn n_sequence(&self, device: &dyn device::Device) -> usize {
-        self.sequences.unwrap_or(if device.free_memory().is_some() { 306 } else { 64 })
+        self.sequences.unwrap_or(if device.is_gpu() { 306 } else { 64 })
     }
 }
 

@@ -363,7 +363,7 @@ impl Generate {
 fn upload(device: &mut dyn Device, model: &Model, params: &mut Vec<f32>) -> Result<Generating> {
     let buffer = device.alloc(Dtype::F32, params.len())?;
     device.upload(buffer, bytemuck::cast_slice(params))?;
-    if device.free_memory().is_none() {
+    if !device.is_gpu() {
         *params = Vec::new();
     }
     Generating::new(model, buffer)

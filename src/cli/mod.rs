@@ -77,8 +77,7 @@ impl Globals {
 
     /// The CPU instead of a GPU that turns out to lack what it takes, where the choice is ours; otherwise that error.
     fn instead_of(&self, device: Box<dyn Device>, error: Error) -> Result<Box<dyn Device>> {
-        let gpu = device.free_memory().is_some();
-        if !gpu || self.device != DeviceChoice::Auto || error.kind() != Kind::DeviceUnavailable {
+        if !device.is_gpu() || self.device != DeviceChoice::Auto || error.kind() != Kind::DeviceUnavailable {
             return Err(error);
         }
         if !self.quiet {

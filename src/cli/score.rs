@@ -85,6 +85,8 @@ pub struct Scores {
     pub checkpoint: String,
     /// Its step.
     pub step: u64,
+    /// What computed the scores.
+    pub device: String,
     /// The data's folder.
     pub data: String,
     /// The part of the data.
@@ -142,8 +144,8 @@ impl Score {
 
         let bar = progress::bar(windows.len() as u64, "windows", globals.quiet);
         let done = |n: usize| bar.inc(n as u64);
-        let scored = match &checkpoint.linear {
-            Some(linear) => linear::score(linear, &dataset, &windows, done)?,
+        let (scored, device) = match &checkpoint.linear {
+            Some(linear) => (linear::score(linear, &dataset, &windows, done)?, "CPU (float64)".to_owned()),
             None => {
                 let score = |device: &mut dyn Device| {
                     let (params, levels) = upload(device, &meta.data.scheme, &checkpoint.params)?;
@@ -152,10 +154,14 @@ impl Score {
                     scorer.score(device, &network, &dataset, &windows, done)
                 };
                 let mut device = globals.open_device_for(&meta.model)?;
-                match score(&mut *device) {
-                    Err(error) if bar.position() == 0 => score(&mut *globals.instead_of(device, error)?)?,
+                let scored = match score(&mut *device) {
+                    Err(error) if bar.position() == 0 => {
+                        device = globals.instead_of(device, error)?;
+                        score(&mut *device)?
+                    }
                     scored => scored?,
-                }
+                };
+                (scored, device.name())
             }
         };
         bar.finish_and_clear();
@@ -173,6 +179,7 @@ impl Score {
         let scores = Scores {
             checkpoint: shown(&checkpoint.path),
             step: meta.progress.step,
+            device,
             data: shown(&self.data),
             split,
             channel_names: meta.data.info.channels.iter().map(|channel| channel.name.clone()).collect(),

@@ -120,6 +120,7 @@ impl Train {
             }
         };
         tell(&announcement);
+        let device = prepared.device().to_owned();
         let Some(anchors) = anchors(&folder, &run, &dataset, tell)? else {
             return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
         };
@@ -139,7 +140,7 @@ impl Train {
         tell(&closing(end, progress.step, &self.out));
         if globals.json {
             let summary = serde_json::json!({
-                "run": shown(&self.out), "steps": progress.step, "best": progress.best, "anchors": anchors,
+                "run": shown(&self.out), "device": device, "steps": progress.step, "best": progress.best, "anchors": anchors,
                 "n_parameter": run.model.n_parameter(),
             });
             say_json(summary)?;

@@ -17,158 +17,19 @@
 //! The residual stream, its gradient and what half-blocks keep may be made for more sequences than a call has; the first
 //! ones are used. Shapes are written as comments: N sequences, T = `n_time`, E = `d_model`, H heads, D = E / H, Q levels.
 
+mod choice;
 pub mod cpu;
 pub mod cuda;
 pub mod describe;
 mod rollout;
+mod tensor;
 pub mod wavenet;
 
-use crate::ensure;
 use crate::error::{Error, Kind, Result};
 
-/// What an element of a tensor is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// Bytes; tokens.
-    U8,
-    /// Conditions.
-    U16,
-    /// Indices of channels and subjects.
-    U32,
-    /// Everything that is computed with.
-    F32,
-}
-
-impl Dtype {
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::U16 => 2,
-            Self::U32 | Self::F32 => 4,
-        }
-    }
-}
-
-/// A handle to a stretch of a device's buffer. It is `Copy` and carries no address; the device checks it when it is
-/// resolved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Tensor {
-    /// The buffer's number on its device.
-    pub buffer: u32,
-    /// First element.
-    pub offset: usize,
-    /// Elements.
-    pub len: usize,
-    /// Type of the elements.
-    pub dtype: Dtype,
-}
-
-impl Tensor {
-    /// The `len` elements from `offset` on. Panics if they are not inside: a handle never grows.
-    pub fn slice(self, offset: usize, len: usize) -> Tensor {
-        assert!(
-            offset.checked_add(len).is_some_and(|end| end <= self.len),
-            "a slice of {len} elements at {offset} leaves a tensor of {}",
-            self.len
-        );
-        Tensor { offset: self.offset + offset, len, ..self }
-    }
-}
-
-/// Embedding tables. Shapes: token [Q, E], position [n_ctx, E], channel [C, E], subject [S, E], condition [Y + 1, E].
-#[derive(Debug, Clone, Copy)]
-#[expect(missing_docs, reason = "the names are the table's")]
-pub struct EmbedParams {
-    pub token: Tensor,
-    pub position: Tensor,
-    pub channel: Tensor,
-    pub subject: Tensor,
-    pub condition: Tensor,
-}
-
-/// The attention half-block: norm `[E]` + `[E]`, qkv `[E, 3E]` + `[3E]` (queries, keys, values; head h at columns h·D), proj
-/// `[E, E]` + `[E]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are GPT-2's")]
-pub struct AttentionParams {
-    pub norm_weight: Tensor,
-    pub norm_bias: Tensor,
-    pub qkv_weight: Tensor,
-    pub qkv_bias: Tensor,
-    pub proj_weight: Tensor,
-    pub proj_bias: Tensor,
-}
-
-/// The MLP half-block: norm `[E]` + `[E]`, fc `[E, 4E]` + `[4E]`, proj `[4E, E]` + `[E]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are GPT-2's")]
-pub struct MlpParams {
-    pub norm_weight: Tensor,
-    pub norm_bias: Tensor,
-    pub fc_weight: Tensor,
-    pub fc_bias: Tensor,
-    pub proj_weight: Tensor,
-    pub proj_bias: Tensor,
-}
-
-impl AttentionParams {
-    /// All of them, in the order of their names.
-    pub fn tensors(&self) -> [Tensor; 6] {
-        let Self { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias } = *self;
-        [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias]
-    }
-}
-
-impl MlpParams {
-    /// All of them, in the order of their names.
-    pub fn tensors(&self) -> [Tensor; 6] {
-        let Self { norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias } = *self;
-        [norm_weight, norm_bias, fc_weight, fc_bias, proj_weight, proj_bias]
-    }
-}
-
-/// The head: final norm `[E]` + `[E]`, weight `[Q, E]` shared by all channels or `[C, Q, E]`; no bias.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names are GPT-2's")]
-pub struct HeadParams {
-    pub norm_weight: Tensor,
-    pub norm_bias: Tensor,
-    pub weight: Tensor,
-    pub per_channel: bool,
-}
-
-impl HeadParams {
-    /// All of them, in the order of their names.
-    pub fn tensors(&self) -> [Tensor; 3] {
-        [self.norm_weight, self.norm_bias, self.weight]
-    }
-}
-
-/// What a batch of N sequences is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct Inputs {
-    /// u8 [N, T + 1]: the input at t is token t, its target is token t + 1.
-    pub token: Tensor,
-    /// u16 [N, T]: the condition that goes with input token t; 0 adds exactly zero.
-    pub condition: Tensor,
-    /// u32 `[N]`.
-    pub channel: Tensor,
-    /// u32 `[N]`.
-    pub subject: Tensor,
-}
-
-impl Inputs {
-    /// The sequences `first .. first + n`, of a batch with windows of `n_time` inputs.
-    pub fn sequences(&self, first: usize, n: usize, n_time: usize) -> Inputs {
-        Inputs {
-            token: self.token.slice(first * (n_time + 1), n * (n_time + 1)),
-            condition: self.condition.slice(first * n_time, n * n_time),
-            channel: self.channel.slice(first, n),
-            subject: self.subject.slice(first, n),
-        }
-    }
-}
+pub use choice::{DeviceChoice, cpu_instead, open};
+pub use rollout::{Rollout, Sampler};
+pub use tensor::{AttentionParams, Dtype, EmbedParams, HeadParams, Inputs, MlpParams, Tensor};
 
 /// The part of a step that one call of a stage works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,45 +67,6 @@ pub struct Score {
 impl Score {
     /// Elements of a row.
     pub const LEN: usize = 4;
-}
-
-/// Where to compute.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The first GPU if it can be used, otherwise the CPU.
-    Auto,
-    /// The CPU engine.
-    Cpu,
-    /// The first GPU that NVIDIA's driver lists.
-    Cuda,
-    /// The GPU's kernels, run by the emulator: for tests, and very slow.
-    #[cfg(feature = "emulated")]
-    Emulated,
-}
-
-/// Opens a device. `threads` is for the CPU engine (and the emulator), and by default there is one for each core. `note` hears
-/// why a GPU that seems to be there is not used.
-pub fn open(choice: DeviceChoice, threads: Option<usize>, note: impl FnOnce(&str)) -> Result<Box<dyn Device>> {
-    let cpu = || -> Result<Box<dyn Device>> { Ok(Box::new(cpu::Cpu::new(threads)?)) };
-    match choice {
-        DeviceChoice::Cpu => cpu(),
-        DeviceChoice::Cuda => Ok(Box::new(cuda::open(0)?)),
-        DeviceChoice::Auto if !cuda::has_driver() => cpu(),
-        DeviceChoice::Auto => match cuda::open(0) {
-            Ok(gpu) => Ok(Box::new(gpu)),
-            Err(error) => {
-                note(&cpu_instead(&error));
-                cpu()
-            }
-        },
-        #[cfg(feature = "emulated")]
-        DeviceChoice::Emulated => Ok(Box::new(cuda::emulated::open(threads)?)),
-    }
-}
-
-/// What is said when the CPU takes over from a GPU that cannot be used.
-pub fn cpu_instead(error: &Error) -> String {
-    format!("The GPU is not used: {error}. The CPU computes instead.")
 }
 
 /// Which half-block a device keeps activations for.
@@ -300,60 +122,6 @@ pub struct UpdateOutcome {
     pub applied: bool,
 }
 
-/// How a token is drawn from the logits. The order is: temperature, softmax, top-k, nucleus, draw; the arithmetic that
-/// every device reproduces bit for bit is that of [`cpu::sampler`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Sampler {
-    /// Divides the logits; 1 leaves them.
-    pub temperature: f32,
-    /// Keep the k most probable levels; 0 keeps all.
-    pub top_k: u32,
-    /// Keep the smallest set of most probable levels whose share of what top-k left exceeds p, the level that crosses it
-    /// included (paper section 4); 1 keeps all.
-    pub top_p: f32,
-    /// Take the most probable level, the lowest at a tie, and draw nothing.
-    pub greedy: bool,
-}
-
-impl Sampler {
-    /// Checks that the numbers make sense: a temperature above 0, a nucleus in (0, 1].
-    pub fn check(&self) -> Result<()> {
-        let Self { temperature, top_p, .. } = *self;
-        // A temperature that is not a normal number has no finite inverse.
-        let warm = temperature > 0.0 && temperature.is_normal();
-        ensure!(warm, Kind::Usage, "a temperature of {temperature} makes no sense: it must be above 0");
-        ensure!(top_p > 0.0 && top_p <= 1.0, Kind::Usage, "top-p of {top_p} is outside (0, 1]");
-        Ok(())
-    }
-}
-
-/// One chunk of generation: every sequence reads `n_prompt` tokens at positions 0.., then draws `n_new` with the cache.
-#[derive(Debug, Clone, Copy)]
-pub struct Rollout<'a> {
-    /// Sequences (N): any number; the device cuts them as it likes.
-    pub n: usize,
-    /// Tokens already known, at least 1. `n_prompt + n_new ≤ n_ctx + 1`: the last token drawn is never fed back.
-    pub n_prompt: usize,
-    /// Tokens to draw.
-    pub n_new: usize,
-    /// [N, n_prompt].
-    pub prompt: &'a [u8],
-    /// [N, n_prompt + n_new - 1]: the condition that goes with each token that is fed.
-    pub condition: &'a [u16],
-    /// `[N]`.
-    pub channel: &'a [u32],
-    /// `[N]`.
-    pub subject: &'a [u32],
-    /// `[N]`: the sequence's index in the keyed randomness ([`crate::random::Purpose::Sampling`]).
-    pub key: &'a [u64],
-    /// Timestep of the first new token in the generated series: the position in the keyed randomness.
-    pub timestep: u64,
-    /// Seed of the draws.
-    pub seed: u64,
-    /// How to draw.
-    pub sampler: Sampler,
-}
-
 /// A kernel's name, and the seconds of one launch.
 pub type KernelTime = (&'static str, f64);
 
@@ -381,9 +149,13 @@ pub trait Device: Send {
     fn zero(&mut self, tensor: Tensor) -> Result<()>;
     /// Waits until everything asked for is done.
     fn sync(&mut self) -> Result<()>;
+    /// Whether it is a GPU: beside the host, with memory of its own, and with much that a machine may turn out to lack.
+    fn is_gpu(&self) -> bool {
+        false
+    }
     /// Bytes of the device's own memory that are free; none where it has none of its own.
-    fn free_memory(&self) -> Option<usize> {
-        None
+    fn free_memory(&self) -> Result<Option<usize>> {
+        Ok(None)
     }
 
     /// Makes the calls of stages that `step` makes on the device it is given, and no other calls; says what `step` says, which is

@@ -1,9 +1,62 @@
-//! What every device checks before it rolls out, and the one thing that can go wrong while it does.
+//! A chunk of generation: what is asked for, what every device checks before, and the one thing that can go wrong in it.
 
-use super::Rollout;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 use crate::model::config::ModelConfig;
+
+/// How a token is drawn from the logits. The order is: temperature, softmax, top-k, nucleus, draw; the arithmetic that
+/// every device reproduces bit for bit is that of [`crate::device::cpu::sampler`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampler {
+    /// Divides the logits; 1 leaves them.
+    pub temperature: f32,
+    /// Keep the k most probable levels; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set of most probable levels whose share of what top-k left exceeds p, the level that crosses it
+    /// included (paper section 4); 1 keeps all.
+    pub top_p: f32,
+    /// Take the most probable level, the lowest at a tie, and draw nothing.
+    pub greedy: bool,
+}
+
+impl Sampler {
+    /// Checks that the numbers make sense: a temperature above 0, a nucleus in (0, 1].
+    pub fn check(&self) -> Result<()> {
+        let Self { temperature, top_p, .. } = *self;
+        // A temperature that is not a normal number has no finite inverse.
+        let warm = temperature > 0.0 && temperature.is_normal();
+        ensure!(warm, Kind::Usage, "a temperature of {temperature} makes no sense: it must be above 0");
+        ensure!(top_p > 0.0 && top_p <= 1.0, Kind::Usage, "top-p of {top_p} is outside (0, 1]");
+        Ok(())
+    }
+}
+
+/// One chunk of generation: every sequence reads `n_prompt` tokens at positions 0.., then draws `n_new` with the cache.
+#[derive(Debug, Clone, Copy)]
+pub struct Rollout<'a> {
+    /// Sequences (N): any number; the device cuts them as it likes.
+    pub n: usize,
+    /// Tokens already known, at least 1. `n_prompt + n_new ≤ n_ctx + 1`: the last token drawn is never fed back.
+    pub n_prompt: usize,
+    /// Tokens to draw.
+    pub n_new: usize,
+    /// [N, n_prompt].
+    pub prompt: &'a [u8],
+    /// [N, n_prompt + n_new - 1]: the condition that goes with each token that is fed.
+    pub condition: &'a [u16],
+    /// `[N]`.
+    pub channel: &'a [u32],
+    /// `[N]`.
+    pub subject: &'a [u32],
+    /// `[N]`: the sequence's index in the keyed randomness ([`crate::random::Purpose::Sampling`]).
+    pub key: &'a [u64],
+    /// Timestep of the first new token in the generated series: the position in the keyed randomness.
+    pub timestep: u64,
+    /// Seed of the draws.
+    pub seed: u64,
+    /// How to draw.
+    pub sampler: Sampler,
+}
 
 impl Rollout<'_> {
     /// Timesteps of a sequence that are fed: the last token drawn never is.

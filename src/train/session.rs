@@ -77,6 +77,11 @@ pub fn validation_windows(dataset: &Dataset, run: &RunMeta) -> Result<Vec<Window
 }
 
 impl<'a> Prepared<'a> {
+    /// What computes.
+    pub fn device(&self) -> &str {
+        &self.meta.device
+    }
+
     /// Puts a state that a checkpoint holds, or a fresh one, on the device.
     pub fn new(
         device: &'a mut dyn Device,

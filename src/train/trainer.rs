@@ -80,7 +80,7 @@ impl<'d> Trainer<'d> {
             model: model.clone(),
             network,
         };
-        if trainer.device.free_memory().is_some() {
+        if trainer.device.is_gpu() {
             trainer.rehearse(n)?;
         }
         Ok(trainer)
@@ -101,7 +101,7 @@ impl<'d> Trainer<'d> {
 
     /// Forward, backward and update over `windows`; none if a signal asked to stop before the update, in which case the
     /// parameters and moments are those of the step before, and the trainer is not to be stepped again. `next` are those of the
-    /// step after, which are read while the device computes.
+    /// step after, which are read while the device computes. Of the batch as many sequences count as `windows` have.
     pub fn step(
         &mut self,
         dataset: &Dataset,
@@ -113,7 +113,7 @@ impl<'d> Trainer<'d> {
         if self.ready.take().is_none_or(|ready| ready != windows) {
             self.batch.fill(self.device, dataset, windows.iter().copied())?;
         }
-        let (network, inputs, scores) = (&self.network, &self.batch.inputs, self.scores);
+        let (network, inputs, scores) = (&self.network, &self.batch.inputs, self.scores.slice(0, n * Score::LEN));
         let mut step = |device: &mut dyn Device| network.loss(device, inputs, n, scores, true);
         if !self.device.repeated(&mut step)? {
             return Ok(None);
@@ -121,9 +121,10 @@ impl<'d> Trainer<'d> {
         // The device has been asked for the step and takes the next batch after it. That this one cannot be read is said in its turn.
         let filled = self.batch.fill(self.device, dataset, next.iter().copied());
         self.ready = filled.is_ok().then_some(next);
-        let outcome = self.device.update(&self.state, hyper, self.scores)?;
-        self.device.download(self.scores, bytemuck::cast_slice_mut(&mut self.rows))?;
-        let nats: f64 = self.rows.chunks_exact(Score::LEN).map(|row| f64::from(row[0])).sum();
+        let outcome = self.device.update(&self.state, hyper, scores)?;
+        let rows = &mut self.rows[..n * Score::LEN];
+        self.device.download(scores, bytemuck::cast_slice_mut(rows))?;
+        let nats: f64 = rows.chunks_exact(Score::LEN).map(|row| f64::from(row[0])).sum();
         let n_target = n * self.model.n_target();
         Ok(Some(Step { nats: nats / n_target as f64, grad_norm: outcome.grad_norm, applied: outcome.applied }))
     }
@@ -169,7 +170,7 @@ fn batch_bytes(model: &Model, n_window: usize) -> usize {
 
 /// Refuses what does not fit a device with memory of its own, with how much is needed and what batch would fit.
 fn check_room(device: &mut dyn Device, model: &Model, n_window: usize) -> Result<()> {
-    let Some(free) = device.free_memory() else { return Ok(()) };
+    let Some(free) = device.free_memory()? else { return Ok(()) };
     // A fiftieth is for what lies between allocations.
     let room = free - free / 50;
     let needed = device_bytes(device, model, n_window)?;

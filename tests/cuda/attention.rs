@@ -20,6 +20,12 @@ fn fused_memory(bench: &Bench, shape: &Shape, rows: usize) -> (fused::Saved, fus
     (saved, fused::Scratch { dqkv, dout }, rooms)
 }
 
+/// Tensors of the unfused computation, each the middle one of several units'.
+fn typical(truth: &[Vec<f64>], units: Vec<Vec<Vec<f64>>>) -> Vec<Vec<f64>> {
+    let of = |k: usize| units.iter().map(|unit| unit[k].clone()).collect();
+    truth.iter().enumerate().map(|(k, truth)| unfused::typical(truth.iter().copied(), of(k))).collect()
+}
+
 fn try_case(number: usize, case: &Case) {
     let Case { n, t, e, h, from, kind } = *case;
     let mut data = Data::new(number as u64);
@@ -39,16 +45,26 @@ fn try_case(number: usize, case: &Case) {
     for (x, dx) in x.chunks_exact(t * e).zip(dx.chunks_exact_mut(t * e)) {
         let result = attention(&oracle, &Matrix::exact(t, e, x), h, from);
         truth.extend(values(&result.out).iter().zip(&x[from * e..]).map(|(out, &x)| out - f64::from(x)));
-        unfused.extend(unfused::attention(&parts, x, e, h, from));
+        let in_units = |compute: &dyn Fn() -> Vec<Vec<f64>>| -> Vec<Vec<Vec<f64>>> {
+            case.units().iter().map(|&unit| unfused::in_unit(unit, compute)).collect()
+        };
+        let added = in_units(&|| vec![unfused::attention(&parts, x, e, h, from)]);
+        unfused.extend(typical(&[truth[truth.len() - (t - from) * e..].to_vec()], added).concat());
         let dout = Matrix::exact(t - from, e, &dx[from * e..]);
         let (out, gradients) = attention_backward(&oracle, &result, &dout, h, from);
-        grads.truth.push(half_block_gradients(gradients));
-        let (added, gradients) = unfused::attention_backward(&parts, x, dx, e, h, from);
-        dx_unfused.extend(added);
-        grads.unfused.push(gradients);
         // Earlier rows have no gradient, and what is there must not be read.
         let gained = values(&out).into_iter().enumerate();
-        dx_truth.extend(gained.map(|(i, out)| out - if i < from * e { 0.0 } else { f64::from(dx[i]) }));
+        let gained = gained.map(|(i, out)| out - if i < from * e { 0.0 } else { f64::from(dx[i]) });
+        let all = [vec![gained.collect()], half_block_gradients(gradients)].concat();
+        let backward = in_units(&|| {
+            let (added, gradients) = unfused::attention_backward(&parts, x, dx, e, h, from);
+            [vec![added], gradients].concat()
+        });
+        let mut of_units = typical(&all, backward);
+        dx_unfused.extend(of_units.remove(0));
+        grads.unfused.push(of_units);
+        dx_truth.extend(&all[0]);
+        grads.truth.push(all[1..].to_vec());
         dx[..from * e].fill(f32::NAN);
     }
     let len = parts.iter().map(Vec::len).sum();

@@ -17,6 +17,7 @@ mod gpu;
 
 mod attention;
 mod bench;
+mod cut;
 mod embed;
 mod head;
 mod mlp;

@@ -13,15 +13,12 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// Architectures, and the shared memory that a block may have.
-const ARCHITECTURES: [(&str, u32); 6] = [
-    ("80", 163 << 10),
-    ("86", 99 << 10),
-    ("89", 99 << 10),
-    ("90a", 227 << 10),
-    ("100a", 227 << 10),
-    ("120a", 99 << 10),
-];
+/// Architectures that the engine asks for, and the shared memory that a block may have.
+const ARCHITECTURES: [(&str, u32); 6] =
+    [("80", 163 << 10), ("86", 99 << 10), ("89", 99 << 10), ("90", 227 << 10), ("100", 227 << 10), ("120", 99 << 10)];
+
+/// Those that have a variant of their own, whose kernels run on it alone.
+const OWN: [&str; 3] = ["90", "100", "120"];
 
 /// What a file of kernels is compiled for: the paper's single-subject and group models, as far as they take its kernels; attention,
 /// whose registers grow with the number of heads, for the most that there may be, too.
@@ -88,6 +85,11 @@ fn resources_are_as_recorded() {
             let ptx = String::from_utf8(ptx).unwrap();
             let assembly = toolkit.assemble(&ptx, &format!("sm_{architecture}")).unwrap();
             let mixes = toolkit.disassemble(&assembly).unwrap();
+            if OWN.contains(&architecture) {
+                // Nothing is asked for that only the variant has.
+                let own = toolkit.assemble(&ptx, &format!("sm_{architecture}a")).unwrap();
+                assert_eq!(own.kernels, assembly.kernels, "{} for sm_{architecture}a", source.name);
+            }
             assembly.kernels.iter().map(|(name, needs)| row(name, architecture, &shape, needs, &mixes[name])).collect()
         })
         .collect();
@@ -111,16 +113,46 @@ fn resources_are_as_recorded() {
     assert!(recorded == text, "not as recorded in kernels/resources.txt:\n{}", differ.join("\n"));
 }
 
-/// A card that NVRTC knows gets machine code from it, and not PTX: that is the machine code which is recorded.
+/// A card that NVRTC knows gets machine code from it, and not PTX: that is the machine code which is recorded. It holds the constants
+/// that the host reads, too, which no kernel asks for.
 #[test]
 fn machine_code_is_what_ptxas_makes() {
     let Some(toolkit) = gpu::toolkit() else { return };
-    for (source, (architecture, shared_limit)) in SOURCES.iter().zip(ARCHITECTURES).take(2) {
+    // Every source, every architecture.
+    let jobs: Vec<_> = SOURCES.iter().zip(ARCHITECTURES.iter().cycle()).collect();
+    jobs.into_par_iter().for_each(|(source, &(architecture, shared_limit))| {
+        let what = format!("{} for sm_{architecture}", source.name);
         let made = |code| compile(source, &shapes(source)[0], code, architecture, shared_limit).unwrap();
         let ptx = String::from_utf8(made(Code::Ptx)).unwrap();
         let expected = toolkit.assemble(&ptx, &format!("sm_{architecture}")).unwrap();
         let machine = Assembly { cubin: made(Code::Machine), kernels: BTreeMap::new() };
         let mixes = toolkit.disassemble(&machine).unwrap();
-        assert!(mixes == toolkit.disassemble(&expected).unwrap(), "{} for sm_{architecture}", source.name);
-    }
+        assert!(mixes == toolkit.disassemble(&expected).unwrap(), "{what}");
+
+        let symbols = symbols(&machine.cubin);
+        let constants = source.text.split("extern \"C\" __constant__ const u32 ").skip(1);
+        for name in constants.map(|rest| rest.split([' ', '=']).next().unwrap()) {
+            assert!(symbols.contains(&(name.to_owned(), 4)), "{what}: no {name} of four bytes among {symbols:?}");
+        }
+    });
+}
+
+/// Names and sizes of the variables in an object file (ELF, 64 bits, little-endian). They are symbols of its own, as of every program
+/// that is compiled whole.
+fn symbols(elf: &[u8]) -> Vec<(String, u64)> {
+    let number = |at: usize, len: usize| {
+        elf[at..at + len].iter().rev().fold(0u64, |number, &byte| number << 8 | u64::from(byte)) as usize
+    };
+    let (sections, size, count) = (number(40, 8), number(58, 2), number(60, 2));
+    let section = |i: usize| sections + i * size;
+    let table = (0..count).map(section).find(|&at| number(at + 4, 4) == 2).expect("a table of symbols");
+    let (begin, len, names) = (number(table + 24, 8), number(table + 32, 8), section(number(table + 40, 4)));
+    let names = number(names + 24, 8);
+    let variables = (begin..begin + len).step_by(24).filter(|&at| elf[at + 4] & 15 == 1);
+    variables
+        .map(|at| {
+            let name = elf[names + number(at, 4)..].split(|&byte| byte == 0).next().expect("a text");
+            (String::from_utf8(name.to_vec()).unwrap(), number(at + 16, 8) as u64)
+        })
+        .collect()
 }

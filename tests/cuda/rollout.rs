@@ -18,18 +18,18 @@ use gpt2meg::random::{Purpose, word_at};
 use ptx_emulator::count::Counters;
 
 const SEED: u64 = 29;
-const NUCLEUS: Sampler = Sampler { temperature: 1.1, top_k: 0, top_p: 0.8, greedy: false };
+pub const NUCLEUS: Sampler = Sampler { temperature: 1.1, top_k: 0, top_p: 0.8, greedy: false };
 const GREEDY: Sampler = Sampler { greedy: true, ..NUCLEUS };
 
 /// A network large enough in its numbers that everything matters.
-struct Model {
-    config: ModelConfig,
+pub struct Model {
+    pub config: ModelConfig,
     layout: ParamLayout,
     flat: Vec<f32>,
 }
 
 impl Model {
-    fn new(n_layer: usize, n_head: usize, d_model: usize, n_ctx: usize, n_level: usize, head: Head) -> Self {
+    pub fn new(n_layer: usize, n_head: usize, d_model: usize, n_ctx: usize, n_level: usize, head: Head) -> Self {
         let config =
             ModelConfig { n_layer, n_head, d_model, n_ctx, n_level, n_channel: 4, n_subject: 2, n_condition: 3, head };
         config.check().unwrap();
@@ -105,17 +105,20 @@ impl Model {
 }
 
 /// The network on a GPU.
-struct OnGpu {
-    bench: Bench,
+pub struct OnGpu {
+    pub bench: Bench,
     params: Params,
     working: Working,
     _flat: CudaSlice<f32>,
     /// What the last launch of the last rollout cost.
     counters: Counters,
+    /// Launches that the last rollout made, and after how many it is told to stop.
+    pub launched: usize,
+    pub launches: usize,
 }
 
 impl OnGpu {
-    fn new(model: &Model, run: &Run) -> Option<Self> {
+    pub fn new(model: &Model, run: &Run) -> Option<Self> {
         let mut bench = Bench::new(run)?;
         let flat = bench.put(&model.flat);
         let all: Pointer<f32> = bench.gpu.address(&flat);
@@ -156,19 +159,25 @@ impl OnGpu {
         };
         let params = Params { tables, blocks: blocks.collect(), head };
         let working = Working::new(&mut bench.gpu, &shape(&model.config), &params).unwrap();
-        Some(Self { bench, params, working, _flat: flat, counters: Counters::default() })
+        let (counters, launches) = (Counters::default(), usize::MAX);
+        Some(Self { bench, params, working, _flat: flat, counters, launched: 0, launches })
     }
 
-    fn run(&mut self, model: &Model, batch: &Batch, cut: Option<Cut>) -> Result<(Vec<u8>, Vec<f32>)> {
+    pub fn run(&mut self, model: &Model, batch: &Batch, cut: Option<Cut>) -> Result<(Vec<u8>, Vec<f32>)> {
         let asked = batch.rollout();
         let mut tokens = vec![0; asked.n * asked.n_new];
         let mut logits = vec![f32::NAN; tokens.len() * model.config.n_level];
-        let Self { bench, params, working, counters, .. } = self;
+        let Self { bench, params, working, counters, launched, .. } = self;
+        let left = std::cell::Cell::new(self.launches);
+        // Asked before each launch.
+        let stop = || left.replace(left.get().saturating_sub(1)) == 0;
         // SAFETY: parameters and copies are this model's.
         let done = unsafe {
-            rollout(&mut bench.gpu, &model.config, params, working, &asked, cut, &mut tokens, Some(&mut logits))
+            rollout(&mut bench.gpu, &model.config, params, working, &asked, cut, &stop, &mut tokens, Some(&mut logits))
         };
-        if let Some(report) = bench.check().pop() {
+        let mut reports = bench.check();
+        *launched = reports.iter().filter(|report| report.kernel == "decode").count();
+        if let Some(report) = reports.pop() {
             *counters = report.counters.expect("a launch that ran to its end was counted");
         }
         done.map(|()| (tokens, logits))
@@ -176,7 +185,7 @@ impl OnGpu {
 }
 
 #[derive(Clone)]
-struct Batch {
+pub struct Batch {
     n_prompt: usize,
     n_new: usize,
     prompt: Vec<u8>,
@@ -189,7 +198,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(config: &ModelConfig, n: usize, n_prompt: usize, n_new: usize, sampler: Sampler) -> Self {
+    pub fn new(config: &ModelConfig, n: usize, n_prompt: usize, n_new: usize, sampler: Sampler) -> Self {
         let mut data = Data::new(n as u64 + 1100);
         let fed = n_prompt + n_new - 1;
         Self {
@@ -205,7 +214,7 @@ impl Batch {
         }
     }
 
-    fn rollout(&self) -> Rollout<'_> {
+    pub fn rollout(&self) -> Rollout<'_> {
         Rollout {
             n: self.channel.len(),
             n_prompt: self.n_prompt,
@@ -262,9 +271,8 @@ fn try_batch(model: &Model, batch: &Batch, runs: &[Run]) {
         if number > 0 {
             continue;
         }
-        let prompt = batch.n_prompt;
-        for (per_launch, per_block, timesteps) in [(n, 1, prompt), (3, 2, usize::MAX), (n, 8, prompt.div_ceil(2) + 1)] {
-            let cut = Cut { per_launch, per_block, timesteps };
+        for (per_launch, per_block, passes) in [(n, 1, 1), (3, 2, usize::MAX), (n, 8, 8 * (batch.n_prompt / 64) + 2)] {
+            let cut = Cut { per_launch, per_block, columns: 32, passes };
             let again = gpu.run(model, batch, Some(cut)).unwrap();
             assert!(again == (tokens.clone(), logits.clone()), "{what}: {cut:?} changes bits");
         }
@@ -331,9 +339,14 @@ fn what_makes_no_sense_is_refused() {
     model.flat[position + 4 * 16] = f32::NAN;
     drop(gpu);
     let mut gpu = OnGpu::new(&model, &CASES[0].runs()[0]).expect("it was there before");
-    let error = gpu.run(&model, &good, None).unwrap_err();
-    assert_eq!(error.kind(), Kind::NonFiniteTraining);
-    assert!(error.to_string().contains("generated timestep 29"), "{error}");
+    // In one launch, or with others before and after the one that found it.
+    let one_each = Cut { per_launch: 2, per_block: 2, columns: 32, passes: 1 };
+    for (cut, launches) in [(None, 1), (Some(one_each), 5)] {
+        let error = gpu.run(&model, &good, cut).unwrap_err();
+        assert_eq!(error.kind(), Kind::NonFiniteTraining);
+        assert!(error.to_string().contains("generated timestep 29"), "{cut:?}: {error}");
+        assert!(gpu.launched == launches || gpu.bench.is_real(), "{cut:?}: {} launches", gpu.launched);
+    }
 }
 
 /// What another step costs: keys and values once, each block's weights once, and the tensor operations of the kernel's comment.
@@ -347,7 +360,7 @@ fn a_step_costs_what_it_must() {
     }
     let [one, two] = [1, 2].map(|n_new| {
         let batch = Batch::new(&model.config, n, n_prompt, n_new, NUCLEUS);
-        gpu.run(&model, &batch, Some(Cut { per_launch: n, per_block: n, timesteps: usize::MAX })).unwrap();
+        gpu.run(&model, &batch, Some(Cut { per_launch: n, per_block: n, columns: 32, passes: usize::MAX })).unwrap();
         gpu.counters.clone()
     });
     let n_key = n_prompt + 1;
@@ -371,30 +384,4 @@ fn a_step_costs_what_it_must() {
     let stretches = n * 12 * n_key.div_ceil(64);
     assert_eq!(issued("m16n8k16"), n_layer * (12 * (e / 16) * (e / 16) + stretches * 4) + (q / 16) * (e / 16));
     assert_eq!(issued("m16n8k8"), n_layer * stretches * 8);
-}
-
-#[test]
-fn sequences_are_cut_evenly_and_as_memory_allows() {
-    let model = Model::new(1, 2, 16, 8, 9, Head::Shared);
-    let Some(mut gpu) = OnGpu::new(&model, &RUNS[0]) else { return };
-    let batch = Batch::new(&model.config, 1, 3, 4, NUCLEUS);
-    let (gpu, shape) = (&mut gpu.bench.gpu, shape(&model.config));
-    let blocks = gpu.multiprocessors() as usize;
-    let mut cut = |n: usize, config: &ModelConfig| Cut::new(gpu, &shape, config, &Rollout { n, ..batch.rollout() });
-    // Up to eight sequences a block; one more than that takes two rounds of blocks with five each.
-    for (n, per_block) in [(1, 1), (blocks, 1), (blocks + 1, 2), (8 * blocks, 8), (8 * blocks + 1, 5)] {
-        let Cut { timesteps, .. } = cut(n, &model.config).unwrap();
-        assert_eq!(cut(n, &model.config).unwrap(), Cut { per_launch: n, per_block, timesteps }, "{n} sequences");
-        assert!(timesteps > 8, "a small model's are one launch");
-    }
-    let layers = |n_layer| ModelConfig { n_layer, ..model.config.clone() };
-    // Two sequences, each layer 12 · 16² + 2 · 16 · 8 products for a timestep; four thousand million a launch.
-    assert_eq!(cut(blocks + 1, &layers(10_000)).unwrap().timesteps, 60);
-    assert_eq!(cut(1, &layers(1 << 21)).unwrap().timesteps, 1);
-    // A cache of half a gigabyte: fewer go together than are asked for.
-    let few = cut(1 << 20, &layers(1 << 20)).unwrap().per_launch;
-    assert!(few > 0 && few < 1 << 20, "{few}");
-    let error = cut(1, &layers(1 << 40)).unwrap_err();
-    assert_eq!(error.kind(), Kind::DeviceUnavailable);
-    assert!(error.to_string().contains("needs 562949953421495 bytes"), "{error}");
 }

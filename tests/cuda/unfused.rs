@@ -18,6 +18,14 @@ pub fn in_unit<R>(unit: f64, compute: impl FnOnce() -> R) -> R {
     result
 }
 
+/// A tensor of the unfused computation: of one for each unit, the middle one by its largest error.
+pub fn typical(truth: impl Iterator<Item = f64> + Clone, mut units: Vec<Vec<f64>>) -> Vec<f64> {
+    let error =
+        |of: &[f64]| of.iter().zip(truth.clone()).fold(0.0, |most: f64, (x, truth)| most.max((x - truth).abs()));
+    units.sort_by(|a, b| error(a).total_cmp(&error(b)));
+    units.swap_remove(units.len() / 2)
+}
+
 /// Rounds to bf16.
 pub fn round(x: f64) -> f64 {
     let unit = UNIT.get();

@@ -5,6 +5,7 @@ pub use crate::data::Data;
 use crate::gpu;
 use crate::oracle::number::{Matrix, Number};
 use crate::oracle::{Affine, HalfBlock};
+pub use crate::unfused::typical;
 use gpt2meg::device::cpu::Cpu;
 use gpt2meg::device::cuda;
 use gpt2meg::device::{Call, Device, Dtype, Tensor};
@@ -131,14 +132,6 @@ pub struct Expected<'a> {
     pub base: &'a [f32],
     /// What is added.
     pub unfused: &'a [f64],
-}
-
-/// A tensor of the unfused computation: of one for each unit, the middle one by its largest error.
-pub fn typical(truth: impl Iterator<Item = f64> + Clone, mut units: Vec<Vec<f64>>) -> Vec<f64> {
-    let error =
-        |of: &[f64]| of.iter().zip(truth.clone()).fold(0.0, |most: f64, (x, truth)| most.max((x - truth).abs()));
-    units.sort_by(|a, b| error(a).total_cmp(&error(b)));
-    units.swap_remove(units.len() / 2)
 }
 
 /// The same of gradients, parameter by parameter; `truth` has them one after another.

@@ -24,7 +24,7 @@ pub fn folder() -> Option<PathBuf> {
 
 /// The kernel of this `key` (one line of text that says what it is compiled from), from `folder` or from the compiler.
 pub fn cached<E>(folder: Option<&Path>, key: &str, compile: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
-    let path = folder.map(|folder| folder.join(format!("{:032x}.{END}", hash(key))));
+    let path = folder.map(|folder| path(folder, key));
     if let Some(made) = path.as_ref().and_then(|path| read(path, key)) {
         return Ok(made);
     }
@@ -34,6 +34,20 @@ pub fn cached<E>(folder: Option<&Path>, key: &str, compile: impl FnOnce() -> Res
         let _ = write(&path, key, &made);
     }
     Ok(made)
+}
+
+/// The kernel of this key from the compiler, in place of one that turned out to be of no use.
+pub fn anew<E>(folder: Option<&Path>, key: &str, compile: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+    if let Some(folder) = folder {
+        // That it stays has been no help before, and is none now.
+        let _ = std::fs::remove_file(path(folder, key));
+    }
+    cached(folder, key, compile)
+}
+
+/// The file of a key.
+fn path(folder: &Path, key: &str) -> PathBuf {
+    folder.join(format!("{:032x}.{END}", hash(key)))
 }
 
 /// FNV-1a of 128 bits, for the file's name.
@@ -66,18 +80,21 @@ fn used(path: &Path) {
     }
 }
 
-/// Removes what nobody has read for half a year, and what is beyond `most` bytes, the latest read being kept.
+/// Removes what nobody has read for half a year, what is beyond `most` bytes, the latest read being kept, and what is no kernel:
+/// what a process left that was killed as it wrote, or an earlier version of the program.
 fn prune(folder: &Path, most: u64) {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let kernels = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == END));
-    let mut kernels: Vec<(SystemTime, u64, PathBuf)> = kernels
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = entries
         .filter_map(|path| path.metadata().ok().and_then(|of| Some((of.modified().ok()?, of.len(), path))))
         .collect();
-    kernels.sort_by(|a, b| b.cmp(a));
+    files.sort_by(|a, b| b.cmp(a));
     let mut kept = 0;
-    for (modified, len, path) in kernels {
-        kept += len;
-        if kept > most || modified.elapsed().is_ok_and(|age| age > 183 * DAY) {
+    for (modified, len, path) in files {
+        let kernel = path.extension().is_some_and(|end| end == END);
+        kept += if kernel { len } else { 0 };
+        // Another process may be writing.
+        let allowed = if kernel { 183 * DAY } else { DAY };
+        if kept > most || modified.elapsed().is_ok_and(|age| age > allowed) {
             // Another process may have been faster.
             let _ = std::fs::remove_file(path);
         }
@@ -137,6 +154,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_of_no_use_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |text: &str| Ok::<_, ()>(text.into());
+        cached(Some(folder.path()), "a", || made("of no use")).unwrap();
+        assert_eq!(anew(Some(folder.path()), "a", || made("better")).unwrap(), b"better");
+        assert_eq!(cached(Some(folder.path()), "a", || made("not asked for")).unwrap(), b"better");
+        assert_eq!(anew(None, "a", || made("alone")).unwrap(), b"alone");
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_written_is_no_failure() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
@@ -148,11 +175,14 @@ mod tests {
     fn what_nobody_reads_goes() {
         let folder = tempfile::tempdir().unwrap();
         let put = |key: &str, text: &str| cached::<()>(Some(folder.path()), key, || Ok(text.into())).unwrap();
-        let path = |key: &str| folder.path().join(format!("{:032x}.{END}", hash(key)));
-        let age = |key: &str, days: u32| {
-            let file = std::fs::File::options().append(true).open(path(key)).unwrap();
+        let path = |key: &str| super::path(folder.path(), key);
+        let touch = |path: &Path, days: u32| {
+            let file = std::fs::File::options().append(true).create(true).open(path).unwrap();
             file.set_modified(SystemTime::now() - days * DAY).unwrap();
         };
+        let age = |key: &str, days: u32| touch(&path(key), days);
+        let others = [".tmp1", ".tmp2", "a.ptx"].map(|name| folder.path().join(name));
+        others.iter().zip([0, 2, 2]).for_each(|(path, days)| touch(path, days));
         let old = [("a", 200), ("b", 200), ("c", 100)];
         old.iter().for_each(|(key, _)| _ = put(key, "text"));
         old.iter().for_each(|(key, days)| age(key, *days));
@@ -160,6 +190,7 @@ mod tests {
         put("b", "another text");
         put("d", "text");
         assert_eq!(["a", "b", "c", "d"].map(|key| path(key).exists()), [false, true, true, true]);
+        assert_eq!(others.map(|path| path.exists()), [true, false, false], "another process may be writing .tmp1");
         // Room for two: the one that was read longest ago goes.
         age("b", 1);
         prune(folder.path(), path("b").metadata().unwrap().len() * 2 + 1);

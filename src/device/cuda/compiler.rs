@@ -40,15 +40,26 @@ pub struct Compiler {
     driver: Version,
 }
 
+/// The driver's own version, which tells apart those that know the same CUDA; none where it does not say.
+fn driver_build() -> Option<String> {
+    driver_build_of(&std::fs::read_to_string("/proc/driver/nvidia/version").ok()?)
+}
+
+/// The number with dots in the first line: `NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 …`.
+fn driver_build_of(text: &str) -> Option<String> {
+    let number = |word: &&str| word.contains('.') && word.bytes().all(|b| b == b'.' || b.is_ascii_digit());
+    text.lines().next()?.split_whitespace().find(number).map(str::to_owned)
+}
+
 impl fmt::Display for Compiler {
     /// As far as it decides what kernels do: the driver assembles PTX.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (major, minor) = self.nvrtc.version;
-        write!(f, "NVRTC {major}.{minor}")?;
-        match self.code {
-            Code::Machine => Ok(()),
-            Code::Ptx => write!(f, ", PTX for a driver of {}.{}", self.driver.0, self.driver.1),
+        write!(f, "NVRTC {}", self.nvrtc.build)?;
+        if self.code == Code::Machine {
+            return Ok(());
         }
+        write!(f, ", PTX for a driver of {}.{}", self.driver.0, self.driver.1)?;
+        driver_build().map_or(Ok(()), |build| write!(f, " ({build})"))
     }
 }
 
@@ -75,15 +86,23 @@ pub fn any() -> Result<&'static Nvrtc> {
     if let Some(found) = FOUND.get() {
         return Ok(found);
     }
-    let found = all_places().iter().find_map(|path| Nvrtc::load(path).ok()).ok_or_else(|| no_compiler((12, 9)))?;
+    let found =
+        all_places().iter().find_map(|path| Nvrtc::load(path).ok()).ok_or_else(|| no_compiler(NO_COMPILER, (12, 9)))?;
     Ok(FOUND.get_or_init(|| found))
 }
 
 /// The first of `places` that holds a compiler of use, and what to ask it for.
 fn find(places: &[PathBuf], target: Target, trial: &Trial) -> Result<(Nvrtc, Code, u32)> {
-    let mut unusable = None;
+    let (mut unusable, mut closed) = (None, None);
     for path in places {
-        let Ok(nvrtc) = Nvrtc::load(path) else { continue };
+        let nvrtc = match Nvrtc::load(path) {
+            Ok(nvrtc) => nvrtc,
+            Err(error) => {
+                // Names are only tried.
+                closed = closed.or(path.exists().then_some((path, error)));
+                continue;
+            }
+        };
         let mut reason = None;
         for (code, architecture) in ways(&nvrtc.architectures, nvrtc.version, target) {
             match trial(&nvrtc, code, architecture) {
@@ -93,9 +112,13 @@ fn find(places: &[PathBuf], target: Target, trial: &Trial) -> Result<(Nvrtc, Cod
         }
         unusable.get_or_insert((nvrtc.path, nvrtc.version, reason));
     }
-    Err(match unusable {
-        None => no_compiler(target.driver),
-        Some((path, version, reason)) => no_use(&path, version, reason, target.driver),
+    Err(match (unusable, closed) {
+        (Some((path, version, reason)), _) => no_use(&path, version, reason, target.driver),
+        (None, Some((path, error))) => {
+            let what = format!("the CUDA compiler {} cannot be opened: {error}", path.display());
+            no_compiler(&what, target.driver)
+        }
+        (None, None) => no_compiler(NO_COMPILER, target.driver),
     })
 }
 
@@ -107,13 +130,16 @@ fn ways(architectures: &[u32], version: Version, Target { driver, card }: Target
     machine.then_some((Code::Machine, card)).into_iter().chain(newest.map(|newest| (Code::Ptx, newest))).collect()
 }
 
-/// That there is no compiler at all.
-fn no_compiler(version: Version) -> Error {
+/// What is said where there is none.
+const NO_COMPILER: &str = "there is no CUDA compiler (libnvrtc)";
+
+/// That there is no compiler at all, or none that opens.
+fn no_compiler(what: &str, version: Version) -> Error {
     let hint = format!(
         "Install it with `pip install {}`, or a CUDA toolkit, or activate the Python environment that PyTorch with CUDA is in",
         package(version)
     );
-    Error::new(Kind::DeviceUnavailable, "there is no CUDA compiler (libnvrtc)").hint(hint)
+    Error::new(Kind::DeviceUnavailable, what).hint(hint)
 }
 
 /// That there is one, of no use: by its version, or for this reason.
@@ -231,10 +257,24 @@ mod tests {
     #[test]
     fn what_is_no_library_is_passed_over_and_none_is_one_clear_error() {
         let folder = tempfile::tempdir().unwrap();
-        let places = [touch(folder.path().join("libnvrtc.so.12"))];
-        let error = find(&places, Target { driver: (12, 4), card: 90 }, &|_, _, _| Ok(())).err().unwrap();
-        assert_eq!(error.kind(), Kind::DeviceUnavailable);
-        assert!(error.to_string().contains("no CUDA compiler") && error.to_string().contains("cu12==12.4"), "{error}");
+        let target = Target { driver: (12, 4), card: 90 };
+        let error = |places: &[PathBuf]| find(places, target, &|_, _, _| Ok(())).err().unwrap();
+        let missing = folder.path().join("libnvrtc.so.13");
+        let none = error(&[missing.clone()]);
+        assert_eq!(none.kind(), Kind::DeviceUnavailable);
+        assert!(none.to_string().contains("no CUDA compiler") && none.to_string().contains("cu12==12.4"), "{none}");
+        // What is there and does not open is named.
+        let closed = error(&[missing, touch(folder.path().join("libnvrtc.so.12"))]);
+        assert_eq!(closed.kind(), Kind::DeviceUnavailable);
+        let said = closed.to_string();
+        assert!(said.contains("libnvrtc.so.12 cannot be opened") && said.contains("cu12==12.4"), "{said}");
+    }
+
+    #[test]
+    fn drivers_of_one_version_are_told_apart() {
+        let text = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.129.03  Thu Oct 19 18:56:32 UTC 2023\nGCC version:  gcc 12.2.0";
+        assert_eq!(driver_build_of(text).as_deref(), Some("535.129.03"));
+        assert_eq!(driver_build_of("NVRM version: unknown\nGCC 12.2.0"), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::device::{
 };
 use crate::ensure;
 use crate::error::{Kind, Result};
+use crate::interrupt;
 use crate::model::config::ModelConfig;
 use crate::model::layout::{ParamLayout, Parameters};
 
@@ -85,8 +86,12 @@ impl Device for Cuda {
         format!("{}, {}", self.name(), self.gpu.made_by())
     }
 
-    fn free_memory(&self) -> Option<usize> {
-        self.gpu.free_memory().ok()
+    fn is_gpu(&self) -> bool {
+        true
+    }
+
+    fn free_memory(&self) -> Result<Option<usize>> {
+        self.gpu.free_memory().map(Some)
     }
 
     fn alloc(&mut self, dtype: Dtype, len: usize) -> Result<Tensor> {
@@ -382,7 +387,10 @@ impl Device for Cuda {
         let (shape, new, refresh) = (rollout::shape(config), rollout::Working::new, rollout::Working::fill);
         let working = copies.network.get(gpu, &shape, handles, written, &pointers, new, refresh)?;
         // SAFETY: every length has been checked.
-        let done = unsafe { rollout::rollout(gpu, config, &pointers, working, rollout, None, tokens, logits) };
+        let done = unsafe {
+            let stop = || interrupt::requested().is_some();
+            rollout::rollout(gpu, config, &pointers, working, rollout, None, &stop, tokens, logits)
+        };
         self.waited(done)
     }
 }

@@ -28,17 +28,24 @@ pub(super) fn failed(doing: &str, error: DriverError) -> Error {
         CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
             Error::new(Kind::DeviceUnavailable, what).hint("The driver is older than the compiler: update the driver")
         }
+        CUDA_ERROR_INVALID_PTX | CUDA_ERROR_INVALID_IMAGE | CUDA_ERROR_NOT_FOUND => {
+            Error::new(Kind::DeviceUnavailable, what).hint(REPORT)
+        }
         _ => Error::new(Kind::DeviceUnavailable, what).hint("Use --device cpu, or see whether `nvidia-smi` works"),
     }
 }
 
-/// That the compiler has refused a source that others compile.
+/// What to do about what is no fault of the machine.
+const REPORT: &str =
+    "That is a defect of this program, or of that version: please report it. Until then use --device cpu";
+
+/// That the compiler, which has passed its trial, has refused one of our sources.
 pub(super) fn refused(nvrtc: &Nvrtc, source: &str, log: &str) -> Error {
-    let ((major, minor), path) = (nvrtc.version, nvrtc.path.display());
+    let (build, path) = (&nvrtc.build, nvrtc.path.display());
     // A message is one line; of a log the first one with an error says most.
     let line = log.lines().find(|line| line.contains("error")).or(log.lines().next()).unwrap_or_default().trim();
-    let what = format!("the CUDA compiler {path} of version {major}.{minor} refuses {source}: {line}");
-    Error::new(Kind::DeviceUnavailable, what).hint("Install another version of it, or use --device cpu")
+    let what = format!("the CUDA compiler {path} of version {build} refuses {source}: {line}");
+    Error::new(Kind::DeviceUnavailable, what).hint(REPORT)
 }
 
 /// That there is no driver.

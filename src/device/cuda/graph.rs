@@ -118,15 +118,16 @@ impl Cuda {
             Progress::Warm => {
                 self.gpu.begin_capture()?;
                 let done = step(self);
-                match (done, self.gpu.end_capture()) {
-                    (Ok(true), Some(captured)) => {
+                match self.gpu.end_capture() {
+                    Some(captured) if matches!(done, Ok(true)) => {
                         captured.launch()?;
                         self.steps.0 = Progress::Captured(captured);
                         return Ok(true);
                     }
-                    // It would not succeed the next time either.
-                    (Ok(true), None) => next = Progress::Refused,
-                    _ => {}
+                    // The step came to no end; the next one may.
+                    Some(_) => {}
+                    // The driver gave up, wherever in the step: it would not succeed the next time either.
+                    None => next = Progress::Refused,
                 }
                 // Nothing has been launched, so nothing has been made fresh.
                 self.copies.expire();

@@ -25,6 +25,7 @@ pub mod rollout;
 mod scratch;
 mod staging;
 mod timing;
+mod trial;
 pub mod update;
 pub mod weights;
 pub mod working;
@@ -176,15 +177,16 @@ impl Gpu {
         let (major, minor) = context.compute_capability().map_err(unavailable)?;
         let card = context.name().map_err(unavailable)?;
         failure::check_card(&card, (major as u32, minor as u32))?;
-        let trial = |nvrtc: &Nvrtc, code, architecture| try_code(&context, nvrtc, code, architecture);
+        let attribute = |attribute| context.attribute(attribute).map(|value| value as u32).map_err(unavailable);
+        let shared_limit = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+        let trial = |nvrtc: &Nvrtc, code, architecture| trial::run(&context, shared_limit, nvrtc, code, architecture);
         let compiler = compiler::open(Target { driver, card: (10 * major + minor) as u32 }, &trial)?;
         // SAFETY: everything runs on one stream, in its order, so nobody need wait for events.
         unsafe { context.disable_event_tracking() };
         // The default stream cannot be captured.
         let stream = context.new_stream().map_err(unavailable)?;
-        let attribute = |attribute| context.attribute(attribute).map(|value| value as u32).map_err(unavailable);
         Ok(Self {
-            shared_limit: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+            shared_limit,
             multiprocessors: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             stream,
             compiler,
@@ -333,10 +335,14 @@ impl Gpu {
             Entry::Vacant(entry) => {
                 let Compiler { nvrtc, code, architecture, .. } = self.compiler;
                 let options = options(shape, code, &architecture.to_string(), self.shared_limit);
-                let (major, minor) = nvrtc.version;
-                let key = format!("{} {:x}, NVRTC {major}.{minor}, {}", source.name, source.hash, options.join(" "));
-                let made = cache::cached(self.cache.as_deref(), &key, || compiled(nvrtc, code, source, &options))?;
-                let module = self.stream.context().load_module(Ptx::from_binary(made));
+                let key = format!("{} {:x}, NVRTC {}, {}", source.name, source.hash, nvrtc.build, options.join(" "));
+                let (folder, compile) = (self.cache.as_deref(), || compiled(nvrtc, code, source, &options));
+                let load = |made| self.stream.context().load_module(Ptx::from_binary(made));
+                let module = match load(cache::cached(folder, &key, compile)?) {
+                    Ok(module) => Ok(module),
+                    // What an earlier start left may be of no use to this driver.
+                    Err(_) => load(cache::anew(folder, &key, compile)?),
+                };
                 let module = module.map_err(|error| failed(&format!("load {}", source.name), error))?;
                 Ok(entry.insert(Module { module, functions: HashMap::new(), constants: HashMap::new() }))
             }
@@ -372,18 +378,4 @@ fn options(shape: &Shape, code: Code, architecture: &str, shared_limit: u32) -> 
 
 fn compiled(nvrtc: &Nvrtc, code: Code, source: &Source, options: &[String]) -> Result<Vec<u8>> {
     nvrtc.compile(code, source.name, source.text, options).map_err(|log| failure::refused(nvrtc, source.name, &log))
-}
-
-/// Whether a compiler compiles, and the driver loads what it makes: a kernel that does nothing of note.
-fn try_code(
-    context: &Arc<CudaContext>,
-    nvrtc: &Nvrtc,
-    code: Code,
-    architecture: u32,
-) -> std::result::Result<(), String> {
-    const TEXT: &str = "extern \"C\" __global__ void trial(float* x) { *x = 1.0f; }";
-    let options = [code.option(&architecture.to_string()), "--std=c++17".to_owned(), "-default-device".to_owned()];
-    let made = nvrtc.compile(code, "trial", TEXT, &options)?;
-    let loaded = context.load_module(Ptx::from_binary(made)).and_then(|module| module.load_function("trial"));
-    loaded.map(drop).map_err(|error| error.to_string())
 }

@@ -38,6 +38,8 @@ pub struct Nvrtc {
     pub path: PathBuf,
     /// Its version.
     pub version: Version,
+    /// Which build of that version it is, as far as its PTX says: `12.9.86`.
+    pub build: String,
     /// Architectures that it knows: 90 for 9.0.
     pub architectures: Vec<u32>,
     create: unsafe extern "C" fn(
@@ -75,9 +77,10 @@ impl Nvrtc {
             n_architecture(&mut n);
             let mut known = vec![0; n.max(0) as usize];
             architectures(known.as_mut_ptr());
-            Ok(Self {
+            let mut this = Self {
                 path: path.to_path_buf(),
                 version: (major as u32, minor as u32),
+                build: format!("{major}.{minor}"),
                 architectures: known.into_iter().map(|number| number as u32).collect(),
                 create: *library.get(b"nvrtcCreateProgram\0")?,
                 compile: *library.get(b"nvrtcCompileProgram\0")?,
@@ -86,7 +89,11 @@ impl Nvrtc {
                 log: (*library.get(b"nvrtcGetProgramLogSize\0")?, *library.get(b"nvrtcGetProgramLog\0")?),
                 destroy: *library.get(b"nvrtcDestroyProgram\0")?,
                 _library: library,
-            })
+            };
+            if let Ok(ptx) = this.compile(Code::Ptx, "nothing", "", &[]) {
+                this.build = build(&String::from_utf8_lossy(&ptx)).unwrap_or(this.build);
+            }
+            Ok(this)
         }
     }
 
@@ -124,6 +131,13 @@ impl Nvrtc {
     }
 }
 
+/// The build that made some PTX, by the comment it begins with.
+fn build(ptx: &str) -> Option<String> {
+    let tools = ptx.lines().find(|line| line.starts_with("// Cuda compilation tools"))?;
+    let build = tools.rsplit(", V").next()?.trim();
+    build.starts_with(|first: char| first.is_ascii_digit()).then(|| build.to_owned())
+}
+
 /// What a program has become, or what is said of it.
 ///
 /// # Safety
@@ -138,5 +152,23 @@ unsafe fn take(program: Program, (size, take): (Size, Take)) -> Result<Vec<u8>, 
     match (sized, taken, len) {
         (0, 0, 1..) => Ok(bytes),
         _ => Err(format!("it gives nothing (status {sized}, {taken})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_of_one_version_are_told_apart() {
+        let of = |last: &str| {
+            build(&format!(
+                "//\n// Compiler Build ID: CL-1\n// Cuda compilation tools, release 12.9, V12.9.{last}\n//\n"
+            ))
+        };
+        assert_eq!(of("86").as_deref(), Some("12.9.86"));
+        assert_ne!(of("41"), of("86"));
+        assert_eq!(build("// Cuda compilation tools, of another kind\n"), None);
+        assert_eq!(build(".version 8.8"), None);
     }
 }

@@ -6,7 +6,6 @@ use super::working::{self, Matrix, Places, blocks};
 use super::{Gpu, Grid, Shape, attention, failed, head, mlp};
 use crate::device::{Rollout, Sampler};
 use crate::error::{Error, Kind, Result};
-use crate::interrupt;
 use crate::model::config::ModelConfig;
 use cudarc::driver::{CudaSlice, DeviceRepr, DriverError, sys};
 
@@ -144,20 +143,39 @@ pub struct Cut {
     pub per_launch: usize,
     /// Sequences of a block of threads.
     pub per_block: usize,
-    /// Timesteps of a launch, of those that are read or fed back.
-    pub timesteps: usize,
+    /// Timesteps of a sequence that one pass over the weights reads.
+    pub columns: usize,
+    /// Passes over the weights that a block makes in one launch, or one more: those that read take `columns` timesteps of one
+    /// sequence each, those that draw one timestep of all its sequences.
+    pub passes: usize,
 }
 
-/// Multiplications and additions of a block of threads in one launch, at most: a tenth of a second's on a large card and a second's
-/// on a small one, by estimate. A signal is heeded between launches, and a card that also drives a display ends longer ones.
+/// Bytes of weights, keys and values that a block of threads asks for in one launch, at most. Where the L2 cache gives each block 40 GB a
+/// second (an H100, by its whole rate), that is a tenth of a second; where they come from memory, it may be half of one. A signal
+/// is heeded between launches, and a card that also drives a display ends those of seconds.
 const MOST_OF_LAUNCH: f64 = 4e9;
 
-/// Timesteps that a block with so many sequences may take in one launch.
-fn timesteps_of_launch(shape: &Shape, config: &ModelConfig, per_block: usize) -> usize {
+/// Passes of a block with so many sequences that ask for no more than that.
+fn passes_of_launch(shape: &Shape, config: &ModelConfig, per_block: usize) -> usize {
     let e = shape.d_model as f64;
     // With the longest context that there is.
-    let of_timestep = config.n_layer as f64 * (12.0 * e * e + 2.0 * e * shape.n_time as f64);
-    ((MOST_OF_LAUNCH / (of_timestep * per_block as f64)) as usize).max(1)
+    let of_pass = config.n_layer as f64 * (24.0 * e * e + 4.0 * e * (shape.n_time * per_block) as f64);
+    ((MOST_OF_LAUNCH / of_pass) as usize).max(1)
+}
+
+impl Cut {
+    /// The timestep that a launch goes up to, which begins at timestep `begin` of `n_fed`; the first `n_read` are only read. A sequence is
+    /// cut between two passes.
+    pub fn end(&self, begin: usize, n_read: usize, n_fed: usize) -> usize {
+        let &Self { per_block, columns, passes, .. } = self;
+        let left = n_read.saturating_sub(begin);
+        let reading = left.div_ceil(columns).saturating_mul(per_block);
+        let end = match reading > passes {
+            true => n_read.min(begin.saturating_add((passes / per_block).max(1).saturating_mul(columns))),
+            false => begin.max(n_read).saturating_add((passes - reading).max(1)),
+        };
+        end.min(n_fed)
+    }
 }
 
 impl Cut {
@@ -183,7 +201,8 @@ impl Cut {
         // Where it takes several rounds of blocks, all are equally long.
         let rounds = per_launch.div_ceil(slots * blocks);
         let per_block = per_launch.div_ceil(rounds * blocks);
-        Ok(Self { per_launch, per_block, timesteps: timesteps_of_launch(shape, config, per_block) })
+        let columns = gpu.constant(&SOURCE, shape, "decode_columns")? as usize;
+        Ok(Self { per_launch, per_block, columns, passes: passes_of_launch(shape, config, per_block) })
     }
 }
 
@@ -222,7 +241,7 @@ fn download<T: DeviceRepr>(gpu: &Gpu, from: &CudaSlice<T>, to: &mut [T]) -> Resu
 }
 
 /// Generates one chunk, as [`crate::device::Device::rollout`] says: `tokens` [N, n_new] and with `logits` [N, n_new, Q] also
-/// what they were drawn from.
+/// what they were drawn from. Between launches it is asked whether they are to `stop`: then nothing more is filled.
 ///
 /// # Safety
 /// `params` are those of a network of this configuration, and `working` was made from them.
@@ -234,6 +253,7 @@ pub unsafe fn rollout(
     working: &Working,
     rollout: &Rollout,
     cut: Option<Cut>,
+    stop: &dyn Fn() -> bool,
     tokens: &mut [u8],
     mut logits: Option<&mut [f32]>,
 ) -> Result<()> {
@@ -258,7 +278,7 @@ pub unsafe fn rollout(
     let Draw { scale, top_k, top_p, greedy } = Draw::new(&rollout.sampler);
 
     for first in (0..n).step_by(cut.per_launch) {
-        if interrupt::requested().is_some() {
+        if stop() {
             return Ok(());
         }
         let part = first..n.min(first + cut.per_launch);
@@ -304,18 +324,20 @@ pub unsafe fn rollout(
             failed: gpu.address(&wrong),
         };
         let grid = Grid { blocks: (part.len().div_ceil(cut.per_block) as u32, 1), threads: THREADS, shared_bytes };
-        for begin in (0..n_fed).step_by(cut.timesteps) {
+        let mut begin = 0;
+        while begin < n_fed {
             if begin > 0 {
                 gpu.sync()?;
-                if interrupt::requested().is_some() {
+                if stop() {
                     return Ok(());
                 }
             }
-            let kernel =
-                Decode { begin: begin as u32, end: n_fed.min(begin.saturating_add(cut.timesteps)) as u32, ..whole };
+            let end = cut.end(begin, n_prompt - 1, n_fed);
+            let kernel = Decode { begin: begin as u32, end: end as u32, ..whole };
             // SAFETY: indices have been checked against the configuration, memory was made for these sizes, and the network's
             // parameters are the caller's.
             unsafe { gpu.launch(&shape, &kernel, grid) }?;
+            begin = end;
         }
 
         let mut steps = vec![0; part.len()];
