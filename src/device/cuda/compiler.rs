@@ -260,7 +260,7 @@ mod tests {
         let target = Target { driver: (12, 4), card: 90 };
         let error = |places: &[PathBuf]| find(places, target, &|_, _, _| Ok(())).err().unwrap();
         let missing = folder.path().join("libnvrtc.so.13");
-        let none = error(&[missing.clone()]);
+        let none = error(std::slice::from_ref(&missing));
         assert_eq!(none.kind(), Kind::DeviceUnavailable);
         assert!(none.to_string().contains("no CUDA compiler") && none.to_string().contains("cu12==12.4"), "{none}");
         // What is there and does not open is named.
