@@ -1,14 +1,15 @@
 //! The attention half-block: x += proj(softmax(q·kᵀ/√D + causal)·v), (q, k, v) = qkv(norm(x)).
 //!
-//! One thread does one sequence. Within a head the scores are computed for a block of as many queries as a narrow panel
-//! has columns, queries lying across the vector's lanes, against all keys up to the block's last query: a product of
-//! the keys with the transposed queries. Softmax then runs down the keys without a single sum across lanes, and the
-//! weighted values are a second product. What lies beyond the diagonal is never computed, but for the block's corner.
+//! One thread does one sequence. Within a head the scores are computed for a block of queries, which lie across the vector's
+//! lanes, against strips of keys up to the block's last query ([`super::strips`]). Softmax then runs down the keys without
+//! a single sum across lanes, and its weights go from registers into the sums of the values. What lies beyond the
+//! diagonal is never computed, but for the block's corner.
 
-use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::gemm::{Matrix, Onto, Product};
 use super::memory::{Cuts, Memory};
 use super::norm::{normalize, scale_and_shift};
 use super::sequences::Sequences;
+use super::strips::{ROWS as STRIP, lanes, pack_block, pack_strips, scores, strips_len, unpack_block, weigh};
 use super::team::Team;
 use super::vector::{LOG2_E, exp2};
 use super::{Cpu, ROWS, Shape};
@@ -26,7 +27,7 @@ pub(super) struct Saved<'a> {
     pub answer: &'a mut [f32],
     /// The norm's factor, [T].
     pub scale: &'a mut [f32],
-    /// Largest score of each query times log2(e)/√D, [H, T'].
+    /// Largest score of each query, times [`score_factor`], [H, T'].
     pub most: &'a mut [f32],
     /// One over the sum of each query's exponentials, [H, T'].
     pub inverse_sum: &'a mut [f32],
@@ -119,19 +120,23 @@ pub(super) struct Forward<'a> {
     pub(super) saved: Saved<'a>,
     /// Rows of the norm's output, [ROWS, E].
     tile: &'a mut [f32],
-    /// A block of queries, transposed, [D, block].
+    /// A head's keys and values, in strips.
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+    /// A block of queries, [D, lanes].
     queries: &'a mut [f32],
-    /// Scores, then their exponentials, [T, block].
+    /// Its scores, [T, lanes].
     scores: &'a mut [f32],
-    /// The block's answers, transposed, [D, block].
+    /// Its answers, [D, lanes].
     answers: &'a mut [f32],
 }
 
 impl<'a> Forward<'a> {
     /// Room that a sequence is computed in: what it keeps, where nobody else wants that, then its own.
-    pub(super) fn lens(team: &Team, shape: &Shape) -> [usize; 5] {
-        let (d, block) = (shape.d(), team.columns(Width::Narrow));
-        [saved_len(shape), ROWS * shape.e, d * block, shape.t * block, d * block]
+    pub(super) fn lens(team: &Team, shape: &Shape) -> [usize; 7] {
+        let (d, lanes) = (shape.d(), team.lanes());
+        let (strips, scores) = (strips_len(shape.t, d), strips_len(shape.t, lanes));
+        [saved_len(shape), ROWS * shape.e, strips, strips, d * lanes, scores, d * lanes]
     }
 
     /// The sequence `x`, [T, E]; with `saved` ([`saved_len`] elements) the backward pass can follow.
@@ -143,9 +148,10 @@ impl<'a> Forward<'a> {
         saved: Option<&'a mut [f32]>,
         room: &mut Cuts<'a>,
     ) -> Self {
-        let [unsaved, tile, queries, scores, answers] = Self::lens(team, &shape).map(|len| room.take(len));
+        let [unsaved, tile, keys, values, queries, scores, answers] =
+            Self::lens(team, &shape).map(|len| room.take(len));
         let saved = Saved::split(&shape, saved.unwrap_or(unsaved));
-        Self { shape, weights, x, saved, tile, queries, scores, answers }
+        Self { shape, weights, x, saved, tile, keys, values, queries, scores, answers }
     }
 }
 
@@ -157,10 +163,7 @@ impl WithSimd for &mut Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         self.project(simd);
         for head in 0..self.shape.h {
-            match Width::Narrow.vectors::<S>() {
-                1 => self.answer::<S, 1>(simd, head),
-                _ => self.answer::<S, 2>(simd, head),
-            }
+            self.answer(simd, head);
         }
         self.finish(simd);
     }
@@ -181,7 +184,7 @@ impl Forward<'_> {
         let (Shape { e, from, .. }, proj) = (self.shape, self.weights.proj);
         let (m, left, onto) = (self.shape.rows(), Matrix::Rows(self.saved.answer, e), Onto::OutAndBias(proj.1));
         let out = &mut self.x[from * e..];
-        Product { m, k: e, n: e, left, right: proj.0, width: Width::Wide, onto, out, ld: e }.run(simd);
+        Product { m, k: e, n: e, left, right: proj.0, onto, out, ld: e }.run(simd);
     }
 
     /// Norm, queries, keys and values of `rows` timesteps from `first` on.
@@ -197,89 +200,79 @@ impl Forward<'_> {
         }
         let (left, out) = (Matrix::Rows(self.tile, e), &mut self.saved.qkv[first * 3 * e + e..]);
         let (right, onto) = (key_value.0, Onto::Bias(key_value.1));
-        Product { m: rows, k: e, n: 2 * e, left, right, width: Width::Wide, onto, out, ld: 3 * e }.run(simd);
+        Product { m: rows, k: e, n: 2 * e, left, right, onto, out, ld: 3 * e }.run(simd);
         let skip = from.saturating_sub(first);
         if skip < rows {
             let (left, out) = (Matrix::Rows(&self.tile[skip * e..], e), &mut self.saved.qkv[(first + skip) * 3 * e..]);
             let (m, right, onto) = (rows - skip, query.0, Onto::Bias(query.1));
-            Product { m, k: e, n: e, left, right, width: Width::Wide, onto, out, ld: 3 * e }.run(simd);
+            Product { m, k: e, n: e, left, right, onto, out, ld: 3 * e }.run(simd);
         }
     }
 
-    /// One head: block after block of queries, as wide as `NV` vectors.
+    /// One head, block after block of queries.
     #[inline(always)]
-    fn answer<S: Simd, const NV: usize>(&mut self, simd: S, head: usize) {
+    fn answer<S: Simd>(&mut self, simd: S, head: usize) {
         let Shape { t, e, from, .. } = self.shape;
-        let (d, width, onto) = (self.shape.d(), Width::Narrow, Onto::Nothing);
-        let (block, ld) = (NV * S::F32_LANES, 3 * e);
-        let [q, k, v] = [0, e, 2 * e].map(|part| part + head * d);
-        for first in (from..t).step_by(block) {
-            let n = block.min(t - first);
-            let keys = first + n;
-            let qkv = &*self.saved.qkv;
-            pack(block, d, n, Matrix::Columns(&qkv[first * ld + q..], ld), self.queries);
-            let (left, out) = (Matrix::Rows(&qkv[k..], ld), &mut *self.scores);
-            Product { m: keys, k: d, n: block, left, right: self.queries, width, onto, out, ld: block }.run(simd);
-
-            let factor = LOG2_E / (d as f32).sqrt();
-            let (most, inverse) = softmax_down::<S, NV>(simd, first, factor, &mut self.scores[..keys * block]);
-
-            let left = Matrix::Columns(&qkv[v..], ld);
-            Product { m: d, k: keys, n: block, left, right: self.scores, width, onto, out: self.answers, ld: block }
-                .run(simd);
-            let inverse: &[f32] = bytemuck::cast_slice(&inverse);
-            for (c, &inverse) in inverse[..n].iter().enumerate() {
-                let out = &mut self.saved.answer[(first + c - from) * e + head * d..][..d];
-                for (out, answers) in out.iter_mut().zip(self.answers.chunks_exact(block)) {
-                    *out = answers[c] * inverse;
-                }
-            }
+        let (d, ld) = (self.shape.d(), 3 * e);
+        for (part, strips) in [(e, &mut *self.keys), (2 * e, &mut *self.values)] {
+            pack_strips(t, d, &self.saved.qkv[part + head * d..], ld, 1.0, strips);
+        }
+        for first in (from..t).step_by(S::F32_LANES) {
+            let n = S::F32_LANES.min(t - first);
+            let queries = &self.saved.qkv[first * ld + head * d..];
+            pack_block::<S>(n, d, queries, ld, score_factor(d), self.queries);
+            let (most, sum) = self.attend(simd, first, n);
+            let inverse = [simd.div_f32s(simd.splat_f32s(1.0), sum)];
+            let (most, inverse): (&[f32], &[f32]) = (bytemuck::cast_slice(&most), bytemuck::cast_slice(&inverse));
+            let answer = &mut self.saved.answer[(first - from) * e + head * d..];
+            unpack_block::<S>(n, d, self.answers, inverse, answer, e);
             let at = head * (t - from) + first - from;
             self.saved.inverse_sum[at..][..n].copy_from_slice(&inverse[..n]);
-            self.saved.most[at..][..n].copy_from_slice(&bytemuck::cast_slice(&most)[..n]);
+            self.saved.most[at..][..n].copy_from_slice(&most[..n]);
         }
+    }
+
+    /// The block of `n` queries from `first` on: the values' sums, weighed, in `answers`. Returns each query's largest score
+    /// and the sum of its weights, 2^(score − largest); later keys than the query weigh nothing.
+    #[inline(always)]
+    fn attend<S: Simd>(&mut self, simd: S, first: usize, n: usize) -> ([S::f32s; 1], S::f32s) {
+        let d = self.shape.d();
+        let (queries, answers) = (S::as_simd_f32s(self.queries).0, S::as_mut_simd_f32s(self.answers).0);
+        let [keys, values] = [&*self.keys, &*self.values].map(|strips| strips.as_chunks::<STRIP>().0.chunks_exact(d));
+        let strips = (first + n).div_ceil(STRIP);
+        let rows = S::as_mut_simd_f32s(self.scores).0.as_chunks_mut::<STRIP>().0[..strips].iter_mut();
+
+        let mut most = simd.splat_f32s(f32::NEG_INFINITY);
+        for ((s, row), keys) in (0..strips).zip(rows).zip(keys) {
+            *row = scores(simd, keys, queries);
+            if (s + 1) * STRIP > first + 1 {
+                for (j, score) in row.iter_mut().enumerate() {
+                    // The key is later than the queries of the lanes before this one.
+                    let earliest = simd.splat_f32s((s * STRIP + j) as f32 - first as f32);
+                    let seen = simd.greater_than_or_equal_f32s(lanes(simd), earliest);
+                    *score = simd.select_f32s(seen, *score, simd.splat_f32s(f32::NEG_INFINITY));
+                }
+            }
+            for &score in &*row {
+                most = simd.max_f32s(most, score);
+            }
+        }
+        let mut sum = simd.splat_f32s(0.0);
+        answers.fill(sum);
+        let rows = S::as_simd_f32s(self.scores).0.as_chunks::<STRIP>().0[..strips].iter();
+        for (row, values) in rows.zip(values) {
+            let mut weights = *row;
+            for weight in &mut weights {
+                *weight = exp2(simd, simd.sub_f32s(*weight, most));
+                sum = simd.add_f32s(sum, *weight);
+            }
+            weigh(simd, &weights, values, answers);
+        }
+        ([most], sum)
     }
 }
 
-/// Softmax down the columns of `scores`, a row for each key and a column for each query, the first of which has the
-/// number `first`; not yet divided by the sum. Later keys than the query get exactly zero. Returns for each query
-/// factor · (largest score), and one over the sum.
-#[inline(always)]
-fn softmax_down<S: Simd, const NV: usize>(
-    simd: S,
-    first: usize,
-    factor: f32,
-    scores: &mut [f32],
-) -> ([S::f32s; NV], [S::f32s; NV]) {
-    let rows = S::as_mut_simd_f32s(scores).0.as_chunks_mut::<NV>().0;
-    let mut most = [simd.splat_f32s(f32::NEG_INFINITY); NV];
-    for row in rows[..first].iter() {
-        for (most, &score) in most.iter_mut().zip(row) {
-            *most = simd.max_f32s(*most, score);
-        }
-    }
-    for (c, row) in rows[first..].iter_mut().enumerate() {
-        for (v, (most, score)) in most.iter_mut().zip(row).enumerate() {
-            let seen = simd.greater_than_or_equal_f32s(lanes(simd, v), simd.splat_f32s(c as f32));
-            *score = simd.select_f32s(seen, *score, simd.splat_f32s(f32::NEG_INFINITY));
-            *most = simd.max_f32s(*most, *score);
-        }
-    }
-    let factor = simd.splat_f32s(factor);
-    let most = most.map(|most| simd.mul_f32s(most, factor));
-    let mut sum = [simd.splat_f32s(0.0); NV];
-    for row in rows {
-        for v in 0..NV {
-            row[v] = exp2(simd, simd.mul_add_e_f32s(row[v], factor, simd.neg_f32s(most[v])));
-            sum[v] = simd.add_f32s(sum[v], row[v]);
-        }
-    }
-    (most, sum.map(|sum| simd.div_f32s(simd.splat_f32s(1.0), sum)))
-}
-
-/// The numbers of the columns in the vector `v` of a block, as floats.
-#[inline(always)]
-pub(super) fn lanes<S: Simd>(simd: S, v: usize) -> S::f32s {
-    const COUNT: [f32; 16] = [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
-    simd.add_f32s(S::as_simd_f32s(&COUNT).0[0], simd.splat_f32s((v * S::F32_LANES) as f32))
+/// What a score is times before it is a power of two: log2(e)/√D. Queries are multiplied by it, which are fewer than scores.
+pub(super) fn score_factor(d: usize) -> f32 {
+    LOG2_E / (d as f32).sqrt()
 }

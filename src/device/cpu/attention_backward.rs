@@ -1,14 +1,17 @@
 //! The attention half-block's backward pass.
 //!
-//! Here the keys lie across the lanes, a narrow panel of them at a time, and the rows are the queries from the panel's
-//! first key on. The softmax P and the gradient of the scores dS are computed again from what the forward pass kept;
-//! with the queries as rows, dV = Pᵀ·dO and dK = dSᵀ·Q are products as they lie, and only dQ = dS·K sums over lanes.
+//! Here a block of keys lies across the lanes, and the strips are of queries, from the block's first key on. The softmax P
+//! and the gradient of the scores dS are computed again from what the forward pass kept; with queries as rows, dV = Pᵀ·dO
+//! and dK = dSᵀ·Q are sums in each lane, and only dQ = dS·K sums over lanes.
 
-use super::attention::{Saved, lanes, saved_len};
-use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::attention::{Saved, saved_len, score_factor};
+use super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::memory::{part, parts};
 use super::norm::{normalize_backward, scale_and_shift};
 use super::sequences::Sequences;
+use super::strips::{
+    MAX_LANES, ROWS as STRIP, lanes, pack_block, pack_strips, scores, strips_len, unpack_block, weigh, weigh_rows,
+};
 use super::vector::{LOG2_E, add, add_rows, exp2};
 use super::{Cpu, Shape};
 use crate::device::{AttentionParams, Call, Tensor};
@@ -26,7 +29,7 @@ pub(super) fn backward(
 ) -> Result<()> {
     let shape = Shape::new(call)?;
     let (memory, team, kept) = (&cpu.memory, &cpu.team, saved_len(&shape));
-    let (e, te, rows, block) = (shape.e, shape.t * shape.e, shape.rows(), team.columns(Width::Narrow));
+    let (e, te, rows) = (shape.e, shape.t * shape.e, shape.rows());
     let (norm_weight, norm_bias) = (memory.floats(params.norm_weight, e)?, memory.floats(params.norm_bias, e)?);
     let (qkv_weight, proj_weight) =
         (memory.floats(params.qkv_weight, 3 * e * e)?, memory.floats(params.proj_weight, e * e)?);
@@ -46,15 +49,13 @@ pub(super) fn backward(
     ];
     let sequences = Sequences { memory, team, shape, kept };
     sequences.backward(call.first, dx, saved, &lens, |dx, saved, grads, scratch| {
-        let d = shape.d();
-        let packed = team.packed_len(shape.t, 2 * e);
-        let panel = block * d.next_multiple_of(block);
-        let [d_answer, dqkv, normed, packed, left, right, p, ds, sums] =
-            scratch.split([rows * e, 3 * te, te, packed, panel, panel, shape.t * block, shape.t * block, rows]);
+        let own = [rows * e, 3 * te, te, team.packed_len(shape.t, 2 * e)];
+        let of_head = HeadRoom::lens(&shape, team.lanes());
+        let mut cuts = scratch.cuts(own.into_iter().chain(of_head));
+        let [d_answer, dqkv, normed, packed] = own.map(|len| cuts.take(len));
+        let room = HeadRoom::new(of_head.map(|len| cuts.take(len)));
         let saved = Saved::split(&shape, saved);
-        let one =
-            BackwardOne { all: &backward, dx, saved, grads, d_answer, dqkv, normed, packed, left, right, p, ds, sums };
-        team.arch.dispatch(one);
+        team.arch.dispatch(BackwardOne { all: &backward, dx, saved, grads, d_answer, dqkv, normed, packed, room });
     })
 }
 
@@ -83,14 +84,7 @@ struct BackwardOne<'a> {
     normed: &'a mut [f32],
     /// Right-hand sides of the products that give weight gradients.
     packed: &'a mut [f32],
-    /// Two panels: transposed keys or values, [D, block], or keys, [block, D].
-    left: &'a mut [f32],
-    right: &'a mut [f32],
-    /// Softmax and gradient of the scores, [T, block].
-    p: &'a mut [f32],
-    ds: &'a mut [f32],
-    /// For each query of a head, the sum of its softmax times its gradient, [T'].
-    sums: &'a mut [f32],
+    room: HeadRoom<'a>,
 }
 
 impl WithSimd for BackwardOne<'_> {
@@ -103,17 +97,11 @@ impl WithSimd for BackwardOne<'_> {
 
         let (left, out) = (Matrix::Rows(&self.dx[from * e..], e), &mut *self.d_answer);
         let (m, onto) = (shape.rows(), Onto::Nothing);
-        Product { m, k: e, n: e, left, right: proj, width: Width::Wide, onto, out, ld: e }.run(simd);
+        Product { m, k: e, n: e, left, right: proj, onto, out, ld: e }.run(simd);
         self.proj_gradient(simd);
 
-        for row in self.dqkv[from * 3 * e..].chunks_exact_mut(3 * e) {
-            row[..e].fill(0.0);
-        }
         for head in 0..shape.h {
-            match Width::Narrow.vectors::<S>() {
-                1 => self.head::<S, 1>(simd, head),
-                _ => self.head::<S, 2>(simd, head),
-            }
+            self.head(simd, head);
         }
 
         for (normal, y) in self.saved.normal.chunks_exact(e).zip(self.normed.chunks_exact_mut(e)) {
@@ -132,10 +120,9 @@ impl BackwardOne<'_> {
         let Backward { shape, grads, .. } = *self.all;
         let (e, rows) = (shape.e, shape.rows());
         let dx = &self.dx[shape.from * e..];
-        pack(Width::Wide.columns::<S>(), rows, e, Matrix::Rows(dx, e), self.packed);
+        pack(columns::<S>(), rows, e, Matrix::Rows(dx, e), self.packed);
         let (left, out) = (Matrix::Columns(self.saved.answer, e), part(self.grads, grads.proj_weight));
-        Product { m: e, k: rows, n: e, left, right: self.packed, width: Width::Wide, onto: Onto::Out, out, ld: e }
-            .run(simd);
+        Product { m: e, k: rows, n: e, left, right: self.packed, onto: Onto::Out, out, ld: e }.run(simd);
         add_rows(simd, rows, e, dx, e, part(self.grads, grads.proj_bias));
     }
 
@@ -147,11 +134,10 @@ impl BackwardOne<'_> {
         for (first, column, n) in [(from, 0, e), (0, e, 2 * e)] {
             let gradient = &self.dqkv[first * 3 * e + column..];
             let (k, m) = (t - first, e);
-            pack(Width::Wide.columns::<S>(), k, n, Matrix::Rows(gradient, 3 * e), self.packed);
+            pack(columns::<S>(), k, n, Matrix::Rows(gradient, 3 * e), self.packed);
             let left = Matrix::Columns(&self.normed[first * e..], e);
             let out = &mut part(self.grads, grads.qkv_weight)[column..];
-            Product { m, k, n, left, right: self.packed, width: Width::Wide, onto: Onto::Out, out, ld: 3 * e }
-                .run(simd);
+            Product { m, k, n, left, right: self.packed, onto: Onto::Out, out, ld: 3 * e }.run(simd);
             let bias = &mut part(self.grads, grads.qkv_bias)[column..][..n];
             add_rows(simd, k, n, gradient, 3 * e, bias);
         }
@@ -162,11 +148,11 @@ impl BackwardOne<'_> {
     fn norm_gradient<S: Simd>(&mut self, simd: S) {
         let Backward { shape, grads, norm, query, key_value, .. } = *self.all;
         let Shape { t, e, from, .. } = shape;
-        let (ld, width) = (e, Width::Wide);
+        let ld = e;
         let (left, out) = (Matrix::Rows(&self.dqkv[e..], 3 * e), &mut *self.normed);
-        Product { m: t, k: 2 * e, n: e, left, right: key_value, width, onto: Onto::Nothing, out, ld }.run(simd);
+        Product { m: t, k: 2 * e, n: e, left, right: key_value, onto: Onto::Nothing, out, ld }.run(simd);
         let (left, out) = (Matrix::Rows(&self.dqkv[from * 3 * e..], 3 * e), &mut self.normed[from * e..]);
-        Product { m: t - from, k: e, n: e, left, right: query, width, onto: Onto::Out, out, ld }.run(simd);
+        Product { m: t - from, k: e, n: e, left, right: query, onto: Onto::Out, out, ld }.run(simd);
 
         let [weight, bias] = parts(self.grads, [grads.norm_weight, grads.norm_bias]);
         for i in 0..t {
@@ -181,83 +167,126 @@ impl BackwardOne<'_> {
         }
     }
 
-    /// One head: block after block of keys, as wide as `NV` vectors.
+    /// One head, block after block of keys.
     #[inline(always)]
-    fn head<S: Simd, const NV: usize>(&mut self, simd: S, head: usize) {
+    fn head<S: Simd>(&mut self, simd: S, head: usize) {
         let Shape { t, e, from, .. } = self.all.shape;
-        let (d, width, onto) = (self.all.shape.d(), Width::Narrow, Onto::Nothing);
-        let (block, ld) = (NV * S::F32_LANES, 3 * e);
+        let (d, ld, rows) = (self.all.shape.d(), 3 * e, self.all.shape.rows());
         let [q, k, v] = [0, e, 2 * e].map(|part| part + head * d);
-        for (i, sum) in self.sums.iter_mut().enumerate() {
+        self.constants(head);
+        pack_strips(rows, d, &self.saved.qkv[from * ld + q..], ld, score_factor(d), self.room.queries);
+        pack_strips(rows, d, &self.d_answer[head * d..], e, 1.0, self.room.d_answers);
+        self.room.dq.fill(0.0);
+        for first in (0..t).step_by(S::F32_LANES) {
+            let n = S::F32_LANES.min(t - first);
+            let [keys, values] = [k, v].map(|part| &self.saved.qkv[first * ld + part..]);
+            self.room.block(simd, [d, from, first, n], keys, values, ld);
+            let gradient = &mut self.dqkv[first * ld..];
+            // Queries were multiplied by log2(e)/√D where 1/√D is meant.
+            unpack_block::<S>(n, d, self.room.dk, &[1.0 / LOG2_E; MAX_LANES], &mut gradient[k..], ld);
+            unpack_block::<S>(n, d, self.room.dv, &[1.0; MAX_LANES], &mut gradient[v..], ld);
+        }
+        let wide = d.next_multiple_of(STRIP);
+        for (dq, row) in self.room.dq.chunks_exact(wide).zip(self.dqkv[from * ld..].chunks_exact_mut(ld)) {
+            row[q..][..d].copy_from_slice(&dq[..d]);
+        }
+    }
+
+    /// What the scores' gradient takes from each query of a head; zeros for those that fill up the last strip.
+    #[inline(always)]
+    fn constants(&mut self, head: usize) {
+        let e = self.all.shape.e;
+        let (d, rows) = (self.all.shape.d(), self.all.shape.rows());
+        let [most, inverse_sum, sums] = &mut self.room.constants;
+        most[..rows].copy_from_slice(&self.saved.most[head * rows..][..rows]);
+        inverse_sum[..rows].copy_from_slice(&self.saved.inverse_sum[head * rows..][..rows]);
+        for (i, sum) in sums[..rows].iter_mut().enumerate() {
             let at = i * e + head * d;
             let pairs = self.saved.answer[at..][..d].iter().zip(&self.d_answer[at..][..d]);
             *sum = pairs.map(|(a, b)| a * b).sum();
         }
-        for first in (0..t).step_by(block) {
-            let n = block.min(t - first);
-            let first_query = from.max(first);
-            let m = t - first_query;
-            let qkv = &*self.saved.qkv;
-            let queries = &qkv[first_query * ld + q..];
-            let d_answer = &self.d_answer[(first_query - from) * e + head * d..];
-
-            pack(block, d, n, Matrix::Columns(&qkv[first * ld + k..], ld), self.left);
-            pack(block, d, n, Matrix::Columns(&qkv[first * ld + v..], ld), self.right);
-            let (left, out) = (Matrix::Rows(queries, ld), &mut *self.p);
-            Product { m, k: d, n: block, left, right: self.left, width, onto, out, ld: block }.run(simd);
-            let (left, out) = (Matrix::Rows(d_answer, e), &mut *self.ds);
-            Product { m, k: d, n: block, left, right: self.right, width, onto, out, ld: block }.run(simd);
-            self.scores_gradient::<S, NV>(simd, head, first, first_query);
-
-            let qkv = &*self.saved.qkv;
-            let queries = &qkv[first_query * ld + q..];
-            let d_answer = &self.d_answer[(first_query - from) * e + head * d..];
-            // dV and dK come out transposed, [D, block].
-            for (left, right, to) in
-                [(Matrix::Columns(d_answer, e), &*self.p, v), (Matrix::Columns(queries, ld), &*self.ds, k)]
-            {
-                let out = &mut *self.left;
-                Product { m: d, k: m, n: block, left, right, width, onto, out, ld: block }.run(simd);
-                for c in 0..n {
-                    let out = &mut self.dqkv[(first + c) * ld + to..][..d];
-                    for (out, gradient) in out.iter_mut().zip(self.left.chunks_exact(block)) {
-                        *out = gradient[c];
-                    }
-                }
-            }
-            pack(block, n, d, Matrix::Rows(&qkv[first * ld + k..], ld), self.right);
-            let (left, out) = (Matrix::Rows(self.ds, block), &mut self.dqkv[first_query * ld + q..]);
-            Product { m, k: n, n: d, left, right: self.right, width, onto: Onto::Out, out, ld }.run(simd);
+        for constants in &mut self.room.constants {
+            constants[rows..].fill(0.0);
         }
     }
+}
 
-    /// In: scores in `p`, gradient of the softmax in `ds`, a row for each query from `first_query` on and a column for
-    /// each key from `first` on. Out: the softmax and the gradient of the product of query and key.
+/// What a head is computed in. Queries are in strips, a block of keys lies across the lanes.
+struct HeadRoom<'a> {
+    /// For each query its largest score, one over its sum of exponentials, and the sum of its softmax times that softmax's
+    /// gradient, which is Σ_d answer · d_answer.
+    constants: [&'a mut [f32]; 3],
+    /// Queries times [`score_factor`], and gradients of the answers, in strips.
+    queries: &'a mut [f32],
+    d_answers: &'a mut [f32],
+    /// The block's keys and values, and the gradients of both, [D, lanes].
+    keys: &'a mut [f32],
+    values: &'a mut [f32],
+    dk: &'a mut [f32],
+    dv: &'a mut [f32],
+    /// The block's keys over √D, [lanes, D'], where D' is D filled up with zeros to a multiple of eight.
+    key_rows: &'a mut [f32],
+    /// Gradients of the queries, [T', D'].
+    dq: &'a mut [f32],
+    /// Gradients of the scores of a strip, [8, lanes].
+    ds: &'a mut [f32],
+}
+
+impl<'a> HeadRoom<'a> {
+    fn lens(shape: &Shape, lanes: usize) -> [usize; 12] {
+        let (d, one) = (shape.d(), strips_len(shape.rows(), 1));
+        let (strips, block, wide) = (one * d, d * lanes, d.next_multiple_of(STRIP));
+        [one, one, one, strips, strips, block, block, block, block, lanes * wide, one * wide, STRIP * lanes]
+    }
+
+    fn new(room: [&'a mut [f32]; 12]) -> Self {
+        let [most, inverse_sum, sums, queries, d_answers, keys, values, dk, dv, key_rows, dq, ds] = room;
+        let constants = [most, inverse_sum, sums];
+        Self { constants, queries, d_answers, keys, values, dk, dv, key_rows, dq, ds }
+    }
+
+    /// The `n` keys and values from `first` on, rows `ld` apart, against all queries that see any of them: their gradients, and
+    /// what they add to the queries'.
     #[inline(always)]
-    fn scores_gradient<S: Simd, const NV: usize>(&mut self, simd: S, head: usize, first: usize, first_query: usize) {
-        let Shape { t, from, .. } = self.all.shape;
-        let root = (self.all.shape.d() as f32).sqrt();
-        let (factor, scale) = (simd.splat_f32s(LOG2_E / root), simd.splat_f32s(1.0 / root));
-        let (skip, rows) = (first_query - from, t - from);
-        let most = &self.saved.most[head * rows..][..rows][skip..];
-        let inverse_sum = &self.saved.inverse_sum[head * rows..][..rows][skip..];
-        let sums = &self.sums[skip..];
-        let p = S::as_mut_simd_f32s(self.p).0.as_chunks_mut::<NV>().0;
-        let ds = S::as_mut_simd_f32s(self.ds).0.as_chunks_mut::<NV>().0;
-        let queries = p.iter_mut().zip(ds).zip(most).zip(inverse_sum).zip(sums);
-        for (i, ((((p, ds), &most), &inverse), &sum)) in queries.enumerate() {
-            let (most, inverse, sum) = (simd.splat_f32s(-most), simd.splat_f32s(inverse), simd.splat_f32s(sum));
-            // The query's place in the block of keys: lanes up to it are seen, and past the block all are.
-            let place = first_query + i - first;
-            for v in 0..NV {
-                let mut seen = simd.mul_f32s(exp2(simd, simd.mul_add_e_f32s(p[v], factor, most)), inverse);
-                if place < NV * S::F32_LANES {
-                    let mask = simd.less_than_or_equal_f32s(lanes(simd, v), simd.splat_f32s(place as f32));
-                    seen = simd.select_f32s(mask, seen, simd.splat_f32s(0.0));
-                }
-                p[v] = seen;
-                ds[v] = simd.mul_f32s(simd.mul_f32s(seen, simd.sub_f32s(ds[v], sum)), scale);
+    fn block<S: Simd>(&mut self, simd: S, [d, from, first, n]: [usize; 4], keys: &[f32], values: &[f32], ld: usize) {
+        pack_block::<S>(n, d, keys, ld, 1.0, self.keys);
+        pack_block::<S>(n, d, values, ld, 1.0, self.values);
+        self.key_rows.fill(0.0);
+        let factor = 1.0 / (d as f32).sqrt();
+        for (to, row) in self.key_rows.chunks_exact_mut(d.next_multiple_of(STRIP)).zip(keys.chunks(ld)).take(n) {
+            to.iter_mut().zip(&row[..d]).for_each(|(to, &key)| *to = key * factor);
+        }
+        let (keys, values) = (S::as_simd_f32s(self.keys).0, S::as_simd_f32s(self.values).0);
+        let (dk, dv) = (S::as_mut_simd_f32s(self.dk).0, S::as_mut_simd_f32s(self.dv).0);
+        dk.fill(simd.splat_f32s(0.0));
+        dv.fill(simd.splat_f32s(0.0));
+        let [most, inverse_sum, sums] = self.constants.each_ref().map(|all| all.as_chunks::<STRIP>().0);
+        let [queries, d_answers] = [&*self.queries, &*self.d_answers].map(|strips| strips.as_chunks::<STRIP>().0);
+        for s in first.saturating_sub(from) / STRIP..most.len() {
+            let (queries, d_answers) = (&queries[s * d..][..d], &d_answers[s * d..][..d]);
+            let mut p = scores(simd, queries, keys);
+            let mut ds = scores(simd, d_answers, values);
+            for (j, p) in p.iter_mut().enumerate() {
+                let power = exp2(simd, simd.sub_f32s(*p, simd.splat_f32s(most[s][j])));
+                *p = simd.mul_f32s(power, simd.splat_f32s(inverse_sum[s][j]));
             }
+            let query = from + s * STRIP;
+            if query < first + S::F32_LANES {
+                // Lanes beyond the query's own are later keys.
+                for (j, p) in p.iter_mut().enumerate() {
+                    let last = simd.splat_f32s((query + j) as f32 - first as f32);
+                    let seen = simd.less_than_or_equal_f32s(lanes(simd), last);
+                    *p = simd.select_f32s(seen, *p, simd.splat_f32s(0.0));
+                }
+            }
+            for (j, (ds, &p)) in ds.iter_mut().zip(&p).enumerate() {
+                *ds = simd.mul_f32s(p, simd.sub_f32s(*ds, simd.splat_f32s(sums[s][j])));
+            }
+            weigh(simd, &p, d_answers, dv);
+            weigh(simd, &ds, queries, dk);
+            S::as_mut_simd_f32s(self.ds).0.copy_from_slice(&ds);
+            let dq = self.dq.as_chunks_mut::<STRIP>().0;
+            weigh_rows::<S>(self.ds, self.key_rows.as_chunks().0, &mut dq[s * d.next_multiple_of(STRIP)..]);
         }
     }
 }

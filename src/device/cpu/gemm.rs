@@ -6,42 +6,20 @@
 //! Library products do not promise that (they choose other orders for a single row or for edges), allocate on each
 //! call and pack the weights anew for every sequence; these three are why the engine has its own.
 //!
-//! The width of a panel depends on the instruction set; [`Width`] has two: `Wide` for the projections, as many vectors
-//! as the registers hold, and `Narrow` for attention, where a panel is a block of queries or keys and a wide one would
-//! compute more of what the causal mask throws away.
+//! The width of a panel depends on the instruction set: as many vectors as the registers hold. Attention has products of
+//! its own ([`super::strips`]), narrower and with what follows them in the same registers.
 
 use super::vector::{load, store};
 use pulp::{Simd, WithSimd};
 
-/// How many columns a panel of the right-hand side has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Width {
-    /// For projections.
-    Wide,
-    /// For attention.
-    Narrow,
+/// Rows and vectors of a register tile: the accumulators, one row of the panel and a broadcast fill the registers.
+const fn tile<S: Simd>() -> (usize, usize) {
+    if S::REGISTER_COUNT >= 32 { (8, 3) } else { (6, 2) }
 }
 
-impl Width {
-    /// Rows and vectors of a register tile: the accumulators, one row of the panel and a broadcast fill the registers.
-    const fn tile<S: Simd>(self) -> (usize, usize) {
-        match (self, S::REGISTER_COUNT >= 32, S::F32_LANES >= 16) {
-            (Self::Wide, true, _) => (8, 3),
-            (Self::Narrow, true, true) => (8, 1),
-            (Self::Narrow, true, false) => (8, 2),
-            (_, false, _) => (6, 2),
-        }
-    }
-
-    /// Vectors of a panel's row.
-    pub(crate) const fn vectors<S: Simd>(self) -> usize {
-        self.tile::<S>().1
-    }
-
-    /// Columns of a panel.
-    pub(crate) const fn columns<S: Simd>(self) -> usize {
-        self.vectors::<S>() * S::F32_LANES
-    }
+/// Columns of a panel.
+pub(crate) const fn columns<S: Simd>() -> usize {
+    tile::<S>().1 * S::F32_LANES
 }
 
 /// A matrix as it lies in memory. `Rows(data, ld)`: element (i, p) at i·ld + p; `Columns(data, ld)`: at p·ld + i.
@@ -112,9 +90,8 @@ pub(crate) struct Product<'a> {
     pub k: usize,
     pub n: usize,
     pub left: Matrix<'a>,
-    /// Packed with panels of `width`.
+    /// Packed with panels of [`columns`].
     pub right: &'a [f32],
-    pub width: Width,
     pub onto: Onto<'a>,
     pub out: &'a mut [f32],
     pub ld: usize,
@@ -226,10 +203,8 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match self.width.tile::<S>() {
+        match tile::<S>() {
             (8, 3) => self.tiles::<S, 8, 3>(simd),
-            (8, 2) => self.tiles::<S, 8, 2>(simd),
-            (8, 1) => self.tiles::<S, 8, 1>(simd),
             _ => self.tiles::<S, 6, 2>(simd),
         }
     }
@@ -243,7 +218,6 @@ mod tests {
     /// The columns of a panel, which only a dispatched function knows, and then the product.
     struct Whole<'a> {
         sizes: [usize; 3],
-        width: Width,
         transposed: bool,
         a: &'a [f32],
         b: &'a [f32],
@@ -254,8 +228,8 @@ mod tests {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let ([m, k, n], width) = (self.sizes, self.width);
-            let columns = width.columns::<S>();
+            let [m, k, n] = self.sizes;
+            let columns = columns::<S>();
             let mut packed = vec![f32::NAN; packed_len(columns, k, n)];
             let (right, left) = if self.transposed {
                 (Matrix::Columns(self.b, k), Matrix::Columns(self.a, m))
@@ -263,7 +237,7 @@ mod tests {
                 (Matrix::Rows(self.b, n), Matrix::Rows(self.a, k))
             };
             pack(columns, k, n, right, &mut packed);
-            Product { m, k, n, left, right: &packed, width, onto: Onto::Nothing, out: self.out, ld: n }.run(simd);
+            Product { m, k, n, left, right: &packed, onto: Onto::Nothing, out: self.out, ld: n }.run(simd);
         }
     }
 
@@ -271,29 +245,27 @@ mod tests {
     fn every_element_is_one_chain_over_k() {
         let value = |i: usize| ((i * 2_654_435_761) % 2001) as f32 / 1000.0 - 1.0;
         for arch in [Arch::Scalar, Arch::new()] {
-            for width in [Width::Wide, Width::Narrow] {
-                for sizes in [[1, 1, 1], [7, 3, 47], [8, 8, 48], [9, 5, 49], [15, 16, 17], [23, 2, 100], [3, 0, 5]] {
-                    let [m, k, n] = sizes;
-                    let a: Vec<f32> = (0..m * k).map(value).collect();
-                    let b: Vec<f32> = (0..k * n).map(|i| value(i + 7)).collect();
-                    let turned = |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
-                        (0..rows * columns).map(|i| x[i % rows * columns + i / rows]).collect()
-                    };
-                    let mut out = vec![f32::NAN; m * n];
-                    let whole = Whole { sizes, width, transposed: false, a: &a, b: &b, out: &mut out };
-                    arch.dispatch(whole);
-                    for (at, &out) in out.iter().enumerate() {
-                        let terms = (0..k).map(|p| (a[at / n * k + p], b[p * n + at % n]));
-                        let fused = terms.clone().fold(0.0f32, |sum, (a, b)| a.mul_add(b, sum));
-                        let plain = terms.fold(0.0f32, |sum, (a, b)| sum + a * b);
-                        assert!(out == fused || out == plain, "{arch:?} {width:?} {sizes:?} {at}: {out} for {fused}");
-                    }
-                    let (a, b) = (turned(&a, m, k), turned(&b, k, n));
-                    let mut again = vec![f32::NAN; m * n];
-                    let whole = Whole { sizes, width, transposed: true, a: &a, b: &b, out: &mut again };
-                    arch.dispatch(whole);
-                    assert_eq!(out, again, "{arch:?} {width:?} {sizes:?}: transposed operands");
+            for sizes in [[1, 1, 1], [7, 3, 47], [8, 8, 48], [9, 5, 49], [15, 16, 17], [23, 2, 100], [3, 0, 5]] {
+                let [m, k, n] = sizes;
+                let a: Vec<f32> = (0..m * k).map(value).collect();
+                let b: Vec<f32> = (0..k * n).map(|i| value(i + 7)).collect();
+                let turned = |x: &[f32], rows: usize, columns: usize| -> Vec<f32> {
+                    (0..rows * columns).map(|i| x[i % rows * columns + i / rows]).collect()
+                };
+                let mut out = vec![f32::NAN; m * n];
+                let whole = Whole { sizes, transposed: false, a: &a, b: &b, out: &mut out };
+                arch.dispatch(whole);
+                for (at, &out) in out.iter().enumerate() {
+                    let terms = (0..k).map(|p| (a[at / n * k + p], b[p * n + at % n]));
+                    let fused = terms.clone().fold(0.0f32, |sum, (a, b)| a.mul_add(b, sum));
+                    let plain = terms.fold(0.0f32, |sum, (a, b)| sum + a * b);
+                    assert!(out == fused || out == plain, "{arch:?} {sizes:?} {at}: {out} for {fused}");
                 }
+                let (a, b) = (turned(&a, m, k), turned(&b, k, n));
+                let mut again = vec![f32::NAN; m * n];
+                let whole = Whole { sizes, transposed: true, a: &a, b: &b, out: &mut again };
+                arch.dispatch(whole);
+                assert_eq!(out, again, "{arch:?} {sizes:?}: transposed operands");
             }
         }
     }

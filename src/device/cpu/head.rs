@@ -1,6 +1,6 @@
 //! The head: final norm, logits, and softmax cross-entropy fused with its backward pass, [`ROWS`] timesteps at a time.
 
-use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::memory::{Cuts, part, parts};
 use super::norm::{normalize, normalize_backward, scale_and_shift};
 use super::vector::{exponentials, load, store};
@@ -72,7 +72,7 @@ impl<'a> Logits<'a> {
             scale_and_shift(simd, normal, norm.0, norm.1, &mut self.normed[row * e..][..e]);
         }
         let (left, onto) = (Matrix::Rows(self.normed, e), Onto::Nothing);
-        Product { m, k: e, n: self.q, left, right, width: Width::Wide, onto, out, ld: self.q }.run(simd);
+        Product { m, k: e, n: self.q, left, right, onto, out, ld: self.q }.run(simd);
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) fn loss(
         let lens = [team.packed_len(e, q), back * team.packed_len(q, e), ROWS * q, back * team.packed_len(ROWS, e)];
         let mut room = scratch.cuts(lens.into_iter().chain(Logits::lens(e)));
         let [right, right_backward, logits, packed] = lens.map(|len| room.take(len));
-        let columns = team.columns(Width::Wide);
+        let columns = team.columns();
         pack(columns, e, q, Matrix::Columns(&weight[matrix.clone()], e), right);
         let backward = grads.zip(backward).map(|((grads, dx), call)| {
             pack(columns, q, e, Matrix::Rows(&weight[matrix.clone()], e), right_backward);
@@ -204,18 +204,18 @@ impl LossOne<'_> {
     #[inline(always)]
     fn rows_backward<S: Simd>(&mut self, simd: S, first: usize, m: usize) {
         let Loss { shape, q, norm, .. } = *self.all;
-        let (e, width) = (shape.e, Width::Wide);
+        let e = shape.e;
         let Some(backward) = &mut self.backward else { return };
         let grads = &backward.call.grads;
 
-        pack(Width::Wide.columns::<S>(), m, e, Matrix::Rows(self.head.normed, e), backward.packed);
+        pack(columns::<S>(), m, e, Matrix::Rows(self.head.normed, e), backward.packed);
         let out = &mut part(backward.grads, grads.weight)[backward.matrix.clone()];
         let (left, onto) = (Matrix::Columns(self.logits, q), Onto::Out);
-        Product { m: q, k: m, n: e, left, right: backward.packed, width, onto, out, ld: e }.run(simd);
+        Product { m: q, k: m, n: e, left, right: backward.packed, onto, out, ld: e }.run(simd);
 
         let dx = &mut backward.dx[first * e..][..m * e];
         let (left, onto) = (Matrix::Rows(self.logits, q), Onto::Nothing);
-        Product { m, k: q, n: e, left, right: backward.right, width, onto, out: dx, ld: e }.run(simd);
+        Product { m, k: q, n: e, left, right: backward.right, onto, out: dx, ld: e }.run(simd);
         let [weight, bias] = parts(backward.grads, [grads.norm_weight, grads.norm_bias]);
         for (row, dx) in dx.chunks_exact_mut(e).enumerate() {
             let normal = &self.head.normal[row * e..][..e];
@@ -292,7 +292,7 @@ pub(super) fn bare_logits(
         let matrix = head.matrix(&shape, channel).expect("checked above");
         let mut room = scratch.cuts([team.packed_len(e, q)].into_iter().chain(Logits::lens(e)));
         let right = room.take(team.packed_len(e, q));
-        pack(team.columns(Width::Wide), e, q, Matrix::Columns(&weight[matrix], e), right);
+        pack(team.columns(), e, q, Matrix::Columns(&weight[matrix], e), right);
         team.arch.dispatch(LogitsOne { shape, right, head: Logits::new(q, norm, &mut room), x, out });
     });
     Ok(())

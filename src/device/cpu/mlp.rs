@@ -1,6 +1,6 @@
 //! The MLP half-block: x += proj(gelu(fc(norm(x)))), forward and backward, [`ROWS`] timesteps at a time.
 
-use super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::memory::{Cuts, Memory, part, parts};
 use super::norm::{normalize, normalize_backward, scale_and_shift};
 use super::sequences::Sequences;
@@ -115,7 +115,7 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (shape, &Weights { norm, fc, proj }) = (self.shape, self.weights);
-        let (e, width) = (shape.e, Width::Wide);
+        let e = shape.e;
         let x = &mut self.x[shape.from * e..];
         for first in (0..shape.rows()).step_by(ROWS) {
             let m = ROWS.min(shape.rows() - first);
@@ -127,10 +127,10 @@ impl WithSimd for Forward<'_> {
             }
             let hidden = &mut self.saved.hidden[first * 4 * e..][..m * 4 * e];
             let (left, onto) = (Matrix::Rows(self.normed, e), Onto::Bias(fc.1));
-            Product { m, k: e, n: 4 * e, left, right: fc.0, width, onto, out: hidden, ld: 4 * e }.run(simd);
+            Product { m, k: e, n: 4 * e, left, right: fc.0, onto, out: hidden, ld: 4 * e }.run(simd);
             map(simd, hidden, self.active, |x| gelu(simd, x));
             let (left, onto) = (Matrix::Rows(self.active, 4 * e), Onto::OutAndBias(proj.1));
-            Product { m, k: 4 * e, n: e, left, right: proj.0, width, onto, out: x, ld: e }.run(simd);
+            Product { m, k: 4 * e, n: e, left, right: proj.0, onto, out: x, ld: e }.run(simd);
         }
     }
 }
@@ -214,13 +214,13 @@ impl BackwardOne<'_> {
     #[inline(always)]
     fn rows<S: Simd>(&mut self, simd: S, first: usize, m: usize) {
         let Backward { shape, grads, norm, fc, proj } = *self.all;
-        let (e, width, columns) = (shape.e, Width::Wide, Width::Wide.columns::<S>());
+        let (e, columns) = (shape.e, columns::<S>());
         let dx = &mut self.dx[(shape.from + first) * e..][..m * e];
         let normal = &self.saved.normal[first * e..][..m * e];
         let hidden = &self.saved.hidden[first * 4 * e..][..m * 4 * e];
 
         let (left, out, onto) = (Matrix::Rows(dx, e), &mut *self.gradient, Onto::Nothing);
-        Product { m, k: e, n: 4 * e, left, right: proj, width, onto, out, ld: 4 * e }.run(simd);
+        Product { m, k: e, n: 4 * e, left, right: proj, onto, out, ld: 4 * e }.run(simd);
         let vectors = hidden.chunks(S::F32_LANES).zip(self.active.chunks_mut(S::F32_LANES));
         for ((hidden, active), gradient) in vectors.zip(self.gradient.chunks_mut(S::F32_LANES)) {
             let (value, slope) = gelu_and_slope(simd, load(simd, hidden));
@@ -231,7 +231,7 @@ impl BackwardOne<'_> {
 
         pack(columns, m, e, Matrix::Rows(dx, e), self.packed);
         let (left, out) = (Matrix::Columns(self.active, 4 * e), part(self.grads, grads.proj_weight));
-        Product { m: 4 * e, k: m, n: e, left, right: self.packed, width, onto: Onto::Out, out, ld: e }.run(simd);
+        Product { m: 4 * e, k: m, n: e, left, right: self.packed, onto: Onto::Out, out, ld: e }.run(simd);
         add_rows(simd, m, e, dx, e, part(self.grads, grads.proj_bias));
 
         for (normal, y) in normal.chunks_exact(e).zip(self.normed.chunks_exact_mut(e)) {
@@ -239,11 +239,11 @@ impl BackwardOne<'_> {
         }
         pack(columns, m, 4 * e, Matrix::Rows(self.gradient, 4 * e), self.packed);
         let (left, out) = (Matrix::Columns(self.normed, e), part(self.grads, grads.fc_weight));
-        Product { m: e, k: m, n: 4 * e, left, right: self.packed, width, onto: Onto::Out, out, ld: 4 * e }.run(simd);
+        Product { m: e, k: m, n: 4 * e, left, right: self.packed, onto: Onto::Out, out, ld: 4 * e }.run(simd);
         add_rows(simd, m, 4 * e, self.gradient, 4 * e, part(self.grads, grads.fc_bias));
 
         let (left, out) = (Matrix::Rows(self.gradient, 4 * e), &mut *self.normed);
-        Product { m, k: 4 * e, n: e, left, right: fc, width, onto, out, ld: e }.run(simd);
+        Product { m, k: 4 * e, n: e, left, right: fc, onto, out, ld: e }.run(simd);
         let [weight, bias] = parts(self.grads, [grads.norm_weight, grads.norm_bias]);
         for (row, dx) in dx.chunks_exact_mut(e).enumerate() {
             let (normal, dy) = (&normal[row * e..][..e], &mut self.normed[row * e..][..e]);

@@ -16,6 +16,7 @@ mod norm;
 mod rollout;
 pub mod sampler;
 mod sequences;
+mod strips;
 mod team;
 mod update;
 mod vector;

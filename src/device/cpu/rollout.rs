@@ -9,7 +9,7 @@
 mod cache;
 
 use super::embed::Tables;
-use super::gemm::{Matrix, Width, pack};
+use super::gemm::{Matrix, columns, pack};
 use super::head::Logits;
 use super::memory::{Cuts, Scratch};
 use super::team::Team;
@@ -137,7 +137,7 @@ impl WithSimd for Tile<'_> {
         for (i, packed) in heads.chunks_exact_mut(packed).enumerate() {
             let which = if config.head == Head::PerChannel { rollout.channel[first + i] as usize } else { 0 };
             let weight = &network.head[which * n_level * e..][..n_level * e];
-            pack(Width::Wide.columns::<S>(), e, n_level, Matrix::Columns(weight, e), packed);
+            pack(columns::<S>(), e, n_level, Matrix::Columns(weight, e), packed);
         }
         let mut head = Logits::new(n_level, network.norm, &mut room);
 

@@ -1,6 +1,6 @@
 //! The threads: who works on which sequence, and with what memory.
 
-use super::gemm::{Matrix, Width, pack_panel, packed_len};
+use super::gemm::{Matrix, columns, pack_panel, packed_len};
 use super::memory::Scratch;
 use crate::device::cpu::GRAD_SLOTS;
 use crate::error::{Error, Kind, Result};
@@ -91,27 +91,37 @@ impl Team {
         }
     }
 
-    /// Columns of a panel of this instruction set.
-    pub(crate) fn columns(&self, width: Width) -> usize {
-        struct Columns(Width);
-        impl WithSimd for Columns {
-            type Output = usize;
+    /// Lanes of a vector, and columns of a panel, of this instruction set.
+    fn sizes(&self) -> [usize; 2] {
+        struct Sizes;
+        impl WithSimd for Sizes {
+            type Output = [usize; 2];
             #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) -> usize {
-                self.0.columns::<S>()
+            fn with_simd<S: Simd>(self, _: S) -> [usize; 2] {
+                [S::F32_LANES, columns::<S>()]
             }
         }
-        self.arch.dispatch(Columns(width))
+        self.arch.dispatch(Sizes)
+    }
+
+    /// Lanes of a vector of this instruction set.
+    pub(crate) fn lanes(&self) -> usize {
+        self.sizes()[0]
+    }
+
+    /// Columns of a panel of this instruction set.
+    pub(crate) fn columns(&self) -> usize {
+        self.sizes()[1]
     }
 
     /// Elements of a packed weight of `k` rows and `n` columns.
     pub(crate) fn packed_len(&self, k: usize, n: usize) -> usize {
-        packed_len(self.columns(Width::Wide), k, n)
+        packed_len(self.columns(), k, n)
     }
 
     /// Packs a weight for wide products, panel by panel over the threads.
     pub(crate) fn pack(&self, k: usize, n: usize, from: Matrix, packed: &mut [f32]) {
-        let columns = self.columns(Width::Wide);
+        let columns = self.columns();
         self.each_chunk(packed, columns * k, |j, panel| pack_panel(columns, k, n, from, j, panel));
     }
 }

@@ -3,7 +3,8 @@
 //! Every pair of a sequence and a head is a lane of the vectors: nothing is ever summed across lanes, whatever the width of
 //! a head, and each lane sums in the order of [`super::attention`], so that both give the same bits.
 
-use super::super::vector::{LOG2_E, exp2};
+use super::super::attention::score_factor;
+use super::super::vector::exp2;
 use crate::model::config::ModelConfig;
 use pulp::Simd;
 
@@ -53,7 +54,7 @@ impl<'a> Cache<'a> {
         let (d, h, lanes) = (self.d, self.h, self.lanes);
         for (part, row) in qkv.chunks_exact(d * h).skip(1).enumerate() {
             let to = &mut self.kept[(layer * 2 + part) * self.half + position * d * lanes..][..d * lanes];
-            turn(row, d, &mut to[sequence * h..], lanes);
+            turn(row, d, 1.0, &mut to[sequence * h..], lanes);
         }
     }
 
@@ -62,15 +63,14 @@ impl<'a> Cache<'a> {
     pub(super) fn attend<S: Simd>(&mut self, simd: S, layer: usize, n_key: usize, qkv: &[f32], answer: &mut [f32]) {
         let (d, h, lanes) = (self.d, self.h, self.lanes);
         for (sequence, qkv) in qkv.chunks_exact(3 * d * h).enumerate() {
-            turn(&qkv[..d * h], d, &mut self.query[sequence * h..], lanes);
+            turn(&qkv[..d * h], d, score_factor(d), &mut self.query[sequence * h..], lanes);
         }
         let (keys, values) = self.kept[layer * 2 * self.half..][..2 * self.half].split_at(self.half);
         let used = n_key * d * lanes;
         score(simd, self.query, &keys[..used], &mut self.scores[..n_key * lanes]);
-        let factor = LOG2_E / (d as f32).sqrt();
         // The queries have done their work: their place holds what the answers are multiplied by.
         let inverse = &mut self.query[..lanes];
-        softmax(simd, factor, &mut self.scores[..n_key * lanes], inverse);
+        softmax(simd, &mut self.scores[..n_key * lanes], inverse);
         weigh(simd, &self.scores[..n_key * lanes], &values[..used], self.answer);
         for (lane, answer) in answer.chunks_exact_mut(d).enumerate() {
             for (to, row) in answer.iter_mut().zip(self.answer.chunks_exact(lanes)) {
@@ -80,11 +80,11 @@ impl<'a> Cache<'a> {
     }
 }
 
-/// A sequence's row [H, D] into its lanes of [D, L].
-fn turn(row: &[f32], d: usize, to: &mut [f32], lanes: usize) {
+/// A sequence's row [H, D], times `factor`, into its lanes of [D, L].
+fn turn(row: &[f32], d: usize, factor: f32, to: &mut [f32], lanes: usize) {
     for (i, to) in to.chunks_mut(lanes).enumerate() {
         for (to, head) in to.iter_mut().zip(row.chunks_exact(d)) {
-            *to = head[i];
+            *to = head[i] * factor;
         }
     }
 }
@@ -106,20 +106,19 @@ fn score<S: Simd>(simd: S, query: &[f32], keys: &[f32], scores: &mut [f32]) {
     }
 }
 
-/// Replaces scores by 2^(factor · (score − largest)) and gives one over their sum, in every lane.
+/// Replaces scores by 2^(score − largest) and gives one over their sum, in every lane.
 #[inline(always)]
-fn softmax<S: Simd>(simd: S, factor: f32, scores: &mut [f32], inverse: &mut [f32]) {
+fn softmax<S: Simd>(simd: S, scores: &mut [f32], inverse: &mut [f32]) {
     let (scores, inverse) = (S::as_mut_simd_f32s(scores).0, S::as_mut_simd_f32s(inverse).0);
-    let (n, factor) = (inverse.len(), simd.splat_f32s(factor));
+    let n = inverse.len();
     for (v, inverse) in inverse.iter_mut().enumerate() {
         let mut most = simd.splat_f32s(f32::NEG_INFINITY);
         for &score in scores[v..].iter().step_by(n) {
             most = simd.max_f32s(most, score);
         }
-        let most = simd.neg_f32s(simd.mul_f32s(most, factor));
         let mut sum = simd.splat_f32s(0.0);
         for score in scores[v..].iter_mut().step_by(n) {
-            *score = exp2(simd, simd.mul_add_e_f32s(*score, factor, most));
+            *score = exp2(simd, simd.sub_f32s(*score, most));
             sum = simd.add_f32s(sum, *score);
         }
         *inverse = simd.div_f32s(simd.splat_f32s(1.0), sum);

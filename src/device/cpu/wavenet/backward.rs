@@ -4,7 +4,7 @@
 //! output, then adds to that of its input, in the same buffer: at its own timesteps, and `dilation` earlier, where all
 //! earlier tiles have been read by then.
 
-use super::super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::super::memory::{Cuts, Memory, part};
 use super::super::team::Team;
 use super::super::vector::{add, add_rows, dot, load, store};
@@ -207,7 +207,7 @@ impl Backward<'_> {
         let (rows, weights, grads) = (self.rows, self.weights, self.grads);
         let &Shape { e, f, s, from, .. } = rows.shape;
         let Place { dilation, start, .. } = rows.shape.layers[layer];
-        let (width, columns, of_layer) = (Width::Wide, Width::Wide.columns::<S>(), &grads.layers[layer]);
+        let (columns, of_layer) = (columns::<S>(), &grads.layers[layer]);
         let (before, _, gates) = rows.shape.parts(layer, kept);
         let gates = &gates[(first - start) * 2 * e..][..m * 2 * e];
         let here = (first - rows.shape.layers[0].start) * e;
@@ -224,20 +224,20 @@ impl Backward<'_> {
         let dx = &self.dx[here..][..m * e];
         if !rows.shape.is_last(layer) {
             let (left, right, onto) = (Matrix::Rows(dx, e), weights.layers[layer].res, Onto::Out);
-            Product { m, k: e, n: e, left, right, width, onto, out: self.dh, ld: e }.run(simd);
+            Product { m, k: e, n: e, left, right, onto, out: self.dh, ld: e }.run(simd);
             pack(columns, m, e, Matrix::Rows(dx, e), self.packed);
             let (left, out) = (Matrix::Columns(self.h, e), part(self.slot, of_layer.res));
-            Product { m: e, k: m, n: e, left, right: self.packed, width, onto: Onto::Out, out, ld: e }.run(simd);
+            Product { m: e, k: m, n: e, left, right: self.packed, onto: Onto::Out, out, ld: e }.run(simd);
         }
         let unread = from.saturating_sub(first).min(m);
         if unread < m {
             let read = m - unread;
             let dskips = &self.dskips[(first + unread - from) * s..][..read * s];
             let (left, right, out) = (Matrix::Rows(dskips, s), weights.layers[layer].skip, &mut self.dh[unread * e..]);
-            Product { m: read, k: s, n: e, left, right, width, onto: Onto::Out, out, ld: e }.run(simd);
+            Product { m: read, k: s, n: e, left, right, onto: Onto::Out, out, ld: e }.run(simd);
             pack(columns, read, s, Matrix::Rows(dskips, s), self.packed);
             let (left, out) = (Matrix::Columns(&self.h[unread * e..], e), part(self.slot, of_layer.skip));
-            Product { m: e, k: read, n: s, left, right: self.packed, width, onto: Onto::Out, out, ld: s }.run(simd);
+            Product { m: e, k: read, n: s, left, right: self.packed, onto: Onto::Out, out, ld: s }.run(simd);
             if layer == 0 {
                 add_rows(simd, read, s, dskips, s, part(self.slot, grads.first.skip_bias));
             }
@@ -252,26 +252,26 @@ impl Backward<'_> {
                 let input = &before[(first - start + dilation - back) * e..];
                 let (left, out) = (Matrix::Columns(input, e), &mut conv[tap * e * 2 * e..]);
                 let (right, onto) = (&*self.packed, Onto::Out);
-                Product { m: e, k: m, n: 2 * e, left, right, width, onto, out, ld: 2 * e }.run(simd);
+                Product { m: e, k: m, n: 2 * e, left, right, onto, out, ld: 2 * e }.run(simd);
                 let (left, right) = (Matrix::Rows(self.gradient, 2 * e), weights.layers[layer].taps[tap]);
                 let out = &mut dx[here - back * e..];
-                Product { m, k: 2 * e, n: e, left, right, width, onto: Onto::Out, out, ld: e }.run(simd);
+                Product { m, k: 2 * e, n: e, left, right, onto: Onto::Out, out, ld: e }.run(simd);
             }
             return;
         }
         rows.gather(first, m, self.input);
         let (left, out) = (Matrix::Columns(self.input, f), part(self.slot, of_layer.conv));
-        Product { m: f, k: m, n: 2 * e, left, right: self.packed, width, onto: Onto::Out, out, ld: 2 * e }.run(simd);
+        Product { m: f, k: m, n: 2 * e, left, right: self.packed, onto: Onto::Out, out, ld: 2 * e }.run(simd);
         let dx = &dx[here..];
         pack(columns, m, e, Matrix::Rows(dx, e), self.packed);
         let (left, out) = (Matrix::Columns(self.input, f), part(self.slot, grads.first.input));
-        Product { m: f, k: m, n: e, left, right: self.packed, width, onto: Onto::Out, out, ld: e }.run(simd);
+        Product { m: f, k: m, n: e, left, right: self.packed, onto: Onto::Out, out, ld: e }.run(simd);
         add_rows(simd, m, e, dx, e, part(self.slot, grads.first.input_bias));
         add_rows(simd, m, e, dx, e, part(self.slot, grads.first.res_bias));
         let (left, right) = (Matrix::Rows(self.gradient, 2 * e), weights.layers[0].taps[1]);
-        Product { m, k: 2 * e, n: f, left, right, width, onto: Onto::Nothing, out: self.input, ld: f }.run(simd);
+        Product { m, k: 2 * e, n: f, left, right, onto: Onto::Nothing, out: self.input, ld: f }.run(simd);
         let (left, right) = (Matrix::Rows(dx, e), weights.input);
-        Product { m, k: e, n: f, left, right, width, onto: Onto::Out, out: self.input, ld: f }.run(simd);
+        Product { m, k: e, n: f, left, right, onto: Onto::Out, out: self.input, ld: f }.run(simd);
         let table = part(self.slot, grads.token);
         for (row, &token) in self.input.chunks_exact(f).zip(&rows.sequence.token[first..][..m]) {
             add(simd, row, &mut table[rows.token_at(token)..][..f]);

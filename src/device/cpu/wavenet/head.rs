@@ -1,6 +1,6 @@
 //! The head: leaky ReLU, a hidden layer, leaky ReLU, logits; softmax cross-entropy fused with its backward pass.
 
-use super::super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::super::head::score_target;
 use super::super::memory::{Cuts, Memory, part};
 use super::super::team::Team;
@@ -99,10 +99,10 @@ impl<'a> Logits<'a> {
     /// The logits of `m` rows of skips, at most [`ROWS`].
     #[inline(always)]
     pub(super) fn rows<S: Simd>(&mut self, simd: S, skips: &[f32], m: usize, out: &mut [f32]) {
-        let (s, h, q, width) = (self.s, self.weights.fc_bias.len(), self.weights.proj_bias.len(), Width::Wide);
+        let (s, h, q) = (self.s, self.weights.fc_bias.len(), self.weights.proj_bias.len());
         leaky(simd, &skips[..m * s], self.first);
         let (left, right, onto) = (Matrix::Rows(self.first, s), self.weights.fc, Onto::Bias(self.weights.fc_bias));
-        Product { m, k: s, n: h, left, right, width, onto, out: self.second, ld: h }.run(simd);
+        Product { m, k: s, n: h, left, right, onto, out: self.second, ld: h }.run(simd);
         let second = &mut self.second[..m * h];
         let (zero, slope) = (simd.splat_f32s(0.0), simd.splat_f32s(SLOPE));
         for x in second.chunks_mut(S::F32_LANES) {
@@ -110,7 +110,7 @@ impl<'a> Logits<'a> {
             store(simd, x, simd.select_f32s(simd.less_than_f32s(zero, value), value, simd.mul_f32s(value, slope)));
         }
         let (left, right, onto) = (Matrix::Rows(second, h), self.weights.proj, Onto::Bias(self.weights.proj_bias));
-        Product { m, k: h, n: q, left, right, width, onto, out, ld: q }.run(simd);
+        Product { m, k: h, n: q, left, right, onto, out, ld: q }.run(simd);
     }
 }
 
@@ -210,25 +210,25 @@ impl Loss<'_> {
     #[inline(always)]
     fn rows_backward<S: Simd>(&mut self, simd: S, first: usize, m: usize) {
         let &Shape { s, h, q, .. } = self.shape;
-        let (width, columns) = (Width::Wide, Width::Wide.columns::<S>());
+        let columns = columns::<S>();
         let Some(One { call, grads: slot, dskips, hidden, packed }) = &mut self.backward else { return };
         let (grads, head) = (&call.grads, &self.head);
 
         pack(columns, m, q, Matrix::Rows(self.rows, q), packed);
         let (left, out) = (Matrix::Columns(head.second, h), part(slot, grads.proj_weight));
-        Product { m: h, k: m, n: q, left, right: packed, width, onto: Onto::Out, out, ld: q }.run(simd);
+        Product { m: h, k: m, n: q, left, right: packed, onto: Onto::Out, out, ld: q }.run(simd);
         add_rows(simd, m, q, self.rows, q, part(slot, grads.proj_bias));
         let (left, right, out) = (Matrix::Rows(self.rows, q), head.weights.proj_backward, &mut **hidden);
-        Product { m, k: q, n: h, left, right, width, onto: Onto::Nothing, out, ld: h }.run(simd);
+        Product { m, k: q, n: h, left, right, onto: Onto::Nothing, out, ld: h }.run(simd);
         leaky_backward(simd, &head.second[..m * h], &mut hidden[..m * h]);
 
         pack(columns, m, h, Matrix::Rows(hidden, h), packed);
         let (left, out) = (Matrix::Columns(head.first, s), part(slot, grads.fc_weight));
-        Product { m: s, k: m, n: h, left, right: packed, width, onto: Onto::Out, out, ld: h }.run(simd);
+        Product { m: s, k: m, n: h, left, right: packed, onto: Onto::Out, out, ld: h }.run(simd);
         add_rows(simd, m, h, hidden, h, part(slot, grads.fc_bias));
         let out = &mut dskips[first * s..][..m * s];
         let (left, right) = (Matrix::Rows(hidden, h), head.weights.fc_backward);
-        Product { m, k: h, n: s, left, right, width, onto: Onto::Nothing, out, ld: s }.run(simd);
+        Product { m, k: h, n: s, left, right, onto: Onto::Nothing, out, ld: s }.run(simd);
         leaky_backward(simd, &head.first[..m * s], out);
     }
 }

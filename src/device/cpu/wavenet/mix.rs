@@ -5,7 +5,7 @@
 //! number of threads.
 
 use super::super::Cpu;
-use super::super::gemm::{Matrix, Onto, Product, Width, pack};
+use super::super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::super::memory::{Scratch, part};
 use super::super::team::Team;
 use crate::device::Tensor;
@@ -98,14 +98,14 @@ impl WithSimd for Rows<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { n_channel, len, weight, from, out, scratch } = self;
-        let (m, width) = (out.len() / len, Width::Wide);
-        let columns = width.columns::<S>();
+        let m = out.len() / len;
+        let columns = columns::<S>();
         let [packed] = scratch.split([BLOCK.next_multiple_of(columns) * n_channel]);
         for at in (0..len).step_by(BLOCK) {
             let n = BLOCK.min(len - at);
             pack(columns, n_channel, n, Matrix::Rows(&from[at..], len), packed);
             let (right, out) = (&*packed, &mut out[at..]);
-            Product { m, k: n_channel, n, left: weight, right, width, onto: Onto::Nothing, out, ld: len }.run(simd);
+            Product { m, k: n_channel, n, left: weight, right, onto: Onto::Nothing, out, ld: len }.run(simd);
         }
     }
 }
@@ -126,14 +126,14 @@ impl WithSimd for Outer<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { n_channel: n, len, left, right, out, scratch } = self;
-        let (m, width) = (out.len() / n, Width::Wide);
-        let columns = width.columns::<S>();
+        let m = out.len() / n;
+        let columns = columns::<S>();
         let [packed] = scratch.split([n.next_multiple_of(columns) * BLOCK]);
         for at in (0..len).step_by(BLOCK) {
             let k = BLOCK.min(len - at);
             pack(columns, k, n, Matrix::Columns(&right[at..], len), packed);
             let (left, right, out) = (Matrix::Rows(&left[at..], len), &*packed, &mut *out);
-            Product { m, k, n, left, right, width, onto: Onto::Out, out, ld: n }.run(simd);
+            Product { m, k, n, left, right, onto: Onto::Out, out, ld: n }.run(simd);
         }
     }
 }

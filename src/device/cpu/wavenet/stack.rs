@@ -1,6 +1,6 @@
 //! Tables and layers, forward.
 
-use super::super::gemm::{Matrix, Onto, Product, Width};
+use super::super::gemm::{Matrix, Onto, Product};
 use super::super::memory::{Cuts, Memory};
 use super::super::team::Team;
 use super::super::vector::{gates, load, store};
@@ -140,7 +140,7 @@ impl<'a> Weights<'a> {
     pub(super) fn tap<S: Simd>(&self, simd: S, layer: usize, tap: usize, input: &[f32], m: usize, out: &mut [f32]) {
         let (k, n, right) = (self.width(layer), 2 * self.e, self.layers[layer].taps[tap]);
         let left = Matrix::Rows(input, k);
-        Product { m, k, n, left, right, width: Width::Wide, onto: Onto::Out, out, ld: n }.run(simd);
+        Product { m, k, n, left, right, onto: Onto::Out, out, ld: n }.run(simd);
     }
 
     /// skips (`m` rows [S]) += skip(h), or = in the first layer.
@@ -148,23 +148,23 @@ impl<'a> Weights<'a> {
     pub(super) fn skip<S: Simd>(&self, simd: S, layer: usize, h: &[f32], m: usize, out: &mut [f32]) {
         let (k, n, right) = (self.e, self.skip_bias.len(), self.layers[layer].skip);
         let onto = if layer == 0 { Onto::Bias(self.skip_bias) } else { Onto::Out };
-        Product { m, k, n, left: Matrix::Rows(h, k), right, width: Width::Wide, onto, out, ld: n }.run(simd);
+        Product { m, k, n, left: Matrix::Rows(h, k), right, onto, out, ld: n }.run(simd);
     }
 
     /// out (`m` rows [E]) = the layer's input + res(h); in the first layer the input is mapped onto that width.
     #[inline(always)]
     pub(super) fn residual<S: Simd>(&self, simd: S, layer: usize, input: &[f32], h: &[f32], m: usize, out: &mut [f32]) {
-        let (k, e, width) = (self.width(layer), self.e, Width::Wide);
+        let (k, e) = (self.width(layer), self.e);
         let mut onto = Onto::Out;
         if layer == 0 {
             let (left, onto_bias) = (Matrix::Rows(input, k), Onto::Bias(self.input_bias));
-            Product { m, k, n: e, left, right: self.input, width, onto: onto_bias, out, ld: e }.run(simd);
+            Product { m, k, n: e, left, right: self.input, onto: onto_bias, out, ld: e }.run(simd);
             onto = Onto::OutAndBias(self.res_bias);
         } else {
             out[..m * e].copy_from_slice(&input[..m * e]);
         }
         let (left, right) = (Matrix::Rows(h, e), self.layers[layer].res);
-        Product { m, k: e, n: e, left, right, width, onto, out, ld: e }.run(simd);
+        Product { m, k: e, n: e, left, right, onto, out, ld: e }.run(simd);
     }
 }
 
