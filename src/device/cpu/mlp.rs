@@ -1,4 +1,4 @@
-//! The MLP half-block: x += proj(gelu(fc(norm(x)))), forward and backward, [`ROWS`] timesteps at a time.
+//! The MLP half-block: x += proj(gelu(fc(norm(x)))), forward [`ROWS`] timesteps at a time and backward [`BACKWARD_ROWS`].
 
 use super::gemm::{Matrix, Onto, Product, columns, pack};
 use super::memory::{Cuts, Memory, part, parts};
@@ -10,6 +10,11 @@ use super::{Cpu, ROWS, Shape};
 use crate::device::{Call, MlpParams, Tensor};
 use crate::error::Result;
 use pulp::{Simd, WithSimd};
+
+/// Timesteps of the backward pass at a time. More than in the forward pass: the weights' gradients, which are as large as the
+/// weights, are read and written once for each such group. 256 instead of 64 took 7 to 12 % less time at widths of 96 and
+/// 240, with a core's L2 cache of 1 MiB.
+const BACKWARD_ROWS: usize = 256;
 
 /// What one sequence keeps for the backward pass (T' = T − from rows).
 struct Saved<'a> {
@@ -164,8 +169,12 @@ pub(super) fn backward(
     ];
     let sequences = Sequences { memory, team, shape, kept };
     sequences.backward(call.first, dx, saved, &lens, |dx, saved, grads, scratch| {
-        let [normed, active, gradient, packed] =
-            scratch.split([ROWS * e, ROWS * 4 * e, ROWS * 4 * e, team.packed_len(ROWS, 4 * e)]);
+        let [normed, active, gradient, packed] = scratch.split([
+            BACKWARD_ROWS * e,
+            BACKWARD_ROWS * 4 * e,
+            BACKWARD_ROWS * 4 * e,
+            team.packed_len(BACKWARD_ROWS, 4 * e),
+        ]);
         let saved = Saved::split(&shape, saved);
         team.arch.dispatch(BackwardOne { all: &backward, dx, saved, grads, normed, active, gradient, packed });
     })
@@ -187,11 +196,11 @@ struct BackwardOne<'a> {
     saved: Saved<'a>,
     /// The sequence's slot of the gradients.
     grads: &'a mut [f32],
-    /// Rows of the norm's output, then of its gradient, [ROWS, E].
+    /// Rows of the norm's output, then of its gradient, [BACKWARD_ROWS, E].
     normed: &'a mut [f32],
-    /// Rows of GELU's output, [ROWS, 4E].
+    /// Rows of GELU's output, [BACKWARD_ROWS, 4E].
     active: &'a mut [f32],
-    /// Gradient of those, then of GELU's argument, [ROWS, 4E].
+    /// Gradient of those, then of GELU's argument, [BACKWARD_ROWS, 4E].
     gradient: &'a mut [f32],
     /// Right-hand sides of the products that give weight gradients.
     packed: &'a mut [f32],
@@ -203,8 +212,8 @@ impl WithSimd for BackwardOne<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let rows = self.all.shape.rows();
-        for first in (0..rows).step_by(ROWS) {
-            self.rows(simd, first, ROWS.min(rows - first));
+        for first in (0..rows).step_by(BACKWARD_ROWS) {
+            self.rows(simd, first, BACKWARD_ROWS.min(rows - first));
         }
     }
 }
