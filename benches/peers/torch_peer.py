@@ -3,9 +3,10 @@
 One work a call, timed after a warm-up, one line of JSON:
 
     python torch_peer.py train    --batch 32 --threads 2 [--compile]
+    python torch_peer.py score    --batch 32 --threads 2 [--compile]
     python torch_peer.py generate --batch 306 --hop 255
 
-Tokens are counted as the engine counts them: of a step all timesteps of its windows, though the loss covers their last
+Tokens are counted as the engine counts them: of a step or a pass all timesteps of its windows, though the loss covers their last
 halves; of generation those drawn. Attention is `scaled_dot_product_attention`, the optimiser AdamW, fused; generation has
 preallocated caches, `inference_mode` and draws from the nucleus p = 0.8. A compiled timestep attends to the whole cache
 under a mask, so that nothing is compiled again as the window grows; an eager one to what there is.
@@ -132,6 +133,13 @@ def train(model, args):
     return args.batch * CONTEXT / repeated(step, args.repeats)
 
 
+def score(model, args):
+    run = torch.compile(model) if args.compile else model
+    batch = windows(args.batch)
+    with torch.inference_mode():
+        return args.batch * CONTEXT / repeated(lambda: run(*batch), args.repeats)
+
+
 def generate(model, args):
     """A window: CONTEXT − hop timesteps are read, then `hop` are drawn with the cache."""
     timestep = torch.compile(model.timestep) if args.compile else model.timestep
@@ -154,7 +162,7 @@ def generate(model, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", choices=["train", "generate"])
+    parser.add_argument("work", choices=["train", "score", "generate"])
     parser.add_argument("--shape", choices=SHAPES, default="single")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)

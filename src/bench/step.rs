@@ -86,7 +86,13 @@ impl Step {
     /// Forward and backward, as training asks for them; `self.device.sync()` waits for them.
     pub fn gradients(&mut self) -> Result<()> {
         let (device, calls) = self.parts();
-        device.repeated(&mut |device| calls.make(device).map(|()| true)).map(drop)
+        device.repeated(&mut |device| calls.make(device, Some(calls.backward)).map(|()| true)).map(drop)
+    }
+
+    /// Forward passes and their losses; `self.device.sync()` waits for them.
+    pub fn losses(&mut self) -> Result<()> {
+        let (device, calls) = self.parts();
+        calls.make(device, None)
     }
 
     /// The update alone.
@@ -115,14 +121,15 @@ pub(super) struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    fn make(&self, device: &mut dyn Device) -> Result<()> {
+    /// The losses; with `backward` also the gradients.
+    fn make(&self, device: &mut dyn Device, backward: Option<&Backward>) -> Result<()> {
         let (t, cut) = (self.model.config.n_ctx, self.work.n);
         for first in (0..self.n_sequence).step_by(cut) {
             let n = cut.min(self.n_sequence - first);
             let inputs = self.inputs.sequences(first, n, t);
             let scores = self.scores.slice(first * Score::LEN, n * Score::LEN);
             let call = self.model.call(first, n);
-            self.model.loss(device, &call, &inputs, self.work, scores, Some(self.backward))?;
+            self.model.loss(device, &call, &inputs, self.work, scores, backward)?;
         }
         Ok(())
     }

@@ -11,6 +11,8 @@ use crate::bench::{card, count, table};
 use crate::bench::{least, peak};
 use crate::device::{self, cpu};
 use crate::ensure;
+#[cfg(feature = "emulated")]
+use crate::error::Error;
 use crate::error::{Kind, Result};
 use crate::interrupt;
 use crate::model::config::ModelConfig;
@@ -27,6 +29,7 @@ use serde_json::{Value, json};
   gpt2meg bench train
   gpt2meg bench train --preset group --sequences 32 --json
   gpt2meg bench generate --hop 128 --threads 1
+  gpt2meg bench score
   gpt2meg bench kernels
   gpt2meg bench kernels --device emulated --card a100 --html kernels.html")]
 pub struct Bench {
@@ -46,6 +49,8 @@ enum What {
         #[arg(long, default_value_t = 10)]
         hop: usize,
     },
+    /// Forward passes and their losses alone, as validation and `gpt2meg score` make them.
+    Score(Options),
     /// Every stage of a training step by itself.
     Kernels(Options),
 }
@@ -129,7 +134,8 @@ impl Bench {
     }
 
     fn options(&self) -> &Options {
-        let (What::Train(options) | What::Kernels(options) | What::Generate { options, .. }) = &self.what;
+        let (What::Train(options) | What::Score(options) | What::Kernels(options) | What::Generate { options, .. }) =
+            &self.what;
         options
     }
 
@@ -162,6 +168,7 @@ impl Bench {
     fn measured(&self, globals: &Globals) -> Result<Outcome> {
         match &self.what {
             What::Train(options) => train(options, globals),
+            What::Score(options) => score(options, globals),
             What::Generate { options, hop } => generate(options, *hop, globals),
             What::Kernels(options) => kernels(options, globals),
         }
@@ -179,6 +186,10 @@ impl Bench {
                 check_hop(*hop, &config)?;
                 let counts = count::generation(&config, n, *hop, card, globals.threads)?;
                 (counts, format!("Generation, {shape}, hop {hop}"))
+            }
+            What::Score(_) => {
+                return Err(Error::new(Kind::Usage, "a pass without gradients is not counted by itself")
+                    .hint("`gpt2meg bench kernels --device emulated` counts its stages, among those of a whole step"));
             }
             _ => (count::step(&config, n, card, globals.threads)?, format!("A training step, {shape}")),
         };
@@ -238,6 +249,34 @@ fn train(options: &Options, globals: &Globals) -> Result<Outcome> {
         "sequences": step.n_sequence(),
         "seconds": seconds,
         "least_seconds": least,
+        "tokens_per_second": tokens,
+        "flop_per_second": flop,
+        "register_flop_per_second": peak,
+    });
+    Ok(Outcome { facts, lines, tables: Vec::new() })
+}
+
+fn score(options: &Options, globals: &Globals) -> Result<Outcome> {
+    let config = options.config()?;
+    let device = globals.open_device()?;
+    let name = device.name();
+    let peak = register_rate(device.as_ref(), globals);
+    let n = options.n_sequence(device.as_ref());
+    let mut step = Step::new(device, &config, n)?;
+    let seconds = measure::repeat(options.repeats, || step.losses().and_then(|()| step.device.sync()))?;
+    let tokens = step.n_token() as f64 / seconds.median;
+    let flop = tokens * least::training_flop(&config) / 3.0;
+    let lines = vec![
+        format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
+        format!("  pass        {}", milliseconds(&seconds)),
+        format!("  rate        {tokens:9.0} timesteps of a channel a second"),
+        format!("  arithmetic  {}", arithmetic(flop, peak)),
+    ];
+    let facts = json!({
+        "device": name,
+        "model": config,
+        "sequences": step.n_sequence(),
+        "seconds": seconds,
         "tokens_per_second": tokens,
         "flop_per_second": flop,
         "register_flop_per_second": peak,

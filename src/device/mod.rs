@@ -161,7 +161,7 @@ pub trait Device: Send {
     /// Makes the calls of stages that `step` makes on the device it is given, and no other calls; says what `step` says, which is
     /// whether it came to its end. Usually they are the same calls each time: a device may then ask for all that follows from
     /// them at once, and to find out that they are not, it may call `step` twice.
-    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool>;
+    fn repeated(&mut self, step: &mut (dyn FnMut(&mut dyn Device) -> Result<bool> + Send)) -> Result<bool>;
 
     /// Does `work`, and says how many seconds each kernel took that it launched, in their order; nothing, and without doing it, where
     /// no kernels are launched.

@@ -139,8 +139,12 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
-        step(self)
+    /// On one of the team's threads: stages that follow one another then find the others awake, and not each has to wake them.
+    fn repeated(&mut self, step: &mut (dyn FnMut(&mut dyn Device) -> Result<bool> + Send)) -> Result<bool> {
+        match self.team.pool() {
+            Some(pool) => pool.install(|| step(self)),
+            None => step(self),
+        }
     }
 
     fn max_sequences(&self) -> usize {

@@ -6,13 +6,13 @@ use crate::device::cpu::GRAD_SLOTS;
 use crate::error::{Error, Kind, Result};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The instruction set, the threads, and each thread's memory.
 pub(crate) struct Team {
     pub(crate) arch: Arch,
     /// None for one thread: the caller's.
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Arc<rayon::ThreadPool>>,
     scratch: Vec<Mutex<Scratch>>,
 }
 
@@ -20,9 +20,14 @@ impl Team {
     pub(crate) fn new(arch: Arch, threads: usize) -> Result<Self> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("gpt2meg-{i}"));
         let failed = |error| Error::new(Kind::DeviceUnavailable, format!("cannot start {threads} threads: {error}"));
-        let pool = if threads > 1 { Some(pool.build().map_err(failed)?) } else { None };
+        let pool = if threads > 1 { Some(Arc::new(pool.build().map_err(failed)?)) } else { None };
         let scratch = (0..threads).map(|_| Mutex::default()).collect();
         Ok(Self { arch, pool, scratch })
+    }
+
+    /// The threads, if there are any but the caller's.
+    pub(crate) fn pool(&self) -> Option<Arc<rayon::ThreadPool>> {
+        self.pool.clone()
     }
 
     /// The instruction set, for people.

@@ -121,7 +121,7 @@ impl Device for Cuda {
         self.waited(done)
     }
 
-    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
+    fn repeated(&mut self, step: &mut (dyn FnMut(&mut dyn Device) -> Result<bool> + Send)) -> Result<bool> {
         self.make_step(step)
     }
 
