@@ -238,3 +238,28 @@ fn kernels_are_measured_beside_the_least_that_they_are_counted_beside() {
         assert_eq!(launches("attention_backward_input"), card.name == "RTX 4090");
     }
 }
+
+#[test]
+fn a_history_grows_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.csv");
+    let name = path.to_str().unwrap();
+    let score = facts("score", &["--sequences", "2", "--history", name]);
+    assert_near(&score["tokens_per_second"], 2.0 * 16.0 / score["seconds"]["median"].as_f64().unwrap());
+    facts("kernels", &["--sequences", "2", "--history", name]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    let column = |name: &str| lines[0].iter().position(|head| *head == name).unwrap();
+    let of = |line: usize, name: &str| lines[line][column(name)];
+    assert_eq!((of(1, "work"), of(2, "work"), of(1, "n_layer"), of(1, "hop")), ("score", "kernels", "3", ""));
+    assert_eq!(of(1, "tokens_per_second").parse::<f64>().unwrap(), score["tokens_per_second"]);
+    assert_eq!(of(1, "median_seconds").parse::<f64>().unwrap(), score["seconds"]["median"]);
+
+    // Somebody else's file is left alone, and refused before anything is measured.
+    std::fs::write(&path, "mine\n").unwrap();
+    let refused = bench("train", &["--history", name]);
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("left alone"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine\n");
+}

@@ -114,6 +114,12 @@ fn from_a_plan_to_a_table_and_what_changes_is_made_again() {
     let of_run = |run: &str| std::fs::read(folder.join("all/models/Wave, net").join(run).join("run.json")).unwrap();
     assert_eq!(of_run("run.earlier"), before[&folder.join("all/models/Wave, net/run/run.json")].1);
     assert_ne!(of_run("run.earlier"), of_run("run"));
+    // Nor to changing it back and forth.
+    let run_of_13 = of_run("run");
+    succeeds(folder, &longer.replace("steps = 13", "steps = 14"));
+    assert_eq!(of_run("run.earlier"), before[&folder.join("all/models/Wave, net/run/run.json")].1);
+    assert_eq!(of_run("run.earlier-2"), run_of_13);
+    succeeds(folder, &longer);
     assert_eq!(made_again(folder, &before), ["generate Wave, net", "report", "score Wave, net", "train Wave, net"]);
     // A measure's setting: the report alone. And what is lost is made again, and nothing else.
     let before = files(&folder.join("all"));

@@ -241,7 +241,7 @@ impl Device for Poisoned {
     fn download(&mut self, from: Tensor, to: &mut [u8]) -> Result<()> {
         self.device.download(from, to)
     }
-    fn repeated(&mut self, step: &mut dyn FnMut(&mut dyn Device) -> Result<bool>) -> Result<bool> {
+    fn repeated(&mut self, step: &mut (dyn FnMut(&mut dyn Device) -> Result<bool> + Send)) -> Result<bool> {
         step(self)
     }
     fn zero(&mut self, tensor: Tensor) -> Result<()> {

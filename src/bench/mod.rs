@@ -9,6 +9,7 @@
 //! | [`stage`] | the stages of a step, one by one, and how often each is called |
 //! | [`step`] | a training step of a model with random weights |
 //! | [`measure`] | times of a step, its stages and kernels, and of a rollout, measured |
+//! | [`history`] | measurements, a line of a CSV file each |
 //! | [`page`] | tables for the terminal and for a browser |
 //! | `count`, `table` | the same kernels counted by the emulator, in builds that have it |
 //! | [`peak`] | multiplications and additions a second that the processor reaches in registers |
@@ -16,6 +17,7 @@
 pub mod card;
 #[cfg(feature = "emulated")]
 pub mod count;
+pub mod history;
 pub mod least;
 pub mod measure;
 pub mod page;

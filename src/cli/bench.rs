@@ -8,7 +8,7 @@ use crate::bench::page::{self, Column::Numbers, Column::Words, Table};
 use crate::bench::step::Step;
 #[cfg(feature = "emulated")]
 use crate::bench::{card, count, table};
-use crate::bench::{least, peak};
+use crate::bench::{history, least, peak};
 use crate::device::{self, cpu};
 use crate::ensure;
 #[cfg(feature = "emulated")]
@@ -72,6 +72,9 @@ struct Options {
     /// Write the result as a page, too.
     #[arg(long, value_name = "FILE")]
     html: Option<std::path::PathBuf>,
+    /// Add a line to this CSV file: when, what, where, and the rates.
+    #[arg(long, value_name = "FILE")]
+    history: Option<std::path::PathBuf>,
     #[command(flatten)]
     overwrite: super::Overwrite,
 }
@@ -144,6 +147,9 @@ impl Bench {
         if let Some(path) = &self.options().html {
             storage::atomic::refuse_target(path, globals.force)?;
         }
+        if let Some(path) = &self.options().history {
+            history::check(path)?;
+        }
         let outcome = match globals.device {
             #[cfg(feature = "emulated")]
             device::DeviceChoice::Emulated => self.counted(globals)?,
@@ -166,18 +172,24 @@ impl Bench {
     }
 
     fn measured(&self, globals: &Globals) -> Result<Outcome> {
-        match &self.what {
-            What::Train(options) => train(options, globals),
-            What::Score(options) => score(options, globals),
-            What::Generate { options, hop } => generate(options, *hop, globals),
-            What::Kernels(options) => kernels(options, globals),
+        let (work, outcome) = match &self.what {
+            What::Train(options) => ("train", train(options, globals)?),
+            What::Score(options) => ("score", score(options, globals)?),
+            What::Generate { options, hop } => ("generate", generate(options, *hop, globals)?),
+            What::Kernels(options) => ("kernels", kernels(options, globals)?),
+        };
+        // What a signal cut short is no measurement.
+        if let Some(path) = self.options().history.as_ref().filter(|_| interrupt::requested().is_none()) {
+            history::append(path, work, &outcome.facts)?;
         }
+        Ok(outcome)
     }
 
     /// The emulator's seconds say nothing; its counts do.
     #[cfg(feature = "emulated")]
     fn counted(&self, globals: &Globals) -> Result<Outcome> {
         let options = self.options();
+        ensure!(options.history.is_none(), Kind::Usage, "--history is of measured times: the emulator has none");
         let (config, card) = (options.config()?, options.card());
         let n = options.sequences.unwrap_or(306);
         let shape = format!("d_model {}, context {}", config.d_model, config.n_ctx);

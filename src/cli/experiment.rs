@@ -31,7 +31,7 @@ use std::time::Instant;
 /// DIR/parts/NAME.log, and the command itself in DIR/parts/NAME.json.
 ///
 /// Ctrl-C stops and saves; the same line goes on. A part is done again only where its own settings, or what it reads, have
-/// changed; what it had finished before is kept beside it, once, under a name that ends in .earlier. A model that fails
+/// changed; what it had finished before is kept beside it, under a name that ends in .earlier, .earlier-2 and so on. A model that fails
 /// ends its own row of the table, with the reason; the others go on.
 ///
 /// DIR/report receives report.html, which begins with the table, report.json and table.csv.

@@ -155,7 +155,7 @@ impl Block {
 mod tests {
     use super::*;
     use crate::evaluate::{amplitude, autocorrelation, covariance, spectrum};
-    use crate::recording::{Channel, ChannelKind, InMemory, Info, Recording};
+    use crate::recording::testing::in_memory;
 
     const SFREQ: f64 = 50.0;
 
@@ -172,31 +172,7 @@ mod tests {
             };
             (0..n).map(|_| next()).collect()
         };
-        let block = crate::recording::Block { n_channel: 2, n_timestep: n, data: [row(0), row(1)].concat() };
-        let channel = |name: &str| Channel {
-            name: name.into(),
-            kind: ChannelKind::Mag,
-            loc: [0.0; 12],
-            coil_type: 3024,
-            coord_frame: 1,
-            bad: false,
-        };
-        let info = Info {
-            channels: vec![channel("a"), channel("b")],
-            sfreq: SFREQ,
-            n_timestep: n,
-            first_timestep: 0,
-            events: Vec::new(),
-            subject: None,
-            pass_band: (0.0, SFREQ / 2.0),
-            meas_date: None,
-            line_freq: None,
-            dev_head_t: None,
-            dig: Vec::new(),
-            description: None,
-            source: "test".into(),
-        };
-        let recording = Recording::new(info, Box::new(InMemory(block))).unwrap();
+        let recording = in_memory(&[&row(0), &row(1)], SFREQ);
         Source { label: "test".into(), pieces: vec![recording] }
     }
 

@@ -50,9 +50,9 @@ pub fn write(folder: &Path, part: &Part, record: &Record) -> Result<()> {
     write_json(&path, true, record)
 }
 
-/// Makes room for a part's outputs. What an earlier run has finished is kept beside them, once, under a name that ends in
-/// `.earlier`, until the next change replaces it. What it was interrupted in is removed, and what no record
-/// knows of is somebody else's and refused.
+/// Makes room for a part's outputs. What an earlier run has finished is kept beside them, under a name that ends in `.earlier`,
+/// `.earlier-2` and so on. What it was interrupted in is removed, and what no record knows of is somebody else's and
+/// refused.
 pub fn vacate(folder: &Path, part: &Part) -> Result<()> {
     let record: Option<Record> = read_json(&path(folder, part, "json")).ok();
     for output in part.outputs.iter().map(|output| folder.join(output)) {
@@ -65,15 +65,26 @@ pub fn vacate(folder: &Path, part: &Part) -> Result<()> {
             return Err(Error::new(Kind::Exists, what).at(output).hint(hint));
         };
         if record.finished {
-            let mut earlier = output.clone().into_os_string();
-            earlier.push(".earlier");
-            remove(Path::new(&earlier))?;
+            let earlier = earlier_name(&output);
             std::fs::rename(&output, &earlier).map_err(|e| Error::io(e, "keep what was made earlier", &output))?;
         } else {
             remove(&output)?;
         }
     }
     Ok(())
+}
+
+/// A name beside `output` that nothing has yet.
+fn earlier_name(output: &Path) -> PathBuf {
+    let named = |number: usize| {
+        let mut name = output.as_os_str().to_owned();
+        name.push(".earlier");
+        if number > 1 {
+            name.push(format!("-{number}"));
+        }
+        PathBuf::from(name)
+    };
+    (1..).map(named).find(|name| name.symlink_metadata().is_err()).expect("numbers do not end")
 }
 
 /// Removes a file or a folder that may be there.

@@ -173,8 +173,26 @@ impl Table {
             let cell = row.cells[column].filter(|_| row.kind == RowKind::Model && comparable)?;
             Some((index, cell))
         };
-        let cells: Vec<(usize, Cell)> = self.rows.iter().enumerate().filter_map(of_model).collect();
+        let mut cells: Vec<(usize, Cell)> = Vec::new();
+        for (index, cell) in self.rows.iter().enumerate().filter_map(of_model) {
+            // Rows that share a training share its scores, and do not stand in each other's way.
+            let shared = self.columns[column].from == From::Scores && cells.iter().any(|(_, other)| *other == cell);
+            if !shared {
+                cells.push((index, cell));
+            }
+        }
         best(&cells, self.columns[column].more_is_better)
+    }
+
+    /// Whether a row has the best number of a column, or shares the scores that are the best.
+    fn is_best(&self, column: usize, row: usize) -> bool {
+        let shares = |best: usize| {
+            let is_model = self.rows[row].kind == RowKind::Model && !self.other_levels.contains(&row);
+            is_model
+                && self.columns[column].from == From::Scores
+                && self.rows[row].cells[column] == self.rows[best].cells[column]
+        };
+        self.best(column).is_some_and(|best| best == row || shares(best))
     }
 
     /// All numbers, for `report.json`.
@@ -186,7 +204,7 @@ impl Table {
             let cells = self.columns.iter().enumerate().filter_map(|(c, column)| {
                 let cell = row.cells[c]?;
                 let bounds = cell.interval.map(|(low, high)| [low, high]);
-                let cell = json!({"value": cell.value, "interval": bounds, "best": self.best(c) == Some(index)});
+                let cell = json!({"value": cell.value, "interval": bounds, "best": self.is_best(c, index)});
                 Some((column.key.to_string(), cell))
             });
             json!({"label": row.label, "kind": row.kind, "cells": cells.collect::<Map<_, _>>(), "note": row.note})
@@ -223,7 +241,7 @@ impl Table {
         lines.push(std::iter::once(String::new()).chain(self.columns.iter().map(|c| c.key.to_string())).collect());
         for (index, row) in self.rows.iter().enumerate() {
             let cell = |(c, cell): (usize, &Option<Cell>)| {
-                let star = if self.best(c) == Some(index) { "*" } else { "" };
+                let star = if self.is_best(c, index) { "*" } else { "" };
                 cell.map_or("–".into(), |cell| format!("{}{star}", self.columns[c].written(cell.value)))
             };
             lines.push(std::iter::once(row.label.clone()).chain(row.cells.iter().enumerate().map(cell)).collect());
@@ -264,14 +282,14 @@ impl Table {
             };
             let cell = |(c, cell): (usize, &Option<Cell>)| {
                 let other = self.columns[c].from == From::Scores && self.other_levels.contains(&index);
-                cell.map_or("–".into(), |cell| spelt(&self.columns[c], &cell, self.best(c) == Some(index), other))
+                cell.map_or("–".into(), |cell| spelt(&self.columns[c], &cell, self.is_best(c, index), other))
             };
             std::iter::once(name).chain(row.cells.iter().enumerate().map(cell)).collect()
         };
         HtmlTable {
             caption: "↓ less is better, ↑ more is. In small print the interval that holds 95 % of the draws. <b>Bold</b>: better than \
-                      every other model, with an interval that lies apart from all of theirs; where none is bold, this \
-                      experiment does not say which is the best. In <i>italics</i> what the real recording is to itself (no \
+                      every other model that has a number, with an interval that lies apart from all of theirs; where none is \
+                      bold, this experiment does not say which is the best. In <i>italics</i> what the real recording is to itself (no \
                       model should be expected to do better), and below what is left where something is missing."
                 .into(),
             head: std::iter::once(String::new()).chain(head).collect(),
@@ -305,7 +323,9 @@ const METHODS: &str = "<b>The table.</b> Distances are medians over channels (ov
     test part, ± 1.96 standard errors over windows. Evoked responses are correlations with the real ones over all conditions, and of \
     what is specific to each condition. Decoding is the accuracy, on real trials, of linear discriminant analysis that \
     has learnt from generated trials alone (of the real recording: from its other trials), with Wilson’s interval. Intervals of \
-    two numbers that lie apart are a stricter demand than a difference that is unlikely by chance.";
+    two numbers that lie apart are a stricter demand than a difference that is unlikely by chance. How much another training of \
+    the same model would differ is in none of them: only several seeds show that, and what then reaches over their intervals is \
+    a range, not one that holds 95 %.";
 
 impl Column {
     /// A number of this column for people.

@@ -101,6 +101,19 @@ fn numbers_come_from_the_report_and_seeds_are_taken_together() {
 }
 
 #[test]
+fn rows_of_one_training_stand_or_fall_together() {
+    let mut entrants = entrants();
+    let twin =
+        Entrant { name: "a, p = 1".into(), labels: vec!["twin, 1".into(), "twin, 2".into()], ..entrants.remove(0) };
+    let table =
+        Table::new(&report(), &[self::entrants().remove(0), twin].into_iter().chain(entrants).collect::<Vec<_>>());
+    let index = |label: &str| table.rows.iter().position(|row| row.label == label).unwrap();
+    assert!(table.is_best(0, index("a")) && table.is_best(0, index("a, p = 1")) && !table.is_best(0, index("b")));
+    // Of spectra the twin has no number: it is another generation.
+    assert!(table.is_best(1, index("a")) && !table.is_best(1, index("a, p = 1")));
+}
+
+#[test]
 fn cross_entropies_of_other_levels_are_never_the_best_ones() {
     let table = Table::new(&report(), &entrants());
     let index = |label: &str| table.rows.iter().position(|row| row.label == label).unwrap();
