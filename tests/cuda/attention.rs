@@ -141,3 +141,29 @@ fn the_inputs_gradient_keeps_multiprocessors_busy() {
         assert_eq!(of_input.grid, [blocks, 1, 1]);
     }
 }
+
+/// A single key takes all, so nothing is left of the scores' gradient, whatever rounding takes from that of the answers.
+#[test]
+fn what_rounding_takes_is_no_gradient() {
+    let case = Case { n: 1, t: 1, from: 0, ..cases(true)[0] };
+    let Some(mut bench) = Bench::new(&RUNS[0]) else { return };
+    let mut data = Data::new(1);
+    let parts = data.half_block(&case, 3 * case.e, case.e);
+    let len = parts.iter().map(Vec::len).sum();
+    let part = part(&case, len);
+    let (params, buffer) = (bench.put(&parts.concat()), bench.put(&vec![0.0f32; part.slots * len]));
+    let [params, grads] = [&params, &buffer].map(|buffer| {
+        let [norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias] = bench.bind(buffer, &parts);
+        Params { norm_weight, norm_bias, qkv_weight, qkv_bias, proj_weight, proj_bias }
+    });
+    let (passes, _rooms) = Passes::new(&mut bench, &case, &params);
+    let (x, dx) = (bench.put(&data.stream(&case)), bench.put(&data.stream(&case)));
+    passes.forward(&mut bench, &case, &params, &x, true);
+    passes.backward(&mut bench, &case, &part, [&params, &grads], &dx);
+    // The gradient of QKV's bias, behind those of the norm and of QKV's matrix.
+    let before: usize = parts[..3].iter().map(Vec::len).sum();
+    let bias = &bench.get(&buffer)[part.first % part.slots * len + before..][..3 * case.e];
+    let largest = |of: &[f32]| of.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    let (scores, values) = (largest(&bias[..2 * case.e]), largest(&bias[2 * case.e..]));
+    assert!(values > 0.1 && scores < 1e-4 * values, "{scores} of {values}");
+}
