@@ -41,9 +41,15 @@ fn stages_with_several_consumers() {
     // Whole numbers: no sum is rounded.
     let x: Vec<f32> = (0..64 * n).map(|i| (i * 37 % 101) as f32).collect();
     let mut job = Job::new();
-    let (of_x, y) = (job.buffer(&x), job.output::<f32>(96));
-    job.launch("consumers", 1, 128, args![of_x, y, n as i32]);
-    everywhere("arrivals.cu", &job, |outcome| equal("y", &outcome.values::<f32>(y), &[x.iter().sum::<f32>(); 96]));
+    let (of_x, stages) = (job.buffer(&x), job.output::<f32>(2 * 64));
+    let outputs = [job.output::<f32>(96), job.output::<f32>(96)];
+    job.launch("consumers", 1, 128, args![of_x, outputs[0], n as i32]);
+    job.launch("consumers_apart", 1, 128, args![of_x, outputs[1], n as i32, stages]);
+    everywhere("arrivals.cu", &job, |outcome| {
+        for y in outputs {
+            equal("y", &outcome.values::<f32>(y), &[x.iter().sum::<f32>(); 96]);
+        }
+    });
 }
 
 #[test]

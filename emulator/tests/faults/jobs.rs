@@ -224,6 +224,8 @@ pub fn arrivals() -> Job {
     job.launch("alone", 1, 32, args![parts, sum, 3i32]);
     let (x, y) = (job.buffer(&units(5 * 64)), job.output::<f32>(96));
     job.launch("consumers", 1, 128, args![x, y, 5i32]);
+    let stages = job.output::<f32>(2 * 64);
+    job.launch("consumers_apart", 1, 128, args![x, y, 5i32, stages]);
     let (x, sum) = (job.buffer(&(0..29).collect::<Vec<i16>>()), job.output::<i32>(1));
     job.launch("ring", 1, 64, args![x, sum, 29i32]);
     job

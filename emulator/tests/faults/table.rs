@@ -271,9 +271,12 @@ pub const FAULTS: &[Fault] = faults! {
         ["(void)empty[i % 2].arrive();\n            }" => "(void)empty[i % 2].arrive();\n            }\n            sum += warp == 1 ? now[lane] : 0;"] arrivals
         Found(&[Race], &["? now[lane] : 0", "now[lane] = x", "now[lane + 32] = x", "sum += now["]);
     "stage given back by one lane before its warp has read": "arrivals.cu" "consumers"
-        ["}\n            __syncwarp();" => "}"] arrivals
+        ["% 64];\n            }\n            __syncwarp();" => "% 64];\n            }"] arrivals
         Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
     "stage that all lanes have read at once, given back by one lane before its warp has": "arrivals.cu" "consumers"
+        ["now[(k + lane * warp) % 64];\n            }\n            __syncwarp();" => "now[k];\n            }"] arrivals
+        Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
+    "stage in global memory that all lanes have read at once, given back by one lane before its warp has": "arrivals.cu" "consumers_apart"
         ["now[(k + lane * warp) % 64];\n            }\n            __syncwarp();" => "now[k];\n            }"] arrivals
         Found(&[Race], &["sum += now[", "now[lane] = x", "now[lane + 32] = x"]);
     "number taken from a ring before it is put": "arrivals.cu" "ring" ["while (ready <= i)" => "while (ready < i)"] arrivals

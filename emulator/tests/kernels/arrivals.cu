@@ -125,8 +125,7 @@ extern "C" __global__ void alone(const float *x, float *sum, int n) {
 }
 
 // One warp fills two stages, three warps add up all of each.
-extern "C" __global__ void consumers(const float *x, float *y, int n) {
-    __shared__ float stage[2][64];
+__device__ void fill_and_add(const float *x, float *y, int n, float (*stage)[64]) {
     __shared__ barrier filled[2], empty[2];
     int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (threadIdx.x < 2) {
@@ -161,6 +160,16 @@ extern "C" __global__ void consumers(const float *x, float *y, int n) {
     if (warp > 0) {
         y[threadIdx.x - 32] = sum;
     }
+}
+
+extern "C" __global__ void consumers(const float *x, float *y, int n) {
+    __shared__ float stage[2][64];
+    fill_and_add(x, y, n, stage);
+}
+
+// The same by stages in global memory.
+extern "C" __global__ void consumers_apart(const float *x, float *y, int n, float (*stage)[64]) {
+    fill_and_add(x, y, n, stage);
 }
 
 // One thread puts numbers into a ring, two of them in each word; a thread of another warp takes them out. Each looks how far
