@@ -193,6 +193,8 @@ fn interleaved(grid: &Grid<'_>, order: &[u64], cooperative: bool, communicates: 
                     break;
                 }
                 Err(failed) => {
+                    // How long this one has waited says nothing of the next.
+                    (patience.waited, patience.asked) = (0, 0);
                     total.fail(place, block.core.block, failed);
                     total.take(place, block);
                     if ends(grid, communicates) {

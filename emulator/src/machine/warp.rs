@@ -1,5 +1,6 @@
 //! A warp: registers, fragments of lanes that have diverged, frames of calls.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::lanes::{Frame, Row};
@@ -9,6 +10,9 @@ use super::trouble::{Outcome, Trouble};
 use super::ungiven::NOWHERE;
 use crate::decode::op::Function;
 use crate::watch::FindingKind;
+
+/// At so many addresses a warp remembers what it has read by strong reads; who looks at more in turn reads news for ever.
+const HEARD: usize = 1024;
 
 /// Lanes that are at one place of one call.
 #[derive(Clone, Copy, Debug)]
@@ -100,8 +104,8 @@ pub struct Warp {
     pub spins: u32,
     /// The address that the first lane of its last strong read asked for.
     pub polled: u64,
-    /// The addresses of some of its last strong reads, and what came of them.
-    heard: [(u64, u64); 16],
+    /// The addresses of its strong reads, and what came of the last at each.
+    heard: HashMap<u64, u64>,
     /// Instructions that it may still execute in this turn.
     pub patience: u64,
     /// [`super::core::Core::completions`] when it last looked.
@@ -139,7 +143,7 @@ impl Warp {
             steps: 0,
             spins: 0,
             polled: 0,
-            heard: [(0, 0); 16],
+            heard: HashMap::new(),
             patience: 0,
             seen: 0,
             pc: shape.entry,
@@ -244,10 +248,12 @@ impl Warp {
     }
 
     /// What a strong read has read, all lanes in one number. Whether that is news: it last read something else there, or
-    /// elsewhere.
+    /// nothing that is remembered.
     pub fn hears(&mut self, address: u64, answer: u64) -> bool {
-        let last = &mut self.heard[(address >> 2) as usize % 16];
-        std::mem::replace(last, (address, answer)) != (address, answer)
+        if self.heard.len() == HEARD && !self.heard.contains_key(&address) {
+            self.heard.clear();
+        }
+        self.heard.insert(address, answer) != Some(answer)
     }
 
     /// Adds lanes that are ready, to a fragment at the same place if there is one.

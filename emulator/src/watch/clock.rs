@@ -353,13 +353,9 @@ impl BlockClock {
         let (tick, met) = (tag.tick(), self.lanes[warp as usize].as_ref());
         match tag.scope() {
             Scope::Thread if alone && tag.thread() == warp * 32 + lane => true,
-            Scope::Thread if tag.warp() == warp => {
+            Scope::Thread | Scope::Warp if tag.warp() == warp => {
+                // Of several lanes the first is known, and counts for all: a tile of the warp meets by itself.
                 let met = met.map_or(0, |met| met.of(lane, tag.thread() % 32));
-                known.covers(tag) || tick < met
-            }
-            Scope::Warp if tag.warp() == warp => {
-                // Several lanes, not known which: those of the last partial meeting cover it if it knows all of them.
-                let met = met.map_or(0, |met| met.of_all(lane));
                 known.covers(tag) || tick < met
             }
             Scope::Thread | Scope::Warp => known.covers(tag),

@@ -37,11 +37,6 @@ impl Met {
         self.0[lane as usize][of as usize]
     }
 
-    /// Up to which tick it knows all.
-    pub fn of_all(&self, lane: u32) -> u32 {
-        self.0[lane as usize].iter().copied().min().unwrap_or(0)
-    }
-
     /// Up to which tick one of the lanes of `mask` knows another.
     pub fn of_any(&self, mask: u32, of: u32) -> u32 {
         (0..32).filter(|lane| mask >> lane & 1 != 0).map(|lane| self.of(lane, of)).max().unwrap_or(0)

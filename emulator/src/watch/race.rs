@@ -181,10 +181,12 @@ impl Judge<'_, '_> {
 
     /// Whether this access and one of a record race.
     fn conflicts(&self, record: Record, wrote: bool, plain: bool) -> bool {
-        record.parts().into_iter().flatten().any(|part| self.conflicts_with_part(part, wrote, plain))
+        let whole = record.tag;
+        record.parts().into_iter().flatten().any(|part| self.conflicts_with_part(part, whole, wrote, plain))
     }
 
-    fn conflicts_with_part(&self, record: Record, wrote: bool, plain: bool) -> bool {
+    /// Likewise, of its bytes of one time; `whole` is the record of all.
+    fn conflicts_with_part(&self, record: Record, whole: Tag, wrote: bool, plain: bool) -> bool {
         let Record { tag, block, .. } = record;
         if tag.bytes() & self.group.bytes == 0 || self.is_ordered(record) || self.only_itself(record) {
             return false;
@@ -208,8 +210,9 @@ impl Judge<'_, '_> {
             Scope::Block => !other_block,
             Scope::Grid => true,
         };
-        // If it touches all bytes that others and it have touched in parts, one of the others is sure to be among them.
-        !(within && tag.mixed() && self.touches_parts(tag))
+        // If it touches all bytes that others and it have touched in parts, one of the others is sure to be among them. Those
+        // of one time may well be its own.
+        !(within && tag.mixed() && self.touches_parts(whole))
     }
 
     /// The record of this access joined with an older one of the same kind.

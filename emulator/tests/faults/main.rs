@@ -172,6 +172,9 @@ fn the_table_is_long_enough() {
     for document in [include_str!("../../README.md"), include_str!("../../ARCHITECTURE.md")] {
         assert!(document.contains(&format!("{} ", FAULTS.len())), "the documents say how many faults there are");
     }
+    let differ = FAULTS.iter().filter(|fault| matches!(fault.expect, Expect::Differs)).count();
+    let how = format!("{} with kind and line, {differ} by a wrong result", FAULTS.len() - differ);
+    assert!(include_str!("../../README.md").contains(&how), "the README says how they are noticed: {how}");
     let mut names: Vec<&str> = FAULTS.iter().map(|fault| fault.name).collect();
     names.sort_unstable();
     names.dedup();

@@ -111,3 +111,45 @@ fn one_of_a_group_that_has_met_signals_for_it() {
         }
     }
 }
+
+#[test]
+fn lanes_that_share_a_word_each_keep_to_their_part() {
+    // Each lane has a half or a byte of its own; the odd ones write theirs again after a fence, and read it after another.
+    let body = "SPACE .align 4 .b8 own[64]; mov.u64 %rd2, own; mul.wide.u32 %rd3, %r0, BYTES; add.u64 %rd2, %rd2, %rd3; and.b32 %r4, %r0, 1; setp.eq.u32 %p1, %r4, 1;
+        stSPACE.TYPE [%rd2], 0; membar.cta; @%p1 stSPACE.TYPE [%rd2], %r0; membar.cta; @%p1 ldSPACE.TYPE %r5, [WHOSE];";
+    for space in [".shared", ".global"] {
+        for (t, bytes) in [("u8", "1"), ("u16", "2")] {
+            for (whose, found) in [("%rd2", false), ("own", true)] {
+                let read = if found { "u32" } else { t };
+                let body = body.replace("ldSPACE.TYPE", &format!("ld{space}.{read}"));
+                let places = [("SPACE", space), ("TYPE", t), ("BYTES", bytes), ("WHOSE", whose)];
+                let (outside, body) = match space {
+                    ".global" => (".global .align 4 .b8 own[64];", body.replace("SPACE .align 4 .b8 own[64];", "")),
+                    _ => ("", body),
+                };
+                in_every_order(outside, &filled(&body, &places), 1, 32, found);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tile_of_half_a_warp_meets_before_one_lane_writes() {
+    // All lanes of a tile read one word, meet, and the first of them writes it.
+    let body = "SPACE mov.u64 %rd2, s; shr.u32 %r4, %r0, 4; mul.wide.u32 %rd3, %r4, 4; add.u64 %rd2, %rd2, %rd3; and.b32 %r5, %r0, 15; setp.eq.u32 %p1, %r5, 0;
+        @%p1 stWHERE.u32 [%rd2], %r0; bar.warp.sync -1; ldWHERE.u32 %r6, [%rd2]; add.u32 %r6, %r6, 1; mov.u32 %r7, 0xFFFF;
+        shl.b32 %r8, %r4, 4; shl.b32 %r7, %r7, %r8; MEET @%p1 stWHERE.u32 [%rd2], %r6;";
+    for (space, outside, inside) in
+        [(".shared", "", ".shared .align 4 .b8 s[8];"), (".global", ".global .align 4 .b8 s[8];", "")]
+    {
+        for (meet, found) in [("bar.warp.sync %r7;", false), ("", true)] {
+            in_every_order(
+                outside,
+                &filled(body, &[("SPACE", inside), ("WHERE", space), ("MEET", meet)]),
+                1,
+                32,
+                found,
+            );
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Lanes, warps and blocks that wait for each other: barriers, `.sync` instructions, loops.
 
 use ptx_emulator::machine::FaultKind;
-use ptx_emulator::settings::Settings;
+use ptx_emulator::settings::{Findings, Settings};
 use ptx_emulator::watch::FindingKind;
 
 use super::{found, racing::watching, run_with, settings, values};
@@ -263,11 +263,15 @@ fn blocks_that_ask_for_ever_together_are_ended_before_each_is() {
     let barrier = "L: mov.u32 %r4, 1; @!%p2 ld.volatile.global.u32 %r4, [flag]; setp.eq.u32 %p3, %r4, 0; st.global.u32 [%rd1], %r5; add.u32 %r5, %r5, 1;
         barrier.cta.red.or.pred %p3, 0, %p3; @%p3 bra L;";
     let two = "L: ld.volatile.global.u32 %r4, [flag]; ld.volatile.global.u32 %r6, [flag+4]; or.b32 %r4, %r4, %r6; setp.eq.u32 %p3, %r4, 0; @%p3 bra L;";
+    // Two that lie apart; and one of many, counted over and over.
+    let apart = two.replace("flag+4", "flag+64");
+    let many = "L: mov.u32 %r4, 0; mov.u32 %r6, 0; mov.u64 %rd2, flag; C: ld.volatile.global.u32 %r7, [%rd2]; add.u64 %rd2, %rd2, 4; add.u32 %r4, %r4, %r7;
+        add.u32 %r6, %r6, 1; setp.lt.u32 %p3, %r6, 40; @%p3 bra C; setp.lt.u32 %p3, %r4, 40; @%p3 bra L;";
     let most = 1 << 18;
-    for wait in [barrier, two] {
+    for wait in [barrier, two, &*apart, many] {
         let body = format!("mov.u32 %r5, 0; setp.ne.u32 %p2, %r0, 0; {wait} st.global.u32 [%rd1], 5;");
         let settings = Settings { max_warp_instructions: most, ..settings() };
-        let (report, _) = run_with(".global .u32 flag[2];", &body, 32, 64, &settings);
+        let (report, _) = run_with(".global .u32 flag[40];", &body, 32, 64, &settings);
         let finding = &report.findings[0];
         assert_eq!(finding.kind, FindingKind::Runaway);
         assert!(finding.message.contains("all blocks together"), "{finding}");
@@ -279,4 +283,18 @@ fn blocks_that_ask_for_ever_together_are_ended_before_each_is() {
     let settings = Settings { max_warp_instructions: most, ..settings() };
     let (report, values) = run_with(".global .u32 flag[2];", body, 16, 64, &settings);
     assert_eq!((report.findings, values), (vec![], vec![5; 16 * 64]));
+}
+
+#[test]
+fn a_block_that_never_ends_says_nothing_of_the_next() {
+    // Block 0 is ended; block 1 has much to do by itself, but less than the limit.
+    let body = "setp.eq.u32 %p1, %r1, 0; mov.u32 %r4, 0; L: add.u32 %r4, %r4, 1; @%p1 bra L; setp.lt.u32 %p2, %r4, 900000; @%p2 bra L;
+        st.global.u32 [%rd1], %r4;";
+    for (seed, threads) in [(0, 1), (1, 1), (2, 1), (3, 1), (0, 2)] {
+        let findings = Findings::Summary;
+        let settings = Settings { seed, findings, max_warp_instructions: 1 << 22, ..watching(threads) };
+        let (report, values) = run_with("", body, 2, 32, &settings);
+        let blocks: Vec<[u32; 3]> = report.findings.iter().map(|finding| finding.block).collect();
+        assert_eq!((blocks, &values[32..]), (vec![[0; 3]], &[900_000; 32][..]), "seed {seed}, {threads} threads");
+    }
 }

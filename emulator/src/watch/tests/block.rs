@@ -230,6 +230,22 @@ fn lanes_of_a_warp_race_until_they_meet() {
 }
 
 #[test]
+fn tiles_of_a_warp_that_read_one_word_each() {
+    // Half a warp reads a word by all its lanes, and meets, or not; then one of it writes.
+    for (half, writer) in [(0xffff, 1), (0xffff, 1 << 7), (0xffff_0000, 1 << 16), (0xffff_0000, 1 << 31)] {
+        for (met, found) in [(half, false), (0, true), (!half, true)] {
+            let mut s = Stage::new();
+            s.access(0, Kind::Read, ALL, 4, |i| 64 + i / 16 * 4);
+            if met != 0 {
+                s.clock.meet(0, met, ALL);
+            }
+            let write = s.access(0, Kind::Write, writer, 4, |i| 64 + i / 16 * 4);
+            assert_eq!(write.is_some(), found, "{half:#x} {writer:#x} {met:#x}");
+        }
+    }
+}
+
+#[test]
 fn two_lanes_of_one_store() {
     let mut s = Stage::new();
     let found = s.access(0, Kind::Write, 3, 4, |_| 0).unwrap();

@@ -44,6 +44,22 @@ fn parts_of_a_word_that_one_lane_had_whole() {
 }
 
 #[test]
+fn who_keeps_to_its_own_part_of_a_word() {
+    // Each lane has a part of its own; some write theirs again at a later tick, and read it. What others do meets nobody.
+    for bytes in [1, 2] {
+        for some in [ALL, 0xaaaa_aaaa, 1 << 5] {
+            let mut s = Stage::new();
+            let mut touch = |kind, mask| {
+                s.clock.arrive(1, Lanes::ALL, 1, false);
+                s.access(0, kind, mask, bytes, |i| u64::from(bytes) * i)
+            };
+            let found = [(Kind::Write, ALL), (Kind::Write, some), (Kind::Read, some), (Kind::Write, some)];
+            assert_eq!(found.map(|(kind, mask)| touch(kind, mask)), [None; 4], "{bytes} bytes, {some:#x}");
+        }
+    }
+}
+
+#[test]
 fn parts_of_a_word_that_were_touched_since() {
     // Lane 0 has the word, its warp meets, lane 0 has a half again: of that half, nobody was told.
     for (half, found) in [(0, true), (2, false)] {
