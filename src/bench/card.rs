@@ -9,6 +9,8 @@
 pub struct Card {
     /// Its name.
     pub name: &'static str,
+    /// What the driver calls it, and no card of other rates.
+    pub driver_name: &'static str,
     /// Streaming multiprocessors.
     pub multiprocessors: f64,
     /// Cycles a second.
@@ -41,6 +43,7 @@ pub struct Card {
 pub const CARDS: [Card; 4] = [
     Card {
         name: "H100 SXM",
+        driver_name: "NVIDIA H100 80GB HBM3",
         multiprocessors: 132.0,
         clock: 1.83e9,
         tensor_flop: 4096.0,
@@ -58,6 +61,7 @@ pub const CARDS: [Card; 4] = [
     // The processor of an H100, with more and faster memory.
     Card {
         name: "H200 SXM",
+        driver_name: "NVIDIA H200",
         multiprocessors: 132.0,
         clock: 1.83e9,
         tensor_flop: 4096.0,
@@ -74,6 +78,7 @@ pub const CARDS: [Card; 4] = [
     },
     Card {
         name: "A100 SXM",
+        driver_name: "NVIDIA A100-SXM4-80GB",
         multiprocessors: 108.0,
         clock: 1.41e9,
         tensor_flop: 2048.0,
@@ -90,6 +95,7 @@ pub const CARDS: [Card; 4] = [
     },
     Card {
         name: "RTX 4090",
+        driver_name: "NVIDIA GeForce RTX 4090",
         multiprocessors: 128.0,
         clock: 2.52e9,
         tensor_flop: 512.0,
@@ -107,16 +113,10 @@ pub const CARDS: [Card; 4] = [
 ];
 
 impl Card {
-    /// The card that a device of this name is, if its rates are known here. A slower card of the same name has the bounds of the
-    /// faster one: they hold, and are further away.
+    /// The card that a device of this name is, if its rates are assumed here. Others of the same processor have other memory and
+    /// clocks (an H100 NVL, a 4090 D), so the whole name has to be the same.
     pub fn named(device: &str) -> Option<&'static Self> {
-        let is = |card: &&Self| {
-            let name = card.name.trim_end_matches(" SXM");
-            // A GH200 is no H200.
-            let whole = |at: usize| !device[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
-            device.match_indices(name).any(|(at, _)| whole(at)) && !device.contains("emulator")
-        };
-        CARDS.iter().find(is)
+        CARDS.iter().find(|card| device == format!("CUDA ({})", card.driver_name))
     }
 
     /// Blocks of one kernel that a multiprocessor holds at a time: `threads` each, with so many registers a thread and bytes
@@ -136,12 +136,15 @@ mod tests {
 
     #[test]
     fn cards_are_known_by_the_drivers_names() {
-        let known = |name| Card::named(name).map(|card| card.name);
+        let known = |name: &str| Card::named(name).map(|card| card.name);
         assert_eq!(known("CUDA (NVIDIA H100 80GB HBM3)"), Some("H100 SXM"));
         assert_eq!(known("CUDA (NVIDIA A100-SXM4-80GB)"), Some("A100 SXM"));
         assert_eq!(known("CUDA (NVIDIA GeForce RTX 4090)"), Some("RTX 4090"));
         assert_eq!(known("CUDA (NVIDIA H200)"), Some("H200 SXM"));
-        assert_eq!(known("CUDA (NVIDIA GH200 480GB)"), None);
+        let others = ["GH200 480GB", "H100 NVL", "H100 PCIe", "H200 NVL", "A100-PCIE-40GB", "GeForce RTX 4090 D"];
+        for other in others {
+            assert_eq!(known(&format!("CUDA (NVIDIA {other})")), None);
+        }
         assert_eq!(known("CPU (AVX2, 4 threads)"), None);
     }
 

@@ -71,7 +71,7 @@ pub struct Kernel {
     pub launches: usize,
     /// Seconds of them all, at all such places; the median over repeats.
     pub seconds: f64,
-    /// Seconds below which no schedule could bring them on the card, where that is known.
+    /// Seconds below which no schedule could bring them on the card, by the rates assumed of it, where there are any.
     pub least_seconds: Option<f64>,
 }
 

@@ -345,7 +345,7 @@ fn generate(options: &Options, hop: usize, globals: &Globals) -> Result<Outcome>
 fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     let config = options.config()?;
     let device = globals.open_device()?;
-    let name = device.name();
+    let (name, is_gpu) = (device.name(), device.is_gpu());
     let peak = register_rate(device.as_ref(), globals);
     let n = options.n_sequence(device.as_ref());
     let mut step = Step::new(device, &config, n)?;
@@ -374,7 +374,9 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     }
     let numbers = ["rows", "times", "µs", "share", "least µs", "of least"].map(Numbers);
     let columns = [&[Words("stage")], numbers.as_slice(), &[Words("arithmetic")]].concat();
-    let stages = Table { columns, rows, ..Table::default() };
+    // A processor's call is the stage and nothing else.
+    let note = if is_gpu { STAGES_NOTE.to_owned() } else { String::new() };
+    let stages = Table { columns, rows, note, ..Table::default() };
     let tokens = step.n_token() as f64 / whole;
     let lines = vec![
         format!("{name}: {} sequences of {} timesteps", step.n_sequence(), config.n_ctx),
@@ -393,6 +395,10 @@ fn kernels(options: &Options, globals: &Globals) -> Result<Outcome> {
     });
     Ok(Outcome { facts, lines, tables })
 }
+
+/// What a stage's time on a GPU holds beside its kernels.
+const STAGES_NOTE: &str = "Each stage is called and waited for by itself: its time, and so their sum, holds the launch and the waking up. \
+     `gpt2meg bench train` has the whole step.";
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", 100.0 * share)
@@ -426,7 +432,8 @@ fn table_of(kernels: &[measure::Kernel]) -> Table {
         rows: kernels.iter().map(row).collect(),
         bars: None,
         note: "Launch by launch, from event to event: of short kernels that is the launch more than the kernel. Least: by the bytes, \
-               tensor operations and special functions of the formulas; no instruction is counted."
+               tensor operations and special functions of the formulas and the card's rates as assumed; no instruction is \
+               counted."
             .to_owned(),
     }
 }

@@ -237,7 +237,7 @@ fn checkpoint(meta: &CheckpointMeta, path: &Path) -> Value {
         "sampling_rate_hz": meta.data.info.sfreq,
         "pass_band_hz": [meta.data.info.pass_band.0, meta.data.info.pass_band.1],
         "written_by": meta.version,
-        "device": meta.device,
+        "computed_by": meta.device,
     })
 }
 

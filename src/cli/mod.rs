@@ -71,7 +71,13 @@ impl Globals {
                 }
                 self.open(DeviceChoice::Cpu)
             }
-            (choice, _) => self.open(choice),
+            (choice, _) => {
+                let device = self.open(choice)?;
+                if device.is_gpu() && !self.quiet {
+                    note(format_args!("{}: compiling the kernels that are not kept from before.", device.name()));
+                }
+                Ok(device)
+            }
         }
     }
 

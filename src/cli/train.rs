@@ -120,7 +120,7 @@ impl Train {
             }
         };
         tell(&announcement);
-        let device = prepared.device().to_owned();
+        let (device, computed_by) = (prepared.device_name(), prepared.computed_by().to_owned());
         let Some(anchors) = anchors(&folder, &run, &dataset, tell)? else {
             return Ok(Exit::Signal(crate::interrupt::requested().unwrap_or_default()));
         };
@@ -135,12 +135,12 @@ impl Train {
         let mut display = Display::new(&run, session.progress().step, globals.quiet);
         let end = session.run(&mut |record| display.show(record));
         display.finish();
-        let end = end?;
+        let end = end.map_err(|error| lost(error, &self.out))?;
         let progress = *session.progress();
         tell(&closing(end, progress.step, &self.out));
         if globals.json {
             let summary = serde_json::json!({
-                "run": shown(&self.out), "device": device, "steps": progress.step, "best": progress.best, "anchors": anchors,
+                "run": shown(&self.out), "device": device, "computed_by": computed_by, "steps": progress.step, "best": progress.best, "anchors": anchors,
                 "n_parameter": run.model.n_parameter(),
             });
             say_json(summary)?;
@@ -314,6 +314,17 @@ fn anchors(folder: &RunFolder, run: &RunMeta, dataset: &Dataset, say: impl Fn(&s
     say("Without a model, on the validation part:");
     say(&super::score::table(&anchors));
     Ok(crate::interrupt::requested().is_none().then_some(anchors))
+}
+
+/// What ended a run that had begun: where it is the device's doing, what has been saved is not lost with it.
+fn lost(error: Error, out: &Path) -> Error {
+    match error.kind() {
+        Kind::DeviceUnavailable | Kind::Internal => error.also(&format!(
+            "Nothing that was saved is lost: gpt2meg train --out {} --resume goes on from the last checkpoint",
+            out.display()
+        )),
+        _ => error,
+    }
 }
 
 /// The last line of a run.

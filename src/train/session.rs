@@ -77,8 +77,13 @@ pub fn validation_windows(dataset: &Dataset, run: &RunMeta) -> Result<Vec<Window
 }
 
 impl<'a> Prepared<'a> {
-    /// What computes.
-    pub fn device(&self) -> &str {
+    /// The name of what computes.
+    pub fn device_name(&self) -> String {
+        self.trainer.device_name()
+    }
+
+    /// All that decides the bits of what it computes.
+    pub fn computed_by(&self) -> &str {
         &self.meta.device
     }
 

@@ -141,6 +141,11 @@ impl<'d> Trainer<'d> {
         self.device.download(self.state.v, bytemuck::cast_slice_mut(&mut moments.v))
     }
 
+    /// The device's name.
+    pub fn device_name(&self) -> String {
+        self.device.name()
+    }
+
     /// What decides the bits of what the device computes.
     pub fn device_identity(&self) -> String {
         self.device.identity()

@@ -71,3 +71,20 @@ fn launches_end_between_passes() {
     assert_eq!(ends(1, 2, 0, 5), [2, 4, 5]);
     assert_eq!(ends(8, usize::MAX, 300, 600), [600]);
 }
+
+/// A cache of 17.4 GB, on a GPU of 17.2.
+#[test]
+fn what_is_too_much_at_once_is_told_with_what_is_free() {
+    let model = Model::new(12, 12, 96, 72, 256, Head::Shared);
+    let Some(mut gpu) = OnGpu::new(&model, &RUNS[3]) else { return };
+    if gpu.bench.is_real() {
+        return;
+    }
+    let n = 52_500;
+    let cut = Cut { per_launch: n, per_block: n, columns: 32, passes: usize::MAX };
+    let error = gpu.run(&model, &Batch::new(&model.config, n, 1, 1, NUCLEUS), Some(cut)).unwrap_err();
+    assert_eq!(error.kind(), Kind::DeviceUnavailable);
+    let said = error.to_string();
+    let words = ["no room for 17.4 GB: 17.", " of 17.2 GB are free", "a lower --rollouts"];
+    assert!(words.iter().all(|word| said.contains(word)), "{said}");
+}

@@ -1,11 +1,11 @@
 //! Which compiler is used, and what it is asked for.
 //!
-//! NVRTC is looked for, in this order, in
+//! NVRTC, of 12.0 at least, is looked for, in this order, in
 //!
 //! 1. a CUDA toolkit: `CUDA_HOME`, `CUDA_PATH`, `/usr/local/cuda`;
 //! 2. the loader's path, `LD_LIBRARY_PATH` included;
 //! 3. the Python environment, where the wheels that PyTorch brings have it: `VIRTUAL_ENV`, `CONDA_PREFIX`, and those of every
-//!    `python3` on the path.
+//!    `python3` on the path, the user's own and those in `/usr/local`, where Debian's `pip` puts them.
 //!
 //! The first one is taken whose code of a small kernel the driver loads: what is broken, or what this driver cannot use, hides
 //! nothing behind it. Machine code is asked for where the compiler knows the card and is of the driver's major version, for then
@@ -124,11 +124,17 @@ fn find(places: &[PathBuf], target: Target, trial: &Trial) -> Result<(Nvrtc, Cod
 
 /// What a compiler of this version, which knows these architectures, may be asked for, the best first.
 fn ways(architectures: &[u32], version: Version, Target { driver, card }: Target) -> Vec<(Code, u32)> {
+    if version < OLDEST {
+        return Vec::new();
+    }
     let machine = architectures.contains(&card) && version.0 <= driver.0;
     // PTX of an older architecture runs on a newer card.
     let newest = architectures.iter().copied().filter(|&known| known <= card).max().filter(|_| version <= driver);
     machine.then_some((Code::Machine, card)).into_iter().chain(newest.map(|newest| (Code::Ptx, newest))).collect()
 }
+
+/// The oldest compiler that is asked.
+const OLDEST: Version = (12, 0);
 
 /// What is said where there is none.
 const NO_COMPILER: &str = "there is no CUDA compiler (libnvrtc)";
@@ -151,11 +157,19 @@ fn no_use(path: &Path, (major, minor): Version, reason: Option<String>, driver: 
             let first = reason.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
             format!("the CUDA compiler {path} of version {major}.{minor} does not serve the driver of {known}: {first}")
         }
+        None if (major, minor) < OLDEST => {
+            format!(
+                "the CUDA compiler {path} is too old: it is of {major}.{minor}, and at least {}.0 is needed",
+                OLDEST.0
+            )
+        }
         None => {
             format!("the CUDA driver is too old: it knows CUDA {known}, and the compiler {path} is of {major}.{minor}")
         }
     };
-    let hint = format!("Update the driver, or install a compiler of its version: pip install {}", package(driver));
+    let install = format!("nstall a compiler of its version: pip install {}", package(driver));
+    let hint =
+        if (major, minor) < OLDEST { format!("I{install}") } else { format!("Update the driver, or i{install}") };
     Error::new(Kind::DeviceUnavailable, what).hint(hint)
 }
 
@@ -167,13 +181,13 @@ fn package((major, minor): Version) -> String {
 
 /// Every path and name to try on this machine.
 fn all_places() -> Vec<PathBuf> {
-    places(&|name| std::env::var_os(name).map(PathBuf::from))
+    places(&|name| std::env::var_os(name).map(PathBuf::from), Path::new("/usr/local"))
 }
 
-/// Every path and name to try, in order; `variable` is the environment.
-fn places(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
+/// Every path and name to try, in order; `variable` is the environment, `local` where programs are put for all users.
+fn places(variable: &dyn Fn(&str) -> Option<PathBuf>, local: &Path) -> Vec<PathBuf> {
     let mut places = Vec::new();
-    let toolkits = [variable("CUDA_HOME"), variable("CUDA_PATH"), Some("/usr/local/cuda".into())];
+    let toolkits = [variable("CUDA_HOME"), variable("CUDA_PATH"), Some(local.join("cuda"))];
     for toolkit in toolkits.into_iter().flatten() {
         for folder in ["lib64", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib", "lib"] {
             places.extend(libraries(&toolkit.join(folder)));
@@ -184,7 +198,8 @@ fn places(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let pythons = std::env::split_paths(&path).filter(|folder| folder.join("python3").exists());
     let prefixes = pythons.filter_map(|folder| folder.parent().map(Path::to_path_buf));
     let named = [variable("VIRTUAL_ENV"), variable("CONDA_PREFIX")].into_iter().flatten();
-    for prefix in named.chain(prefixes).chain(variable("HOME").map(|home| home.join(".local"))) {
+    let own = variable("HOME").map(|home| home.join(".local"));
+    for prefix in named.chain(prefixes).chain(own).chain([local.to_path_buf()]) {
         for packages in packages(&prefix) {
             places.extend(libraries(&packages.join("nvidia/cuda_nvrtc/lib")));
             places.extend(libraries(&packages.join("nvidia/cu13/lib")));
@@ -241,17 +256,17 @@ mod tests {
         let wheel = touch(at("env/lib/python3.12/site-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"));
         let wheel_13 = touch(at("other/lib/python3.13/site-packages/nvidia/cu13/lib/libnvrtc.so.13"));
         touch(at("other/bin/python3"));
+        let debian = touch(at("local/lib/python3.11/dist-packages/nvidia/cuda_nvrtc/lib/libnvrtc.so.12"));
+        let common = touch(at("local/cuda/lib64/libnvrtc.so.12"));
         let environment = |name: &str| match name {
             "CUDA_PATH" => Some(at("toolkit")),
             "VIRTUAL_ENV" => Some(at("env")),
             "PATH" => Some(at("other/bin")),
             _ => None,
         };
-        let mut places = places(&environment);
-        // A toolkit of this machine is none of the test's business.
-        places.retain(|path| path.starts_with(folder.path()) || path.is_relative());
+        let places = places(&environment, &at("local"));
         let loader = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"].map(PathBuf::from);
-        assert_eq!(places, [vec![toolkit], loader.to_vec(), vec![wheel, wheel_13]].concat());
+        assert_eq!(places, [vec![toolkit, common], loader.to_vec(), vec![wheel, wheel_13, debian]].concat());
     }
 
     #[test]
@@ -281,7 +296,7 @@ mod tests {
     fn machine_code_where_the_card_is_known_and_ptx_where_the_driver_is_newer() {
         use Code::{Machine, Ptx};
         let known = &[75, 80, 86, 89, 90][..];
-        let cases: [(Version, Version, u32, &[_]); 8] = [
+        let cases: [(Version, Version, u32, &[_]); 10] = [
             // Compiler, driver, card.
             ((12, 4), (12, 4), 90, &[(Machine, 90), (Ptx, 90)]),
             ((12, 4), (13, 0), 86, &[(Machine, 86), (Ptx, 86)]),
@@ -294,6 +309,9 @@ mod tests {
             // The driver is of an older major version.
             ((13, 0), (12, 9), 90, &[]),
             ((0, 0), (12, 9), 70, &[]),
+            // Too old to have compiled what there is.
+            ((11, 8), (12, 9), 90, &[]),
+            ((12, 0), (12, 9), 90, &[(Machine, 90), (Ptx, 90)]),
         ];
         for (version, driver, card, expected) in cases {
             assert_eq!(ways(known, version, Target { driver, card }), expected, "{version:?}, {driver:?}, {card}");
@@ -305,6 +323,9 @@ mod tests {
         let error = no_use(Path::new("/x/libnvrtc.so.13"), (13, 0), None, (12, 8)).to_string();
         let words = ["knows CUDA 12.8", "/x/libnvrtc.so.13 is of 13.0", "'nvidia-cuda-nvrtc-cu12==12.8.*'"];
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        let error = no_use(Path::new("/x/y"), (11, 8), None, (12, 8)).to_string();
+        let words = ["compiler /x/y is too old: it is of 11.8, and at least 12.0", "nvrtc-cu12==12.8.*'"];
+        assert!(words.iter().all(|word| error.contains(word)) && !error.contains("driver"), "{error}");
         let error = no_use(Path::new("/x/y"), (12, 1), Some("\nno builtins\nmore".into()), (13, 0)).to_string();
         let words = ["12.1", "13.0: no builtins", "'nvidia-cuda-nvrtc==13.0.*'"];
         assert!(words.iter().all(|word| error.contains(word)) && !error.contains("more"), "{error}");

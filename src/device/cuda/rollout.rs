@@ -274,7 +274,9 @@ pub unsafe fn rollout(
     let cache_len = (most * cache_len(&shape, config)).div_ceil(2);
     // SAFETY: the kernel reads no key or value that it has not written.
     let cache = unsafe { gpu.stream().alloc::<u32>(cache_len) };
-    let cache = cache.map_err(|error| failed(&format!("allocate {} bytes for the cache", 4 * cache_len), error))?;
+    // Others use the GPU, too: what was free when the rollout was cut may be theirs by now.
+    let fewer = "Fewer sequences at once need less: a lower --rollouts (of bench, --sequences)";
+    let cache = cache.map_err(|error| gpu.no_room(4 * cache_len, error).also(fewer))?;
     let Draw { scale, top_k, top_p, greedy } = Draw::new(&rollout.sampler);
 
     for first in (0..n).step_by(cut.per_launch) {
