@@ -117,8 +117,9 @@ pub struct Generate {
     /// Orientation of a .npy file.
     #[arg(long, value_enum, default_value = "time-first")]
     layout: recording::npy::Layout,
-    /// Go on with an interrupted generation, to the same bytes as if it had never stopped. An autoregression begins again, and
-    /// replaces the recordings that the same command has finished.
+    /// Go on with an interrupted generation, to the same bytes as if it had never stopped; on another device, which is not
+    /// noticed, to others from there on. An autoregression begins again, and replaces the recordings that the same command has
+    /// finished.
     #[arg(long)]
     resume: bool,
     #[command(flatten)]
