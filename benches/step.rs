@@ -1,5 +1,5 @@
 //! Training steps of the paper's single-subject model (d_model 96, 12 layers, 12 heads, 256 timesteps) and each of its
-//! stages. `benches/pytorch_step.py` does the same step in PyTorch.
+//! stages. `benches/peers/peers.py` does the same step in PyTorch, by turns.
 //!
 //! `cargo bench --bench step` uses all cores; `THREADS=1 cargo bench --bench step` one.
 
