@@ -354,7 +354,7 @@ impl BlockClock {
         match tag.scope() {
             Scope::Thread if alone && tag.thread() == warp * 32 + lane => true,
             Scope::Thread | Scope::Warp if tag.warp() == warp => {
-                // Of several lanes the first is known, and counts for all: a tile of the warp meets by itself.
+                // Of several lanes one is known, the first of neighbours, and counts for all: a tile of the warp meets by itself.
                 let met = met.map_or(0, |met| met.of(lane, tag.thread() % 32));
                 known.covers(tag) || tick < met
             }
