@@ -253,8 +253,12 @@ fn a_history_grows_line_by_line() {
     let column = |name: &str| lines[0].iter().position(|head| *head == name).unwrap();
     let of = |line: usize, name: &str| lines[line][column(name)];
     assert_eq!((of(1, "work"), of(2, "work"), of(1, "n_layer"), of(1, "hop")), ("score", "kernels", "3", ""));
+    assert_eq!(of(1, "threads"), "1");
     assert_eq!(of(1, "tokens_per_second").parse::<f64>().unwrap(), score["tokens_per_second"]);
     assert_eq!(of(1, "median_seconds").parse::<f64>().unwrap(), score["seconds"]["median"]);
+
+    let nowhere = folder.path().join("none").join("history.csv");
+    assert!(!bench("train", &["--history", nowhere.to_str().unwrap()]).status.success());
 
     // Somebody else's file is left alone, and refused before anything is measured.
     std::fs::write(&path, "mine\n").unwrap();

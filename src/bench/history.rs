@@ -10,11 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The columns: when (seconds since 1970, UTC), what and where, and what came out. Rates are of timesteps of a channel (tokens),
 /// and of operations that the device reaches in registers alone.
-const HEAD: [&str; 13] = [
+const HEAD: [&str; 14] = [
     "unix_time",
     "version",
     "work",
     "device",
+    "threads",
     "d_model",
     "n_layer",
     "n_head",
@@ -32,8 +33,11 @@ fn line<T: AsRef<[u8]>>(fields: impl IntoIterator<Item = T>) -> Vec<u8> {
     writer.into_inner().expect("memory")
 }
 
-/// Whether lines can be added to `path`: nothing is there, or a file that [`append`] began.
+/// Whether the head is still to be written, because nothing is there yet; an error where no lines can be added: to a file that
+/// [`append`] did not begin, or in a folder that is not there.
 pub fn check(path: &Path) -> Result<bool> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    ensure!(folder.is_dir(), Kind::NotFound, "there is no folder {}", folder.display());
     let head = line(HEAD);
     let mut found = Vec::new();
     match File::open(path) {
@@ -52,7 +56,7 @@ pub fn check(path: &Path) -> Result<bool> {
 }
 
 /// Adds the facts of one measurement of `work` to the history in `path`, in one write.
-pub fn append(path: &Path, work: &str, facts: &Value) -> Result<()> {
+pub fn append(path: &Path, work: &str, threads: usize, facts: &Value) -> Result<()> {
     let mut text = if check(path)? { line(HEAD) } else { Vec::new() };
     let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let spelt = |value: &Value| match value {
@@ -70,6 +74,7 @@ pub fn append(path: &Path, work: &str, facts: &Value) -> Result<()> {
         env!("CARGO_PKG_VERSION").into(),
         work.into(),
         device,
+        threads.to_string(),
         d_model,
         n_layer,
         n_head,

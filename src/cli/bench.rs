@@ -20,7 +20,7 @@ use crate::storage;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-/// Time training or generation on this machine, with a model and data made up for it.
+/// Time training, scoring or generation on this machine, with a model and data made up for it.
 ///
 /// On a processor, rates stand beside what it reaches in registers alone, measured in the same run. With --device emulated (in
 /// builds with the feature `emulated`) nothing is timed: kernels are counted, and a bound on a card's time is worked out.
@@ -150,9 +150,9 @@ impl Bench {
         if let Some(path) = &self.options().history {
             history::check(path)?;
         }
-        let outcome = match globals.device {
+        let (work, outcome) = match globals.device {
             #[cfg(feature = "emulated")]
-            device::DeviceChoice::Emulated => self.counted(globals)?,
+            device::DeviceChoice::Emulated => ("counts", self.counted(globals)?),
             _ => self.measured(globals)?,
         };
         if let Some(signal) = interrupt::requested() {
@@ -168,21 +168,22 @@ impl Bench {
             outcome.lines.iter().try_for_each(say)?;
             outcome.tables.iter().flat_map(page::lines).try_for_each(say)?;
         }
+        // Last: what was measured is said, whatever becomes of the history.
+        if let Some(path) = &self.options().history {
+            let threads = globals.threads.unwrap_or_else(cpu::default_threads);
+            history::append(path, work, threads, &outcome.facts)?;
+        }
         Ok(Exit::Done)
     }
 
-    fn measured(&self, globals: &Globals) -> Result<Outcome> {
-        let (work, outcome) = match &self.what {
+    fn measured(&self, globals: &Globals) -> Result<(&'static str, Outcome)> {
+        let measured = match &self.what {
             What::Train(options) => ("train", train(options, globals)?),
             What::Score(options) => ("score", score(options, globals)?),
             What::Generate { options, hop } => ("generate", generate(options, *hop, globals)?),
             What::Kernels(options) => ("kernels", kernels(options, globals)?),
         };
-        // What a signal cut short is no measurement.
-        if let Some(path) = self.options().history.as_ref().filter(|_| interrupt::requested().is_none()) {
-            history::append(path, work, &outcome.facts)?;
-        }
-        Ok(outcome)
+        Ok(measured)
     }
 
     /// The emulator's seconds say nothing; its counts do.

@@ -66,6 +66,9 @@ pub const CASES: &[Case] = &[
     case(1, 0, 256, 96, 12, 128),
     case(1, 0, 129, 240, 12, 0),
     case(1, 0, 1, 1, 1, 0),
+    case(1, 0, 7, 6, 2, 0),
+    case(1, 0, 8, 48, 2, 1),
+    case(2, 0, 9, 48, 3, 3),
     Case { kind: Kind::Equal, ..case(2, 0, 33, 24, 3, 0) },
     Case { kind: Kind::Extreme, ..case(2, 0, 33, 24, 3, 16) },
 ];

@@ -38,7 +38,8 @@ use team::Team;
 /// work. A constant: the sums, and with them the bits of a run, must not depend on the machine.
 pub const GRAD_SLOTS: usize = 16;
 
-/// Timesteps that MLP and head work on at a time: their widest rows then stay in a core's L2 cache.
+/// Timesteps that attention's projections, the MLP forward and the head work on at a time: their widest rows then stay in a core's L2
+/// cache.
 const ROWS: usize = 64;
 
 /// No machine has more, and a slip of the keyboard should not start a million.

@@ -124,7 +124,7 @@ impl Team {
         packed_len(self.columns(), k, n)
     }
 
-    /// Packs a weight for wide products, panel by panel over the threads.
+    /// Packs a weight for products, panel by panel over the threads.
     pub(crate) fn pack(&self, k: usize, n: usize, from: Matrix, packed: &mut [f32]) {
         let columns = self.columns();
         self.each_chunk(packed, columns * k, |j, panel| pack_panel(columns, k, n, from, j, panel));
